@@ -1,0 +1,194 @@
+//! From bytes to a checked [`Metainfo`].
+
+use std::sync::Arc;
+
+use super::error::MetainfoError;
+use super::v1::{self, V1Files};
+use super::v2::{self, V2File};
+use super::{File, Metainfo, Version};
+use crate::bencode::{self, Dict, Value};
+use crate::ids::{InfoHashV1, InfoHashV2};
+use crate::limits::{Limits, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH};
+use crate::path::{RelPath, check_paths};
+use crate::pieces::{Extent, PieceMap, Tree, V1Side};
+
+pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoError> {
+    let top = bencode::decode(bytes, &limits.bencode)?;
+    let top = top.as_dict().ok_or(MetainfoError::Invalid { key: "info" })?;
+    let info = top.get("info").ok_or(MetainfoError::Missing { key: "info" })?;
+    let info = info.as_dict().ok_or(MetainfoError::Invalid { key: "info" })?;
+
+    let version = version(info)?;
+    let name = name(info)?;
+    let piece_length = piece_length(info)?;
+    let v1 = if version.has_v1() { Some(v1::read(info, &name, piece_length)?) } else { None };
+    let v2 = if version.has_v2() { Some(file_tree(info)?) } else { None };
+
+    let single_file = match (&v1, &v2) {
+        (Some(v1), _) => v1.single,
+        (None, Some(files)) => files.len() == 1 && files[0].path == name,
+        (None, None) => false,
+    };
+    let files = match (&v1, v2.as_deref()) {
+        (Some(v1), Some(v2)) => same_files(v1, aligned(v2, piece_length)?)?,
+        (None, Some(v2)) => aligned(v2, piece_length)?,
+        (v1, None) => v1.iter().flat_map(|v1| &v1.files).map(v1_file).collect(),
+    };
+    check_paths(files.iter().map(|file| &file.path))?;
+
+    let end = piece_space(v1.as_ref(), &files, piece_length)?;
+    let pieces = end.div_ceil(piece_length);
+    if pieces > u64::from(limits.pieces) {
+        return Err(MetainfoError::TooManyPieces { pieces, limit: limits.pieces });
+    }
+    let layers = match &v2 {
+        Some(v2) => v2::read_layers(top.get("piece layers"), v2, piece_length)?,
+        None => std::collections::BTreeMap::new(),
+    };
+    let raw: Arc<[u8]> = info.raw().into();
+    let v1_side = if version.has_v1() { Some(v1_hashes(info, &raw, pieces)?) } else { None };
+    let extents = files.iter().enumerate().filter(|(_, file)| file.size > 0).map(|(index, file)| Extent {
+        file: index,
+        start: file.offset,
+        size: file.size,
+        tree: file.pieces_root.map(|root| Tree { root, layer: layers.get(&root).cloned() }),
+    });
+    let extents = extents.collect();
+    Ok(Metainfo {
+        info_hash_v1: version.has_v1().then(|| InfoHashV1::of(&raw)),
+        info_hash_v2: version.has_v2().then(|| InfoHashV2::of(&raw)),
+        private: info.get("private").and_then(|private| private.as_int()) == Some(1),
+        trackers: trackers(top)?,
+        pieces: PieceMap { piece_length, end, extents, v1: v1_side, v2: version.has_v2() },
+        info: raw,
+        version,
+        name,
+        single_file,
+        files,
+        layers,
+    })
+}
+
+/// Which sides `info` has; an unknown `meta version` is refused before anything else is looked at (BEP 52).
+fn version(info: Dict<'_>) -> Result<Version, MetainfoError> {
+    let v2 = match info.get("meta version") {
+        None => false,
+        Some(Value::Int(2)) => true,
+        Some(Value::Int(other)) => return Err(MetainfoError::MetaVersion(other)),
+        Some(_) => return Err(MetainfoError::Invalid { key: "meta version" }),
+    };
+    match (v2, info.get("pieces").is_some()) {
+        (true, true) => Ok(Version::Hybrid),
+        (true, false) if info.get("files").is_some() || info.get("length").is_some() => {
+            Err(MetainfoError::Missing { key: "pieces" })
+        }
+        (true, false) => Ok(Version::V2),
+        (false, true) => Ok(Version::V1),
+        (false, false) => Err(MetainfoError::Missing { key: "pieces" }),
+    }
+}
+
+fn name(info: Dict<'_>) -> Result<RelPath, MetainfoError> {
+    let name = info.get("name").ok_or(MetainfoError::Missing { key: "name" })?;
+    let name = name.as_bytes().ok_or(MetainfoError::Invalid { key: "name" })?;
+    RelPath::from_components([name])
+        .map_err(|error| MetainfoError::Path { path: super::error::shown(&[name]), error })
+}
+
+fn piece_length(info: Dict<'_>) -> Result<u64, MetainfoError> {
+    let length = info.get("piece length").ok_or(MetainfoError::Missing { key: "piece length" })?;
+    let length = length.as_int().ok_or(MetainfoError::Invalid { key: "piece length" })?;
+    u64::try_from(length)
+        .ok()
+        .filter(|length| length.is_power_of_two() && (MIN_PIECE_LENGTH..=MAX_PIECE_LENGTH).contains(length))
+        .ok_or(MetainfoError::PieceLength(length))
+}
+
+fn file_tree(info: Dict<'_>) -> Result<Vec<V2File>, MetainfoError> {
+    let tree = info.get("file tree").ok_or(MetainfoError::Missing { key: "file tree" })?;
+    v2::read_tree(tree.as_dict().ok_or(MetainfoError::Invalid { key: "file tree" })?)
+}
+
+fn v1_file(file: &v1::V1File) -> File {
+    File { path: file.path.clone(), size: file.size, pieces_root: None, offset: file.offset }
+}
+
+/// The files of a v2 tree in piece space: each starts on a piece.
+fn aligned(files: &[V2File], piece_length: u64) -> Result<Vec<File>, MetainfoError> {
+    let mut end = 0u64;
+    let place = |file: &V2File| {
+        let offset = end.checked_next_multiple_of(piece_length).ok_or(MetainfoError::TooLarge)?;
+        end = offset.checked_add(file.size).ok_or(MetainfoError::TooLarge)?;
+        Ok(File { path: file.path.clone(), size: file.size, pieces_root: file.root, offset })
+    };
+    files.iter().map(place).collect()
+}
+
+/// The files of a hybrid, if both sides describe the same ones at the same places.
+fn same_files(v1: &V1Files, v2: Vec<File>) -> Result<Vec<File>, MetainfoError> {
+    let differ = |what: String| Err(MetainfoError::SidesDiffer(what));
+    if v1.files.len() != v2.len() {
+        return differ(format!("{} files and {}", v1.files.len(), v2.len()));
+    }
+    for (a, b) in v1.files.iter().zip(&v2) {
+        if a.path != b.path {
+            return differ(format!("{:?} and {:?}", a.path, b.path));
+        }
+        if a.size != b.size {
+            return differ(format!("{:?} has {} bytes and {}", a.path, a.size, b.size));
+        }
+        if a.size > 0 && a.offset != b.offset {
+            return differ(format!("{:?} does not start on a piece", a.path));
+        }
+    }
+    Ok(v2)
+}
+
+/// The end of piece space: of the last file, or of the padding behind it that only v1 writes down.
+fn piece_space(v1: Option<&V1Files>, files: &[File], piece_length: u64) -> Result<u64, MetainfoError> {
+    let payload = files.last().map_or(0, |file| file.offset + file.size);
+    let padded = payload.checked_next_multiple_of(piece_length);
+    if padded.is_none_or(|padded| i64::try_from(padded).is_err()) {
+        return Err(MetainfoError::TooLarge);
+    }
+    let Some(v1) = v1 else { return Ok(payload) };
+    let hybrid = files.iter().any(|file| file.pieces_root.is_some());
+    if hybrid && v1.total.div_ceil(piece_length) != payload.div_ceil(piece_length) {
+        return Err(MetainfoError::SidesDiffer("another number of pieces".to_owned()));
+    }
+    Ok(v1.total)
+}
+
+/// Where in the raw `info` the SHA-1 hashes lie.
+fn v1_hashes(info: Dict<'_>, raw: &Arc<[u8]>, pieces: u64) -> Result<V1Side, MetainfoError> {
+    let hashes = info.get("pieces").ok_or(MetainfoError::Missing { key: "pieces" })?;
+    let hashes = hashes.as_bytes().ok_or(MetainfoError::Invalid { key: "pieces" })?;
+    let expected = 20 * pieces;
+    if hashes.len() as u64 != expected {
+        return Err(MetainfoError::PiecesLength { expected, found: hashes.len() });
+    }
+    // Both are slices of one buffer: the distance of their addresses is the offset.
+    let start = hashes.as_ptr().addr() - info.raw().as_ptr().addr();
+    Ok(V1Side { info: Arc::clone(raw), hashes: start..start + hashes.len() })
+}
+
+/// `announce-list` in tiers (BEP 12), else `announce` alone.
+fn trackers(top: Dict<'_>) -> Result<Vec<Vec<String>>, MetainfoError> {
+    let text = |url: Value<'_>, key| url.as_str().map(str::to_owned).ok_or(MetainfoError::Invalid { key });
+    let mut tiers = Vec::new();
+    if let Some(list) = top.get("announce-list") {
+        let invalid = MetainfoError::Invalid { key: "announce-list" };
+        for tier in list.as_list().ok_or_else(|| invalid.clone())? {
+            let tier = tier.as_list().ok_or_else(|| invalid.clone())?;
+            let tier: Vec<String> =
+                tier.iter().map(|url| text(url, "announce-list")).collect::<Result<_, _>>()?;
+            if !tier.is_empty() {
+                tiers.push(tier);
+            }
+        }
+    }
+    if let Some(url) = top.get("announce").filter(|_| tiers.is_empty()) {
+        tiers.push(vec![text(url, "announce")?]);
+    }
+    Ok(tiers)
+}
