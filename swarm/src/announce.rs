@@ -1,0 +1,284 @@
+//! The HTTP tracker protocol as bytes: the query of an announce, and the answer (BEP 3, 7, 23, 24).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use torrent::WireId;
+use torrent::bencode::{self, Dict, Limits, Value};
+
+use crate::wire::PeerId;
+
+/// The longest answer that is read (T54).
+pub const MAX_RESPONSE: usize = 1 << 20;
+/// Limits on the answer: 1 MiB holds 40,000 peers in the list form.
+const LIMITS: Limits = Limits { bytes: MAX_RESPONSE, tokens: 400_000, depth: 8 };
+/// Peers that are taken from one answer (T53).
+const MAX_PEERS: usize = 500;
+/// Peers that are asked for.
+pub const NUMWANT: u32 = 80;
+/// The longest `tracker id` that is kept and echoed.
+const MAX_TRACKER_ID: usize = 256;
+/// Wait if the answer names no interval.
+const DEFAULT_INTERVAL: Duration = Duration::from_mins(2);
+/// The shortest wait that our own trackers may ask for (T53).
+pub const OWN_MIN_INTERVAL: Duration = Duration::from_secs(5);
+/// The shortest wait that foreign trackers may ask for (T53).
+pub const FOREIGN_MIN_INTERVAL: Duration = Duration::from_mins(1);
+/// The longest wait that any tracker may ask for (T53).
+pub const MAX_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Why an announce is sent out of turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The first one.
+    Started,
+    /// The last piece has come.
+    Completed,
+    /// The last one.
+    Stopped,
+}
+
+/// What is announced.
+#[derive(Debug, Clone, Copy)]
+pub struct Announce<'a> {
+    /// The swarm.
+    pub id: WireId,
+    /// Ourselves.
+    pub peer_id: PeerId,
+    /// The same for all announces of a process, so that a tracker knows us when our address changes.
+    pub key: u32,
+    /// Where peers can connect.
+    pub port: u16,
+    /// Payload bytes sent since `started`.
+    pub uploaded: u64,
+    /// Payload bytes received since `started`.
+    pub downloaded: u64,
+    /// Bytes that are missing.
+    pub left: u64,
+    /// Why now.
+    pub event: Option<Event>,
+    /// What the tracker gave us to echo.
+    pub tracker_id: Option<&'a [u8]>,
+    /// Our node's name, for our own trackers.
+    pub node: Option<&'a str>,
+}
+
+impl Announce<'_> {
+    /// The query string, percent-encoded byte by byte: URL libraries would take the infohash for text.
+    pub fn query(&self) -> String {
+        let mut query = format!(
+            "info_hash={}&peer_id={}&port={}&uploaded={}&downloaded={}&left={}&compact=1&key={:08X}",
+            percent(&self.id.0),
+            percent(&self.peer_id.0),
+            self.port,
+            self.uploaded,
+            self.downloaded,
+            self.left,
+            self.key,
+        );
+        let wanted = if self.event == Some(Event::Stopped) { 0 } else { NUMWANT };
+        append(&mut query, "numwant", &wanted.to_string());
+        match self.event {
+            Some(Event::Started) => append(&mut query, "event", "started"),
+            Some(Event::Completed) => append(&mut query, "event", "completed"),
+            Some(Event::Stopped) => append(&mut query, "event", "stopped"),
+            None => {}
+        }
+        if let Some(id) = self.tracker_id {
+            append(&mut query, "trackerid", &percent(id));
+        }
+        if let Some(node) = self.node {
+            append(&mut query, "node", &percent(node.as_bytes()));
+        }
+        query
+    }
+}
+
+fn append(query: &mut String, key: &str, value: &str) {
+    for part in ["&", key, "=", value] {
+        query.push_str(part);
+    }
+}
+
+fn percent(bytes: &[u8]) -> String {
+    const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
+    bytes.iter().fold(String::with_capacity(bytes.len() * 3), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.extend(['%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        text
+    })
+}
+
+/// What the tracker answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// `interval`, as it came.
+    pub interval: Option<Duration>,
+    /// `min interval`, as it came.
+    pub min_interval: Option<Duration>,
+    /// `tracker id`.
+    pub tracker_id: Option<Vec<u8>>,
+    /// `complete`.
+    pub seeders: Option<u64>,
+    /// `incomplete`.
+    pub leechers: Option<u64>,
+    /// Everyone named, of both families.
+    pub peers: Vec<SocketAddr>,
+    /// `warning message`.
+    pub warning: Option<String>,
+}
+
+/// Why an answer is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// `failure reason`.
+    #[error("the tracker refuses: {0}")]
+    Refused(String),
+    /// Not a bencoded dictionary within the limits.
+    #[error("the tracker's answer is no bencoded dictionary")]
+    Malformed,
+    /// `peers` or `peers6` is cut off.
+    #[error("the tracker's peer list is cut off")]
+    PeerList,
+}
+
+impl Answer {
+    /// Reads the body of a response.
+    pub fn parse(body: &[u8]) -> Result<Self, AnswerError> {
+        let (value, _) = bencode::decode_prefix(body, &LIMITS).map_err(|_| AnswerError::Malformed)?;
+        let dict = value.as_dict().ok_or(AnswerError::Malformed)?;
+        let text = |key: &str| {
+            dict.get(key)
+                .and_then(|v| v.as_bytes())
+                .map(|b| String::from_utf8_lossy(b).chars().take(300).collect())
+        };
+        if let Some(reason) = text("failure reason") {
+            return Err(AnswerError::Refused(reason));
+        }
+        let number = |key: &str| dict.get(key).and_then(|v| v.as_int()).and_then(|n| u64::try_from(n).ok());
+        let id = dict.get("tracker id").and_then(|v| v.as_bytes()).filter(|id| id.len() <= MAX_TRACKER_ID);
+        Ok(Self {
+            interval: number("interval").map(Duration::from_secs),
+            min_interval: number("min interval").map(Duration::from_secs),
+            tracker_id: id.map(<[u8]>::to_vec),
+            seeders: number("complete"),
+            leechers: number("incomplete"),
+            peers: peers(&dict)?,
+            warning: text("warning message"),
+        })
+    }
+
+    /// How long to wait until the next announce, within bounds.
+    pub fn wait(&self, own: bool) -> Duration {
+        let least = if own { OWN_MIN_INTERVAL } else { FOREIGN_MIN_INTERVAL };
+        self.interval.unwrap_or(DEFAULT_INTERVAL).clamp(least, MAX_INTERVAL)
+    }
+}
+
+fn peers(dict: &Dict<'_>) -> Result<Vec<SocketAddr>, AnswerError> {
+    let mut found = Vec::new();
+    match dict.get("peers") {
+        Some(Value::Bytes(compact)) => {
+            let (v4, rest) = compact.as_chunks::<6>();
+            found.extend(v4.iter().map(|&[a, b, c, d, high, low]| {
+                SocketAddr::from((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
+            }));
+            if !rest.is_empty() {
+                return Err(AnswerError::PeerList);
+            }
+        }
+        Some(Value::List(list)) => found.extend(list.iter().filter_map(|peer| listed(&peer))),
+        _ => {}
+    }
+    if let Some(compact) = dict.get("peers6").and_then(|v| v.as_bytes()) {
+        let (v6, rest) = compact.as_chunks::<18>();
+        found.extend(v6.iter().filter_map(|peer| {
+            let (ip, port) = peer.split_first_chunk::<16>()?;
+            Some(SocketAddr::from((Ipv6Addr::from(*ip), u16::from_be_bytes(port.try_into().ok()?))))
+        }));
+        if !rest.is_empty() {
+            return Err(AnswerError::PeerList);
+        }
+    }
+    found.truncate(MAX_PEERS);
+    Ok(found)
+}
+
+/// One entry of the list form; host names are not looked up.
+fn listed(peer: &Value<'_>) -> Option<SocketAddr> {
+    let dict = peer.as_dict()?;
+    let ip: IpAddr = dict.get("ip")?.as_str()?.parse().ok()?;
+    let port = u16::try_from(dict.get("port")?.as_int()?).ok()?;
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn twenty_binary_bytes_survive() {
+        let announce = Announce {
+            id: WireId(*b"\x00\xff&= %+abcdefghijklm"),
+            peer_id: PeerId(*b"-SM0001-abcdefghijkl"),
+            key: 7,
+            port: 6881,
+            uploaded: 1,
+            downloaded: 2,
+            left: 3,
+            event: Some(Event::Started),
+            tracker_id: Some(b"a b"),
+            node: Some("node-1"),
+        };
+        assert_eq!(
+            announce.query(),
+            "info_hash=%00%FF%26%3D%20%25%2Babcdefghijklm&peer_id=-SM0001-abcdefghijkl&port=6881&uploaded=1\
+             &downloaded=2&left=3&compact=1&key=00000007&numwant=80&event=started&trackerid=a%20b&node=node-1"
+        );
+    }
+
+    #[test]
+    fn compact_and_list_forms_and_both_families() {
+        let answer =
+            Answer::parse(b"d8:completei1e8:intervali30e5:peers6:\x0a\x00\x00\x01\x1a\xe16:peers618:\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x1a\xe110:tracker id2:e1e")
+                .unwrap();
+        assert_eq!(answer.peers, ["10.0.0.1:6881".parse().unwrap(), "[2001:db8::1]:6881".parse().unwrap()]);
+        assert_eq!(answer.tracker_id.as_deref(), Some(&b"e1"[..]));
+        assert_eq!(answer.wait(true), Duration::from_secs(30));
+        assert_eq!(answer.wait(false), FOREIGN_MIN_INTERVAL);
+        let list = Answer::parse(
+            b"d5:peersld2:ip8:10.0.0.24:porti9eed2:ip5:host.4:porti9eed2:ip3:::14:porti70000eeee",
+        );
+        assert_eq!(list.unwrap().peers, ["10.0.0.2:9".parse().unwrap()]);
+    }
+
+    #[test]
+    fn t053_nonsense_is_bounded() {
+        assert_eq!(Answer::parse(b"d5:peers5:abcdee"), Err(AnswerError::PeerList));
+        assert_eq!(Answer::parse(b"d6:peers65:abcdee"), Err(AnswerError::PeerList));
+        assert_eq!(Answer::parse(b"d14:failure reason2:noe"), Err(AnswerError::Refused("no".into())));
+        for (interval, own, foreign) in [("0", 5, 60), ("9223372036854775807", 3600, 3600), ("-5", 120, 120)]
+        {
+            let answer = Answer::parse(format!("d8:intervali{interval}ee").as_bytes()).unwrap();
+            assert_eq!(answer.wait(true).as_secs(), own);
+            assert_eq!(answer.wait(false).as_secs(), foreign);
+        }
+        let many = [b"d5:peers60000:".to_vec(), vec![1; 60_000], b"e".to_vec()].concat();
+        assert_eq!(Answer::parse(&many).unwrap().peers.len(), MAX_PEERS);
+        let huge = [b"d5:peers6000000:".to_vec(), vec![1; 6_000_000], b"e".to_vec()].concat();
+        assert_eq!(Answer::parse(&huge), Err(AnswerError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(answer) = Answer::parse(&bytes) {
+                prop_assert!(answer.peers.len() <= MAX_PEERS);
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Who sent bad data, and what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::assembly::{Assembly, Leaf};
+use crate::wire::PeerId;
+
+/// Pieces for which the blocks of a failed attempt are remembered; beyond, the oldest piece number goes.
+const MAX_CASES: usize = 64;
+/// An address behind which so many peers were banned is banned itself: peer ids are free.
+const PEERS_PER_ADDRESS: u32 = 3;
+/// Strikes after which one of our own is banned: the first may be honest bit rot, and it is only disconnected.
+const OWN_STRIKES: u32 = 2;
+
+/// A peer as the sender of data: it stays the same when the connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// From its handshake.
+    pub id: PeerId,
+    /// Where it was.
+    pub ip: IpAddr,
+}
+
+/// Open cases and verdicts.
+#[derive(Debug, Default)]
+pub(super) struct Blame {
+    /// For pieces that failed with blocks of several peers: who sent which leaf.
+    cases: BTreeMap<u32, Vec<(Source, Leaf)>>,
+    strikes: BTreeMap<PeerId, u32>,
+    banned: BTreeSet<PeerId>,
+    addresses: BTreeMap<IpAddr, u32>,
+}
+
+impl Blame {
+    /// A piece did not verify: who did it, if that is certain already.
+    pub fn failed(&mut self, piece: u32, evidence: Vec<(Source, Leaf)>) -> Option<Source> {
+        let (first, _) = *evidence.first()?;
+        if evidence.iter().all(|(source, _)| *source == first) {
+            return Some(first);
+        }
+        self.cases.insert(piece, evidence);
+        if self.cases.len() > MAX_CASES {
+            self.cases.pop_first();
+        }
+        None
+    }
+
+    /// A piece did verify: who had sent other blocks before.
+    pub fn verified(&mut self, piece: u32, truth: &[Leaf]) -> Vec<Source> {
+        let evidence = self.cases.remove(&piece).unwrap_or_default();
+        Assembly::<Vec<u8>, Source>::liars(&evidence, truth)
+    }
+
+    /// One strike against a peer.
+    pub fn strike(&mut self, liar: Source, own: bool) {
+        let strikes = self.strikes.entry(liar.id).or_default();
+        *strikes += 1;
+        if (!own || *strikes >= OWN_STRIKES) && self.banned.insert(liar.id) {
+            *self.addresses.entry(liar.ip).or_default() += 1;
+        }
+    }
+
+    pub fn is_banned(&self, id: PeerId, ip: IpAddr) -> bool {
+        self.banned.contains(&id) || self.is_banned_address(ip)
+    }
+
+    pub fn is_banned_address(&self, ip: IpAddr) -> bool {
+        self.addresses.get(&ip).is_some_and(|banned| *banned >= PEERS_PER_ADDRESS)
+    }
+
+    pub fn banned(&self) -> usize {
+        self.banned.len()
+    }
+}

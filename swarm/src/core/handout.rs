@@ -1,0 +1,121 @@
+//! What a seed gives to whom while the swarm is cold.
+//!
+//! Every byte that a seed sends twice before each byte was sent once makes the whole swarm wait. So a seed remembers which
+//! piece it has given out, and answers a request of one of our own for such a piece with REJECT and SUGGEST (both BEP 6) of
+//! one that it has given to nobody. When all are out, everything is served again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand_core::RngCore;
+
+use super::PeerKey;
+use crate::bitfield::Bitfield;
+use crate::picker::Picker;
+
+/// A piece counts as under way to a peer for so long after its last request for it.
+const UNDER_WAY: Duration = Duration::from_secs(5);
+/// Pieces tried at random before the whole set is searched.
+const PROBES: u32 = 16;
+
+/// The answer to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Serve it.
+    Serve,
+    /// Reject it.
+    Reject,
+    /// Reject it, and suggest this piece.
+    Redirect(u32),
+}
+
+/// To whom a piece went first.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    to: PeerKey,
+    last: Duration,
+}
+
+/// The seed's memory.
+#[derive(Debug)]
+pub(super) struct Handout {
+    given: Vec<Option<Given>>,
+    fresh: Bitfield,
+    /// What was suggested to a peer and not yet asked for by it.
+    suggested: BTreeMap<PeerKey, (u32, Duration)>,
+}
+
+impl Handout {
+    pub fn new(pieces: u32) -> Self {
+        Self { given: vec![None; pieces as usize], fresh: Bitfield::full(pieces), suggested: BTreeMap::new() }
+    }
+
+    /// A peer is gone. What was under way to it, and is nowhere else, is given to another.
+    pub fn gone(&mut self, key: PeerKey) {
+        self.suggested.remove(&key);
+        for (piece, given) in self.given.iter_mut().enumerate() {
+            if given.is_some_and(|given| given.to == key) {
+                *given = None;
+                self.fresh.insert(piece as u32);
+            }
+        }
+    }
+
+    /// Decides about a request of one of our own.
+    pub fn admit(
+        &mut self,
+        (key, has): (PeerKey, &Bitfield),
+        piece: u32,
+        picker: &Picker,
+        now: Duration,
+        rng: &mut impl RngCore,
+    ) -> Admission {
+        if self.suggested.get(&key).is_some_and(|(suggested, _)| *suggested == piece) {
+            self.suggested.remove(&key);
+        }
+        let elsewhere = picker.copies(piece) > 0;
+        let given = self.given[piece as usize];
+        let is_late = given.is_some_and(|given| now.saturating_sub(given.last) > UNDER_WAY);
+        let is_theirs = given.is_some_and(|given| given.to == key);
+        if is_theirs || (!elsewhere && (given.is_none() || is_late)) {
+            self.give(key, piece, now);
+            return Admission::Serve;
+        }
+        // One suggestion at a time: the other blocks of the same refused piece bring no further ones.
+        if self.suggested.get(&key).is_some_and(|(_, since)| now.saturating_sub(*since) < UNDER_WAY) {
+            return Admission::Reject;
+        }
+        match self.pick_fresh(has, picker, rng) {
+            Some(other) => {
+                self.give(key, other, now);
+                self.suggested.insert(key, (other, now));
+                Admission::Redirect(other)
+            }
+            // It is on its way to another, who will pass it on sooner than a second copy could arrive.
+            None if given.is_some() && !elsewhere => Admission::Reject,
+            None => Admission::Serve,
+        }
+    }
+
+    fn give(&mut self, key: PeerKey, piece: u32, now: Duration) {
+        self.given[piece as usize] = Some(Given { to: key, last: now });
+        self.fresh.remove(piece);
+    }
+
+    /// A piece that was given to nobody and that nobody has.
+    fn pick_fresh(&mut self, has: &Bitfield, picker: &Picker, rng: &mut impl RngCore) -> Option<u32> {
+        for _ in 0..PROBES.min(self.fresh.len()) {
+            let piece = rng.next_u32() % self.fresh.len();
+            if self.fresh.contains(piece) && picker.copies(piece) == 0 && !has.contains(piece) {
+                return Some(piece);
+            }
+        }
+        // What others have got from elsewhere is fresh no more: the set only shrinks, so that this search ends.
+        let seen: Vec<u32> = self.fresh.iter().filter(|piece| picker.copies(*piece) > 0).collect();
+        for piece in seen {
+            self.fresh.remove(piece);
+        }
+        let left = self.fresh.count();
+        (left > 0).then(|| self.fresh.iter().nth((rng.next_u32() % left) as usize)).flatten()
+    }
+}

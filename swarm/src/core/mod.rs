@@ -1,0 +1,386 @@
+//! One torrent as its connections see it: who is there, who has what, who fetches what, what is here.
+//!
+//! Connections call in under the torrent's lock once per piece or per control message, never per block. Nothing here
+//! waits, reads a clock or makes randomness.
+//!
+//! A torrent has an inner id for its whole life and a set of wire ids under which peers may ask for it; the set can grow
+//! while the torrent runs, as can the set of known hashes ([`crate::picker::PieceState::HashUnknown`]).
+
+mod blame;
+mod book;
+mod handout;
+mod peer;
+mod reserve;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rand_core::RngCore;
+use torrent::{Metainfo, WireId};
+
+pub use blame::Source;
+pub use book::AddressBook;
+pub use handout::Admission;
+pub use peer::{Held, Peer};
+pub use reserve::Reservation;
+
+use crate::assembly::Leaf;
+use crate::bitfield::{Bitfield, BitfieldError};
+use crate::picker::Picker;
+use crate::wire::PeerId;
+use blame::Blame;
+use handout::Handout;
+
+/// Names a connection of a torrent; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(u64);
+
+/// The name that a torrent keeps while its infohashes come to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InnerId(pub [u8; 32]);
+
+impl InnerId {
+    /// For a torrent that is known whole: its v2 infohash, or the v1 infohash followed by zeros.
+    pub fn of(metainfo: &Metainfo) -> Self {
+        let mut id = [0; 32];
+        match (metainfo.info_hash_v2(), metainfo.info_hash_v1()) {
+            (Some(v2), _) => id = v2.0,
+            (None, Some(v1)) => id[..20].copy_from_slice(&v1.0),
+            (None, None) => {}
+        }
+        Self(id)
+    }
+}
+
+/// Why a connection is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is ourselves (T39).
+    #[error("this is ourselves")]
+    OneSelf,
+    /// We have a connection to this peer, and that one is kept (T39).
+    #[error("already connected to this peer")]
+    Duplicate,
+    /// It sent bad data before.
+    #[error("the peer is banned")]
+    Banned,
+    /// The torrent has all the connections it may have.
+    #[error("the torrent has as many connections as it may have")]
+    Full,
+}
+
+/// A message that no correct client sends here; the connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A piece number behind the end (T25).
+    #[error("piece {0} does not exist")]
+    NoSuchPiece(u32),
+    /// HAVE ALL or HAVE NONE after another message about pieces, or a BITFIELD that takes pieces away (T24).
+    #[error("bitfield twice or too late")]
+    LateBitfield,
+    /// Not a bitfield of this torrent (T24).
+    #[error(transparent)]
+    Bitfield(#[from] BitfieldError),
+}
+
+/// What a new connection is known by.
+#[derive(Debug, Clone, Copy)]
+pub struct NewPeer {
+    /// From its handshake.
+    pub id: PeerId,
+    /// Where the connection leads.
+    pub address: SocketAddr,
+    /// Whether we dialled.
+    pub outgoing: bool,
+}
+
+/// One torrent.
+#[derive(Debug)]
+pub struct TorrentCore {
+    inner: InnerId,
+    wire_ids: Vec<WireId>,
+    own_id: PeerId,
+    max_peers: usize,
+    picker: Picker,
+    peers: BTreeMap<PeerKey, Peer>,
+    next_key: u64,
+    /// Every piece in the order in which it came, so that each connection announces from where it stands and none is lost.
+    haves: Vec<u32>,
+    blame: Blame,
+    handout: Handout,
+    paused: bool,
+    /// Addresses that may be dialled.
+    pub book: AddressBook,
+}
+
+impl TorrentCore {
+    /// A torrent of which nothing is here, with all hashes known.
+    pub fn new(inner: InnerId, wire_ids: Vec<WireId>, pieces: u32, own_id: PeerId, max_peers: usize) -> Self {
+        Self {
+            inner,
+            wire_ids,
+            own_id,
+            max_peers,
+            picker: Picker::new(pieces),
+            peers: BTreeMap::new(),
+            next_key: 0,
+            haves: Vec::new(),
+            blame: Blame::default(),
+            handout: Handout::new(pieces),
+            paused: false,
+            book: AddressBook::default(),
+        }
+    }
+
+    /// The name that never changes.
+    pub fn inner_id(&self) -> InnerId {
+        self.inner
+    }
+
+    /// The ids under which peers may ask for the torrent, the preferred one first.
+    pub fn wire_ids(&self) -> &[WireId] {
+        &self.wire_ids
+    }
+
+    /// One more id has become known.
+    pub fn add_wire_id(&mut self, id: WireId) {
+        if !self.wire_ids.contains(&id) {
+            self.wire_ids.push(id);
+        }
+    }
+
+    /// Who fetches what, and what is here.
+    pub fn picker(&self) -> &Picker {
+        &self.picker
+    }
+
+    /// The pieces that are here.
+    pub fn have(&self) -> &Bitfield {
+        self.picker.have()
+    }
+
+    /// Whether all pieces are here.
+    pub fn is_complete(&self) -> bool {
+        self.picker.have().is_full()
+    }
+
+    /// The pieces that came, in order; a connection announces the part that it has not announced yet.
+    pub fn haves(&self) -> &[u32] {
+        &self.haves
+    }
+
+    /// The connections.
+    pub fn peers(&self) -> &BTreeMap<PeerKey, Peer> {
+        &self.peers
+    }
+
+    /// Stops (or resumes) reservations: no piece can be stored now.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// Whether reservations are stopped.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// How many peers were cut off for bad data.
+    pub fn banned(&self) -> usize {
+        self.blame.banned()
+    }
+
+    /// A connection has shaken hands. With it goes the key of an older connection that has to yield.
+    ///
+    /// Of two connections between the same two peers, both sides keep the one that the greater peer id has opened.
+    pub fn connected(&mut self, new: NewPeer, now: Duration) -> Result<(PeerKey, Option<PeerKey>), Refusal> {
+        if new.id == self.own_id {
+            return Err(Refusal::OneSelf);
+        }
+        if self.blame.is_banned(new.id, new.address.ip()) {
+            return Err(Refusal::Banned);
+        }
+        let twin = self
+            .peers
+            .iter()
+            .find(|(_, peer)| peer.source.id == new.id)
+            .map(|(key, peer)| (*key, peer.outgoing));
+        let yields = match twin {
+            Some((_, outgoing)) if outgoing == new.outgoing => return Err(Refusal::Duplicate),
+            Some(_) if new.outgoing != (self.own_id > new.id) => return Err(Refusal::Duplicate),
+            Some((key, _)) => Some(key),
+            None if self.peers.len() >= self.max_peers => return Err(Refusal::Full),
+            None => None,
+        };
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        self.peers.insert(key, Peer::new(new, self.picker.have().len(), now));
+        if let Some(old) = yields.and_then(|old| self.peers.get_mut(&old)) {
+            old.doomed = true;
+        }
+        Ok((key, yields))
+    }
+
+    /// A connection is gone; its reservations are free again.
+    pub fn disconnected(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.remove(&key) else { return };
+        for held in peer.held {
+            self.picker.release(held.piece);
+        }
+        if peer.is_seed {
+            self.picker.seed_went();
+        } else {
+            peer.has.iter().for_each(|piece| self.picker.peer_lost(piece));
+        }
+        self.handout.gone(key);
+    }
+
+    /// Whether the connection has to end: its twin was kept, or its peer has been banned.
+    pub fn is_doomed(&self, key: PeerKey) -> bool {
+        self.peers.get(&key).is_none_or(|peer| peer.doomed)
+    }
+
+    /// HAVE.
+    pub fn peer_has(&mut self, key: PeerKey, piece: u32) -> Result<(), Violation> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        if piece >= peer.has.len() {
+            return Err(Violation::NoSuchPiece(piece));
+        }
+        peer.spoke = true;
+        if peer.is_seed || !peer.has.insert(piece) {
+            return Ok(());
+        }
+        peer.offers.insert(piece);
+        peer.wanted += u32::from(!self.picker.have().contains(piece));
+        self.picker.peer_has(piece);
+        if peer.has.is_full() {
+            peer.is_seed = true;
+            (0..peer.has.len()).for_each(|piece| self.picker.peer_lost(piece));
+            self.picker.seed_came();
+        }
+        Ok(())
+    }
+
+    /// BITFIELD. A later one that only adds pieces is taken for as many HAVEs: aria2 sends it when several pieces have come
+    /// at once. One that takes pieces away comes from no correct client (T24).
+    pub fn peer_bitfield(&mut self, key: PeerKey, bytes: &[u8]) -> Result<(), Violation> {
+        let bitfield = Bitfield::from_wire(bytes, self.picker.have().len())?;
+        let Some(peer) = self.peers.get(&key) else { return Ok(()) };
+        if !peer.spoke {
+            return self.peer_pieces(key, bitfield);
+        }
+        if peer.has.count_missing_in(&bitfield) > 0 {
+            return Err(Violation::LateBitfield);
+        }
+        let more: Vec<u32> = bitfield.iter().filter(|piece| !peer.has.contains(*piece)).collect();
+        more.into_iter().try_for_each(|piece| self.peer_has(key, piece))
+    }
+
+    /// HAVE ALL or HAVE NONE.
+    pub fn peer_has_all(&mut self, key: PeerKey, all: bool) -> Result<(), Violation> {
+        let pieces = self.picker.have().len();
+        self.peer_pieces(key, if all { Bitfield::full(pieces) } else { Bitfield::new(pieces) })
+    }
+
+    fn peer_pieces(&mut self, key: PeerKey, has: Bitfield) -> Result<(), Violation> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        if peer.spoke {
+            return Err(Violation::LateBitfield);
+        }
+        peer.spoke = true;
+        peer.is_seed = has.is_full();
+        if peer.is_seed {
+            self.picker.seed_came();
+        } else {
+            has.iter().for_each(|piece| self.picker.peer_has(piece));
+        }
+        peer.wanted = has.count_missing_in(self.picker.have());
+        peer.offers = has.clone();
+        peer.has = has;
+        Ok(())
+    }
+
+    /// The peer named itself in its extension handshake.
+    pub fn peer_is_own(&mut self, key: PeerKey, own: bool) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.is_own = own;
+        }
+    }
+
+    /// Whether the peer has something that we lack.
+    pub fn is_interesting(&self, key: PeerKey) -> bool {
+        self.peers.get(&key).is_some_and(|peer| peer.wanted > 0)
+    }
+
+    /// A connection has fetched a piece that verifies, and hands it over to be stored: it stays reserved until
+    /// [`Self::arrived`]. Its leaves tell who lied about it before.
+    pub fn handed_over(&mut self, key: PeerKey, piece: u32, leaves: &[Leaf]) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.verified += 1;
+            peer.take_held(piece);
+        }
+        for liar in self.blame.verified(piece, leaves) {
+            self.punish(liar);
+        }
+    }
+
+    /// A piece is verified and written: it counts from now on. Says whether that is new.
+    pub fn arrived(&mut self, piece: u32) -> bool {
+        if !self.picker.complete(piece) {
+            return false;
+        }
+        self.haves.push(piece);
+        for peer in self.peers.values_mut().filter(|peer| peer.is_seed || peer.has.contains(piece)) {
+            peer.wanted = peer.wanted.saturating_sub(1);
+        }
+        true
+    }
+
+    /// A piece did not verify. If one peer sent all of it, it is cut off; else the next good copy tells who lied.
+    pub fn failed(&mut self, key: PeerKey, piece: u32, evidence: Vec<(Source, Leaf)>) {
+        self.release(key, piece);
+        if let Some(liar) = self.blame.failed(piece, evidence) {
+            self.punish(liar);
+        }
+    }
+
+    fn punish(&mut self, liar: Source) {
+        let own = self.peers.values().any(|peer| peer.source == liar && peer.is_own);
+        self.blame.strike(liar, own);
+        for peer in self.peers.values_mut().filter(|peer| peer.source == liar) {
+            peer.doomed = true;
+        }
+    }
+
+    /// A piece that was here cannot be read or was not made durable: it is fetched again.
+    pub fn withdraw(&mut self, piece: u32) -> bool {
+        let was_here = self.picker.withdraw(piece);
+        if was_here {
+            for peer in self.peers.values_mut().filter(|peer| peer.is_seed || peer.has.contains(piece)) {
+                peer.wanted += 1;
+            }
+        }
+        was_here
+    }
+
+    /// Whether a request for `piece` is served, or the peer is sent to another piece ([`Admission`]).
+    pub fn admit(&mut self, key: PeerKey, piece: u32, now: Duration, rng: &mut impl RngCore) -> Admission {
+        if !self.picker.have().contains(piece) {
+            return Admission::Reject;
+        }
+        match self.peers.get(&key) {
+            Some(peer) if peer.is_own && self.is_complete() => {
+                self.handout.admit((key, &peer.has), piece, &self.picker, now, rng)
+            }
+            _ => Admission::Serve,
+        }
+    }
+
+    /// Whether a peer at this address was cut off.
+    pub fn is_banned_address(&self, ip: IpAddr) -> bool {
+        self.blame.is_banned_address(ip)
+    }
+}
+
+#[cfg(test)]
+mod tests;

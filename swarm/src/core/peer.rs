@@ -1,0 +1,120 @@
+//! What a torrent knows about one connection.
+
+use std::time::Duration;
+
+use super::NewPeer;
+use super::blame::Source;
+use crate::bitfield::Bitfield;
+
+/// A piece that the peer refused is not asked of it again for so long.
+const HIDE_FOR: Duration = Duration::from_secs(2);
+/// Suggestions that are kept; later ones push earlier ones out.
+const MAX_SUGGESTIONS: usize = 8;
+
+/// A piece that a connection has reserved.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// Which.
+    pub piece: u32,
+    /// Since when.
+    pub since: Duration,
+}
+
+/// One connection.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own; any combination of them occurs"
+)]
+pub struct Peer {
+    /// Who is behind it.
+    pub source: Source,
+    /// Where it leads.
+    pub address: std::net::SocketAddr,
+    /// Whether we dialled.
+    pub outgoing: bool,
+    /// When it was made.
+    pub since: Duration,
+    /// What the peer has.
+    pub has: Bitfield,
+    /// Whether it has everything.
+    pub is_seed: bool,
+    /// Whether it calls itself one of ours.
+    pub is_own: bool,
+    /// Pieces from it that verified.
+    pub verified: u32,
+    /// Pieces that it has and we lack.
+    pub(super) wanted: u32,
+    /// What may be asked of it now: what it has without what it refused a moment ago.
+    pub(super) offers: Bitfield,
+    pub(super) held: Vec<Held>,
+    pub(super) doomed: bool,
+    /// Whether it has said anything about its pieces: then BITFIELD comes too late.
+    pub(super) spoke: bool,
+    hidden: Vec<(u32, Duration)>,
+    suggested: Vec<u32>,
+}
+
+impl Peer {
+    pub(super) fn new(new: NewPeer, pieces: u32, now: Duration) -> Self {
+        Self {
+            source: Source { id: new.id, ip: new.address.ip() },
+            address: new.address,
+            outgoing: new.outgoing,
+            since: now,
+            has: Bitfield::new(pieces),
+            is_seed: false,
+            is_own: false,
+            verified: 0,
+            wanted: 0,
+            offers: Bitfield::new(pieces),
+            held: Vec::new(),
+            doomed: false,
+            spoke: false,
+            hidden: Vec::new(),
+            suggested: Vec::new(),
+        }
+    }
+
+    pub(super) fn holds(&self, piece: u32) -> bool {
+        self.held.iter().any(|held| held.piece == piece)
+    }
+
+    /// Forgets a reservation; says whether there was one.
+    pub(super) fn take_held(&mut self, piece: u32) -> bool {
+        let before = self.held.len();
+        self.held.retain(|held| held.piece != piece);
+        self.held.len() < before
+    }
+
+    pub(super) fn hide(&mut self, piece: u32, now: Duration) {
+        if self.offers.remove(piece) {
+            self.hidden.push((piece, now + HIDE_FOR));
+        }
+    }
+
+    pub(super) fn unhide(&mut self, now: Duration) {
+        let offers = &mut self.offers;
+        self.hidden.retain(|(piece, until)| {
+            let over = *until <= now;
+            if over {
+                offers.insert(*piece);
+            }
+            !over
+        });
+    }
+
+    pub(super) fn suggest(&mut self, piece: u32) {
+        if self.suggested.len() >= MAX_SUGGESTIONS {
+            self.suggested.remove(0);
+        }
+        self.suggested.push(piece);
+    }
+
+    /// The suggestions that the peer can keep; they are used once.
+    pub(super) fn suggestions(&mut self) -> Vec<u32> {
+        let mut suggested = std::mem::take(&mut self.suggested);
+        suggested.retain(|piece| self.has.contains(*piece));
+        suggested
+    }
+}

@@ -1,0 +1,257 @@
+use std::net::SocketAddr;
+
+use super::*;
+use crate::test_rng::TestRng;
+
+const PIECES: u32 = 8;
+const OWN: PeerId = PeerId([5; 20]);
+const ZERO: Duration = Duration::ZERO;
+
+fn core() -> TorrentCore {
+    TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], PIECES, OWN, 10)
+}
+
+fn peer(id: u8, outgoing: bool) -> NewPeer {
+    NewPeer { id: PeerId([id; 20]), address: SocketAddr::from(([10, 0, 0, id], 6881)), outgoing }
+}
+
+fn join(core: &mut TorrentCore, id: u8) -> PeerKey {
+    core.connected(peer(id, true), ZERO).unwrap().0
+}
+
+/// A leech with a peer that has everything and has proved itself.
+fn with_seed(id: u8) -> (TorrentCore, PeerKey) {
+    let mut core = core();
+    let key = join(&mut core, id);
+    core.peer_has_all(key, true).unwrap();
+    core.handed_over(key, 0, &[]);
+    (core, key)
+}
+
+#[test]
+fn t039_of_two_connections_both_sides_keep_the_same() {
+    // We are 5. Towards 9, theirs is kept; towards 1, ours.
+    for (other, ours_is_kept) in [(9, false), (1, true)] {
+        for ours_first in [true, false] {
+            let mut core = core();
+            let (first, _) = core.connected(peer(other, ours_first), ZERO).unwrap();
+            let second = core.connected(peer(other, !ours_first), ZERO);
+            if ours_first == ours_is_kept {
+                assert_eq!(second, Err(Refusal::Duplicate));
+                assert!(!core.is_doomed(first));
+            } else {
+                assert_eq!(second.unwrap().1, Some(first));
+                assert!(core.is_doomed(first));
+            }
+        }
+    }
+    assert_eq!(core().connected(peer(5, true), ZERO), Err(Refusal::OneSelf));
+}
+
+#[test]
+fn t031_a_newcomer_gets_one_piece_until_it_has_proved_itself() {
+    let mut core = core();
+    let key = join(&mut core, 1);
+    core.peer_has_all(key, true).unwrap();
+    let first = core.reserve(key, ZERO, &mut TestRng(1)).unwrap();
+    assert_eq!(core.reserve(key, ZERO, &mut TestRng(1)), None);
+    core.handed_over(key, first.piece, &[]);
+    core.arrived(first.piece);
+    assert!(core.reserve(key, ZERO, &mut TestRng(1)).is_some());
+    assert!(core.reserve(key, ZERO, &mut TestRng(1)).is_some());
+}
+
+#[test]
+fn what_a_lost_connection_held_is_free_again() {
+    let (mut core, key) = with_seed(1);
+    while core.reserve(key, ZERO, &mut TestRng(1)).is_some() {}
+    assert_eq!(core.picker().reserved(), PIECES);
+    core.disconnected(key);
+    assert_eq!(core.picker().reserved(), 0);
+    assert_eq!(core.picker().copies(0), 0);
+}
+
+#[test]
+fn in_the_end_game_a_piece_goes_to_two_at_most_and_only_when_it_is_late() {
+    let (mut core, slow) = with_seed(1);
+    while core.reserve(slow, ZERO, &mut TestRng(1)).is_some() {}
+    let others: Vec<_> = [2, 3].map(|id| join(&mut core, id)).into();
+    for key in &others {
+        core.peer_has_all(*key, true).unwrap();
+        core.handed_over(*key, 0, &[]);
+    }
+    assert_eq!(core.reserve(others[0], Duration::from_secs(1), &mut TestRng(1)), None);
+    let late = Duration::from_secs(2);
+    let mut again = std::collections::BTreeSet::new();
+    while let Some(reservation) = core.reserve(others[0], late, &mut TestRng(1)) {
+        assert!(reservation.again);
+        assert!(again.insert(reservation.piece));
+    }
+    assert_eq!(again.len(), PIECES as usize);
+    assert_eq!(core.reserve(others[1], late * 2, &mut TestRng(1)), None);
+    let piece = *again.first().unwrap();
+    core.handed_over(others[0], piece, &[]);
+    core.arrived(piece);
+    assert_eq!(core.superseded(slow), [piece]);
+    core.release(slow, piece);
+    assert_eq!(core.picker().state(piece), crate::picker::PieceState::Have);
+}
+
+#[test]
+fn interest_follows_what_is_missing() {
+    let mut core = core();
+    let key = join(&mut core, 1);
+    core.peer_has(key, 3).unwrap();
+    assert!(core.is_interesting(key));
+    core.arrived(3);
+    assert!(!core.is_interesting(key));
+    core.withdraw(3);
+    assert!(core.is_interesting(key));
+    assert_eq!(core.haves(), [3]);
+}
+
+#[test]
+fn a_peer_that_gets_the_last_piece_counts_as_a_seed() {
+    let mut core = core();
+    let key = join(&mut core, 1);
+    for piece in 0..PIECES {
+        core.peer_has(key, piece).unwrap();
+    }
+    assert!(core.peers()[&key].is_seed);
+    assert_eq!(core.picker().copies(2), 1);
+    core.disconnected(key);
+    assert_eq!(core.picker().copies(2), 0);
+}
+
+#[test]
+fn a_refused_piece_is_asked_for_again_later() {
+    let mut core = core();
+    let key = join(&mut core, 1);
+    core.peer_has(key, 3).unwrap();
+    assert_eq!(core.reserve(key, ZERO, &mut TestRng(1)).unwrap().piece, 3);
+    core.refused(key, 3, ZERO);
+    assert_eq!(core.reserve(key, ZERO, &mut TestRng(1)), None);
+    assert_eq!(core.reserve(key, Duration::from_secs(3), &mut TestRng(1)).unwrap().piece, 3);
+}
+
+#[test]
+fn a_suggestion_comes_first() {
+    for seed in 0..20 {
+        let (mut core, key) = with_seed(1);
+        core.suggested(key, 6).unwrap();
+        assert_eq!(core.reserve(key, ZERO, &mut TestRng(seed)).unwrap().piece, 6);
+    }
+    let (mut core, key) = with_seed(1);
+    assert_eq!(core.suggested(key, PIECES), Err(Violation::NoSuchPiece(PIECES)));
+}
+
+#[test]
+fn t030_one_source_is_banned_at_once_and_an_own_peer_at_the_second_time() {
+    let mut core = core();
+    let (stranger, own) = (join(&mut core, 1), join(&mut core, 2));
+    core.peer_is_own(own, true);
+    for (key, banned) in [(stranger, 1), (own, 1)] {
+        let source = core.peers()[&key].source;
+        core.failed(key, 3, vec![(source, [0; 32])]);
+        assert!(core.is_doomed(key));
+        assert_eq!(core.banned(), banned);
+        core.disconnected(key);
+    }
+    assert_eq!(core.connected(peer(1, true), ZERO), Err(Refusal::Banned));
+    let own = join(&mut core, 2);
+    core.peer_is_own(own, true);
+    let source = core.peers()[&own].source;
+    core.failed(own, 3, vec![(source, [0; 32])]);
+    assert_eq!(core.banned(), 2);
+}
+
+#[test]
+fn among_several_sources_the_good_copy_tells() {
+    let mut core = core();
+    let keys: Vec<_> = (1..=3).map(|id| join(&mut core, id)).collect();
+    let sources: Vec<_> = keys.iter().map(|key| core.peers()[key].source).collect();
+    core.failed(keys[0], 3, vec![(sources[0], [0; 32]), (sources[1], [66; 32])]);
+    assert_eq!(core.banned(), 0);
+    core.handed_over(keys[2], 3, &[[0; 32], [1; 32]]);
+    assert!(core.is_doomed(keys[1]));
+    assert!(!core.is_doomed(keys[0]));
+}
+
+/// A seed with leechers of our own.
+fn seed_with(leechers: u8) -> (TorrentCore, Vec<PeerKey>) {
+    let mut core = core();
+    (0..PIECES).for_each(|piece| assert!(core.arrived(piece)));
+    let keys: Vec<_> = (10..10 + leechers).map(|id| join(&mut core, id)).collect();
+    for key in &keys {
+        core.peer_is_own(*key, true);
+    }
+    (core, keys)
+}
+
+#[test]
+fn a_cold_swarm_gets_each_piece_once_before_any_twice() {
+    let (mut core, keys) = seed_with(2);
+    assert_eq!(core.admit(keys[0], 3, ZERO, &mut TestRng(1)), Admission::Serve);
+    assert_eq!(core.admit(keys[0], 3, ZERO, &mut TestRng(1)), Admission::Serve);
+    let mut given = std::collections::BTreeSet::from([3]);
+    for _ in 1..PIECES {
+        let Admission::Redirect(other) = core.admit(keys[1], 3, ZERO, &mut TestRng(2)) else {
+            panic!("there are pieces that nobody has got");
+        };
+        assert!(given.insert(other), "{other} was given twice");
+        assert_eq!(core.admit(keys[1], other, ZERO, &mut TestRng(2)), Admission::Serve);
+    }
+    // All are out. What is under way to another is not sent twice; what is late or elsewhere is.
+    assert_eq!(core.admit(keys[1], 3, ZERO, &mut TestRng(2)), Admission::Reject);
+    assert_eq!(core.admit(keys[1], 3, Duration::from_secs(6), &mut TestRng(2)), Admission::Serve);
+    core.peer_has(keys[1], 5).unwrap();
+    assert_eq!(core.admit(keys[0], 5, ZERO, &mut TestRng(2)), Admission::Serve);
+}
+
+#[test]
+fn what_went_to_a_peer_that_left_is_given_to_another() {
+    let (mut core, keys) = seed_with(2);
+    assert_eq!(core.admit(keys[0], 3, ZERO, &mut TestRng(1)), Admission::Serve);
+    core.disconnected(keys[0]);
+    assert_eq!(core.admit(keys[1], 3, ZERO, &mut TestRng(1)), Admission::Serve);
+}
+
+#[test]
+fn strangers_are_served_what_they_ask_for_and_nobody_what_is_not_here() {
+    let (mut core, keys) = seed_with(1);
+    let stranger = join(&mut core, 1);
+    assert_eq!(core.admit(keys[0], 3, ZERO, &mut TestRng(1)), Admission::Serve);
+    assert_eq!(core.admit(stranger, 3, ZERO, &mut TestRng(1)), Admission::Serve);
+    core.withdraw(3);
+    assert_eq!(core.admit(stranger, 3, ZERO, &mut TestRng(1)), Admission::Reject);
+}
+
+#[test]
+fn wire_ids_grow_and_the_inner_id_stays() {
+    let mut core = core();
+    core.add_wire_id(WireId([3; 20]));
+    core.add_wire_id(WireId([2; 20]));
+    assert_eq!(core.wire_ids(), [WireId([2; 20]), WireId([3; 20])]);
+    assert_eq!(core.inner_id(), InnerId([1; 32]));
+}
+
+#[test]
+fn a_paused_torrent_asks_for_nothing() {
+    let (mut core, key) = with_seed(1);
+    core.pause(true);
+    assert_eq!(core.reserve(key, ZERO, &mut TestRng(1)), None);
+    core.pause(false);
+    assert!(core.reserve(key, ZERO, &mut TestRng(1)).is_some());
+}
+
+#[test]
+fn t024_a_late_bitfield_may_add_pieces_and_not_take_any_away() {
+    let mut core = core();
+    let key = join(&mut core, 1);
+    core.peer_has(key, 0).unwrap();
+    core.peer_bitfield(key, &[0b1100_0001]).unwrap();
+    assert_eq!(core.peers()[&key].has.iter().collect::<Vec<_>>(), [0, 1, 7]);
+    assert_eq!(core.picker().copies(7), 1);
+    assert_eq!(core.peer_bitfield(key, &[0b1000_0001]), Err(Violation::LateBitfield));
+    assert_eq!(core.peer_has_all(key, true), Err(Violation::LateBitfield));
+}

@@ -1,0 +1,222 @@
+//! What a user of the engine says and sees.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use torrent::{Metainfo, RelPath};
+
+/// How an [`super::Engine`] works; [`Default`] is right for a node of a cluster.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Where peers connect to. An address that is not a wildcard is also where connections to others start from. Port 0
+    /// takes a free one ([`super::Engine::addresses`] tells which).
+    pub listen: Vec<SocketAddr>,
+    /// First bytes of the peer id, in the customary form `-SM0001-`.
+    pub peer_id_prefix: [u8; 8],
+    /// Payload bytes per second to all peers together.
+    pub upload_limit: Option<u64>,
+    /// Payload bytes per second from all peers together.
+    pub download_limit: Option<u64>,
+    /// Connections per torrent.
+    pub max_peers: usize,
+    /// Bytes of pieces that may be in memory at a time, of all torrents together. At least one piece is always allowed.
+    pub buffer_budget: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 6881))],
+            peer_id_prefix: *b"-SM0001-",
+            upload_limit: None,
+            download_limit: None,
+            max_peers: 100,
+            buffer_budget: 256 << 20,
+        }
+    }
+}
+
+/// A torrent to share.
+#[derive(Debug, Clone)]
+pub struct AddTorrent {
+    /// What to share.
+    pub metainfo: Arc<Metainfo>,
+    /// The folder that the layout is relative to; made if it does not exist.
+    pub folder: PathBuf,
+    /// Where each payload file of the metainfo lies below `folder`, in the order of [`Metainfo::files`].
+    pub layout: Vec<RelPath>,
+    /// Where the torrent's journal is kept; its folder must exist. `None`: a start after this one re-hashes.
+    pub journal: Option<PathBuf>,
+    /// All are announced to, each on its own schedule.
+    pub trackers: Vec<TrackerSpec>,
+    /// What to believe about the files that are there.
+    pub assume: Assume,
+    /// Peers that are known without a tracker.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// An HTTP tracker.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TrackerSpec {
+    /// The announce URL, `http://host:port/announce`.
+    pub url: String,
+    /// Token for our own trackers, sent as `Authorization: Bearer`.
+    pub bearer: Option<String>,
+    /// Name of the node for our own trackers, sent as the parameter `node`.
+    pub node: Option<String>,
+}
+
+/// Without the token: it must not get into a log.
+impl std::fmt::Debug for TrackerSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrackerSpec")
+            .field("url", &self.url)
+            .field("bearer", &self.bearer.is_some())
+            .field("node", &self.node)
+            .finish()
+    }
+}
+
+/// What to believe about the files that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assume {
+    /// What the journal says is durable; what it says was written later is hashed; nothing else.
+    Journal,
+    /// Everything: the files were verified and published, and are only read. Sizes are checked.
+    Complete,
+    /// Nothing: whatever is there is hashed.
+    Nothing,
+}
+
+/// Why an engine cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A listen address is taken or not ours.
+    #[error("cannot listen on {address}: {source}; is another process using the port?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The HTTP client for trackers cannot be made.
+    #[error("cannot set up the HTTP client for trackers: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// Why a torrent cannot be added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// The layout does not name each payload file once.
+    #[error("the layout has {found} paths for {wanted} files")]
+    Layout {
+        /// Paths given.
+        found: usize,
+        /// Payload files of the torrent.
+        wanted: usize,
+    },
+    /// The engine shares a torrent with one of these infohashes already.
+    #[error("the torrent is already being shared")]
+    Duplicate,
+    /// The engine has been shut down.
+    #[error("the engine has been shut down")]
+    ShutDown,
+    /// The folder or a file in it cannot be used.
+    #[error("cannot use {path}: {source}")]
+    Storage {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The journal cannot be read or written.
+    #[error("cannot use the journal {path}: {source}")]
+    Journal {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// [`Assume::Complete`], but a file is missing or has another size.
+    #[error("{path} was to be complete, but it is missing or has another size")]
+    Incomplete {
+        /// Which, below the folder.
+        path: RelPath,
+    },
+}
+
+/// What a torrent is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Hashing what is on disk.
+    Checking,
+    /// Fetching what is missing.
+    Leeching,
+    /// Everything is here, verified and durable.
+    Complete,
+}
+
+/// Why a torrent does not get on, for as long as that is so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// No space or no inodes left: nothing more is asked for until a write succeeds again; seeding goes on.
+    #[error("the disk is full; the download goes on by itself when there is space")]
+    DiskFull,
+    /// Another error of the disk.
+    #[error("the disk reports an error: {0}")]
+    Disk(String),
+}
+
+/// A torrent's figures at one moment. Bytes are payload bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Bytes of all files.
+    pub total: u64,
+    /// Bytes that are here and verified.
+    pub have: u64,
+    /// Bytes of those that a power cut cannot take.
+    pub durable: u64,
+    /// Bytes received from peers since the start, wasted ones included.
+    pub downloaded: u64,
+    /// Bytes sent to peers since the start.
+    pub uploaded: u64,
+    /// Bytes received for nothing: duplicates, late, or bad.
+    pub wasted: u64,
+    /// Bytes per second coming in.
+    pub download_rate: u64,
+    /// Bytes per second going out.
+    pub upload_rate: u64,
+    /// Connected peers.
+    pub peers: usize,
+    /// Connected peers that have everything.
+    pub seeds: usize,
+    /// Peers cut off for bad data.
+    pub banned: usize,
+    /// What is wrong now.
+    pub trouble: Option<Trouble>,
+    /// One entry per tracker, in the order given.
+    pub trackers: Vec<TrackerStatus>,
+}
+
+/// How it goes with one tracker.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrackerStatus {
+    /// Its announce URL.
+    pub url: String,
+    /// Its `tracker id`, which for our own trackers is the epoch: it changes when the tracker has forgotten everything.
+    pub tracker_id: Option<String>,
+    /// How long until the next announce.
+    pub next_in: Duration,
+    /// Seeders and leechers as it says.
+    pub seeders: Option<u64>,
+    /// Leechers as it says.
+    pub leechers: Option<u64>,
+    /// Whether an announce has succeeded since the start.
+    pub reached: bool,
+    /// What went wrong last, until an announce succeeds.
+    pub error: Option<String>,
+}

@@ -1,0 +1,151 @@
+//! One connection from its handshake to its end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::link::Link;
+use super::reader::Reader;
+use super::torrent::Torrent;
+use super::writer::Writer;
+use crate::core::{NewPeer, PeerKey, Refusal, Source, Violation};
+use crate::upload::BadRequest;
+use crate::wire::{ExtensionHandshake, Handshake, Message, WireError};
+
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    ByPeer,
+    /// The socket failed.
+    #[error("connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// A frame that no correct client sends.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A message that no correct client sends now.
+    #[error(transparent)]
+    Pieces(#[from] Violation),
+    /// A request that no correct client sends.
+    #[error(transparent)]
+    Request(#[from] BadRequest),
+    /// Something else that no correct client does.
+    #[error("the peer sent {0}")]
+    Violation(&'static str),
+    /// The peer does not read what we send.
+    #[error("the peer does not read")]
+    NotReading,
+    /// The peer says nothing.
+    #[error("the peer is silent")]
+    Idle,
+    /// The peer sent a bad piece.
+    #[error("the peer sent bad data")]
+    BadData,
+    /// The torrent wants it to end: its twin is kept, or the peer is banned.
+    #[error("the connection is not wanted any more")]
+    Doomed,
+    /// Nobody lacks anything.
+    #[error("both sides have everything")]
+    BothComplete,
+    /// A piece that we said we have cannot be read.
+    #[error("a piece cannot be read")]
+    Unreadable,
+    /// The torrent stops.
+    #[error("the torrent stops")]
+    Stopped,
+}
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub struct Established<S> {
+    /// The stream.
+    pub stream: S,
+    /// What the peer said.
+    pub handshake: Handshake,
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// Whether we dialled.
+    pub outgoing: bool,
+}
+
+/// Runs a connection to its end. Generic over the stream, so that TLS is one more stream.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, connection: Established<S>) {
+    let Established { stream, handshake, address, outgoing } = connection;
+    let new = NewPeer { id: handshake.peer_id, address, outgoing };
+    let now = torrent.engine.clock.now();
+    let admitted = torrent.core().connected(new, now);
+    let (key, yields) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refused(&torrent, &new, refusal),
+    };
+    if yields.is_some() {
+        torrent.bump();
+    }
+    let link = Arc::new(Link::default());
+    let fast = handshake.capabilities.fast;
+    let announced = greet(&torrent, &link, handshake);
+    let (read, write) = tokio::io::split(stream);
+    let source = Source { id: new.id, ip: address.ip() };
+    let mut reader = Reader::new(torrent.clone(), link.clone(), key, source, fast, read);
+    let mut writer = Writer::new(torrent.clone(), link, key, fast, write, announced);
+    let ended = tokio::select! {
+        ended = reader.run() => ended,
+        ended = writer.run() => ended,
+        () = torrent.stop.cancelled() => Err(Closed::Stopped),
+    };
+    if let Err(reason) = ended {
+        tracing::debug!(%address, id = ?new.id, %reason, "connection ended");
+    }
+    reader.give_up_all();
+    forget(&torrent, key, &new);
+}
+
+/// Puts the first messages into the outbox; returns how many arrivals the bitfield covers.
+fn greet(torrent: &Torrent, link: &Link, handshake: Handshake) -> usize {
+    let (have, announced) = {
+        let core = torrent.core();
+        (core.have().clone(), core.haves().len())
+    };
+    if handshake.capabilities.extended {
+        let payload = ExtensionHandshake::own(torrent.engine.port()).encode();
+        link.send([Message::Extended { id: 0, payload: &payload }]);
+    }
+    match (handshake.capabilities.fast, have.count()) {
+        (true, _) if have.is_full() => link.send([Message::HaveAll]),
+        (true, 0) => link.send([Message::HaveNone]),
+        (false, 0) => true,
+        _ => link.send([Message::Bitfield(&have.to_wire())]),
+    };
+    // The nodes are ours, and connections are capped: everyone may ask.
+    link.send([Message::Unchoke]);
+    announced
+}
+
+fn refused(torrent: &Torrent, new: &NewPeer, refusal: Refusal) {
+    tracing::debug!(address = %new.address, %refusal, "connection refused");
+    if !new.outgoing {
+        return;
+    }
+    let now = torrent.engine.clock.now();
+    let mut core = torrent.core();
+    match refusal {
+        Refusal::OneSelf | Refusal::Banned => core.book.never(new.address),
+        Refusal::Duplicate | Refusal::Full => core.book.failed(new.address, now),
+    }
+}
+
+fn forget(torrent: &Torrent, key: PeerKey, new: &NewPeer) {
+    let now = torrent.engine.clock.now();
+    {
+        let mut core = torrent.core();
+        let seed = core.peers().get(&key).is_some_and(|peer| peer.is_seed);
+        core.disconnected(key);
+        if new.outgoing {
+            core.book.closed(new.address, seed, now);
+        }
+    }
+    torrent.bump();
+}

@@ -1,0 +1,106 @@
+//! Connections that go out.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use torrent::WireId;
+
+use super::connection::{self, Established};
+use super::listen::{HANDSHAKE_TIME, both, capabilities};
+use super::torrent::Torrent;
+use crate::wire::{HANDSHAKE_LEN, Handshake};
+
+/// A connection is made within so long.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How often the address book is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Dials of one torrent under way at a time.
+const MAX_DIALS: usize = 16;
+
+/// Dials what the address book has, until the torrent stops.
+pub async fn dial_loop(torrent: Arc<Torrent>) {
+    loop {
+        let due = {
+            let now = torrent.engine.clock.now();
+            let mut core = torrent.core();
+            let room = torrent.engine.max_peers.saturating_sub(core.peers().len()).min(MAX_DIALS);
+            let complete = core.is_complete();
+            core.book.due(room, complete, now)
+        };
+        for address in due {
+            torrent.tasks.spawn(dial(torrent.clone(), address));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = torrent.dial_now.notified() => {}
+            () = torrent.stop.cancelled() => return,
+        }
+    }
+}
+
+async fn dial(torrent: Arc<Torrent>, address: SocketAddr) {
+    // After a failure the next id is tried: a peer that knows only one side of a hybrid refuses the other.
+    let (id, banned) = {
+        let core = torrent.core();
+        let ids = core.wire_ids();
+        let turn = core.book.failures(address) as usize % ids.len().max(1);
+        (ids.get(turn).copied(), core.is_banned_address(address.ip()))
+    };
+    let Some(id) = id else { return };
+    if banned {
+        torrent.core().book.never(address);
+        return;
+    }
+    let shaken = tokio::select! {
+        shaken = shake(&torrent, address, id) => shaken,
+        () = torrent.stop.cancelled() => return,
+    };
+    match shaken {
+        Ok((stream, handshake)) => {
+            connection::run(torrent, Established { stream, handshake, address, outgoing: true }).await;
+        }
+        Err(error) => {
+            tracing::debug!(%address, %error, "dialling a peer failed");
+            let now = torrent.engine.clock.now();
+            torrent.core().book.failed(address, now);
+        }
+    }
+}
+
+/// Connects and shakes hands under `id`.
+async fn shake(torrent: &Torrent, address: SocketAddr, id: WireId) -> io::Result<(TcpStream, Handshake)> {
+    let _turn = torrent.engine.half_open.acquire().await.map_err(io::Error::other)?;
+    let mut stream = tokio::time::timeout(CONNECT_TIME, connect(torrent, address)).await??;
+    stream.set_nodelay(true)?;
+    let v2 = torrent.metainfo.info_hash_v2().is_some();
+    let ours = Handshake { capabilities: capabilities(v2), id, peer_id: torrent.engine.peer_id };
+    let theirs = tokio::time::timeout(HANDSHAKE_TIME, async {
+        stream.write_all(&ours.encode()).await?;
+        let mut bytes = [0; HANDSHAKE_LEN];
+        stream.read_exact(&mut bytes).await?;
+        Handshake::decode(&bytes).map_err(io::Error::other)
+    })
+    .await??;
+    if !torrent.core().wire_ids().contains(&theirs.id) {
+        return Err(io::Error::other("the peer answered for another torrent"));
+    }
+    Ok((stream, both(ours, theirs)))
+}
+
+/// From where we listen, if that is a certain address: peers and trackers then see the same one.
+async fn connect(torrent: &Torrent, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(from) = torrent.engine.source_for(address.ip()) {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(address).await
+}
+
+/// The address among `listening` from which `to` is dialled.
+pub fn source(listening: &[SocketAddr], to: IpAddr) -> Option<IpAddr> {
+    listening.iter().map(SocketAddr::ip).find(|ip| ip.is_ipv4() == to.is_ipv4() && !ip.is_unspecified())
+}

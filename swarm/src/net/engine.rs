@@ -1,0 +1,284 @@
+//! The engine: what all torrents share.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rand::RngCore;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use torrent::WireId;
+
+use super::api::{AddError, AddTorrent, EngineConfig, EngineError};
+use super::budget::Budget;
+use super::clock::Clock;
+use super::handle::TorrentHandle;
+use super::limiter::Limiter;
+use super::listen::accept_loop;
+use super::open;
+use super::storage::{Disk, Storage};
+use super::torrent::{Parts, Torrent};
+use super::{announcer, dial};
+use crate::core::{InnerId, TorrentCore};
+use crate::wire::PeerId;
+
+/// Dials under way at a time, of all torrents.
+const MAX_HALF_OPEN: usize = 64;
+/// Writes, reads and checks that occupy a blocking thread at a time.
+const DISK_DEPTH: usize = 8;
+/// An HTTP tracker is given so long to answer.
+const TRACKER_TIME: Duration = Duration::from_secs(15);
+
+/// The engine: one listener, one budget, one set of limits for any number of torrents. Clones are the same engine; when it
+/// is not shut down, its tasks run as long as the runtime.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What all tasks of an engine use.
+#[derive(Debug)]
+pub struct Shared {
+    /// Who we are.
+    pub peer_id: PeerId,
+    /// The same in all announces.
+    pub key: u32,
+    /// Connections per torrent.
+    pub max_peers: usize,
+    addresses: Vec<SocketAddr>,
+    torrents: RwLock<HashMap<WireId, Arc<Torrent>>>,
+    /// The time.
+    pub clock: Clock,
+    /// Memory for pieces.
+    pub budget: Budget,
+    /// Of all torrents.
+    pub upload_limit: Limiter,
+    /// Of all torrents.
+    pub download_limit: Limiter,
+    /// Turns at the disk.
+    pub disk: Semaphore,
+    /// Turns at dialling.
+    pub half_open: Semaphore,
+    /// For trackers.
+    pub http: reqwest::Client,
+    /// Ends everything.
+    pub stop: CancellationToken,
+    /// The listeners and handshakes.
+    pub tasks: TaskTracker,
+    shut: AtomicBool,
+}
+
+impl Engine {
+    /// Opens the listeners and starts to accept.
+    #[expect(clippy::unused_async, reason = "it needs a runtime around it, as all of the engine does")]
+    pub async fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            listeners
+                .push(listen(*address).map_err(|source| EngineError::Listen { address: *address, source })?);
+        }
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let shared = Arc::new(Shared::new(&config, addresses)?);
+        for listener in listeners {
+            shared.tasks.spawn(accept_loop(shared.clone(), listener));
+        }
+        Ok(Self { shared })
+    }
+
+    /// Where peers can connect, with the real port.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.shared.addresses
+    }
+
+    /// Who we are on the wire.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.peer_id
+    }
+
+    /// Starts to share a torrent whose files lie on disk.
+    pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, AddError> {
+        let wanted = torrent.metainfo.files().len();
+        if torrent.layout.len() != wanted {
+            return Err(AddError::Layout { found: torrent.layout.len(), wanted });
+        }
+        let disk = Disk::open(&torrent.folder, torrent.metainfo.files(), &torrent.layout)
+            .map_err(|source| AddError::Storage { path: torrent.folder.clone(), source })?;
+        self.add_with(torrent, Arc::new(disk)).await
+    }
+
+    /// Starts to share a torrent whose files lie in any storage; `folder` and `layout` are for messages only.
+    pub async fn add_with(
+        &self,
+        spec: AddTorrent,
+        storage: Arc<dyn Storage>,
+    ) -> Result<TorrentHandle, AddError> {
+        let torrent = Arc::new(self.shared.torrent_of(&spec, storage));
+        self.shared.register(&torrent)?;
+        match open::open(&torrent, spec).await {
+            Ok(to_check) => {
+                start_tasks(&torrent, to_check);
+                Ok(TorrentHandle::new(torrent))
+            }
+            Err(error) => {
+                self.shared.unregister(&torrent);
+                Err(error)
+            }
+        }
+    }
+
+    /// Payload bytes per second to all peers together, from now on.
+    pub fn set_upload_limit(&self, per_second: Option<u64>) {
+        self.shared.upload_limit.set(per_second);
+    }
+
+    /// Payload bytes per second from all peers together, from now on.
+    pub fn set_download_limit(&self, per_second: Option<u64>) {
+        self.shared.download_limit.set(per_second);
+    }
+
+    /// Ends all connections, makes everything durable, tells the trackers.
+    pub async fn shutdown(&self) {
+        self.shared.shut.store(true, Ordering::Release);
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        let torrents: Vec<_> = {
+            let mut held = self.shared.torrents.write().unwrap_or_else(PoisonError::into_inner);
+            held.drain().map(|(_, torrent)| torrent).collect()
+        };
+        for torrent in torrents {
+            torrent.ended().await;
+        }
+    }
+}
+
+/// With SO_REUSEADDR, so that a restart finds its port free.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket =
+        if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if address.is_ipv6() {
+        // 0.0.0.0 and [::] can then both be listened on with the same port.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+/// Checks what has to be checked, then lets peers and trackers in.
+fn start_tasks(torrent: &Arc<Torrent>, to_check: Vec<u32>) {
+    if to_check.is_empty() {
+        torrent.ready.store(true, Ordering::Release);
+    }
+    torrent.tasks.spawn(torrent.clone().flush_loop());
+    torrent.tasks.spawn(torrent.clone().stats_loop());
+    let torrent = torrent.clone();
+    let tasks = torrent.tasks.clone();
+    tasks.spawn(async move {
+        if !open::check(&torrent, to_check).await {
+            return;
+        }
+        torrent.ready.store(true, Ordering::Release);
+        torrent.stats_now.notify_one();
+        torrent.tasks.spawn(dial::dial_loop(torrent.clone()));
+        torrent.tasks.spawn(announcer::announce_loop(torrent.clone()));
+    });
+}
+
+/// TLS by ring for trackers behind https, by the roots that browsers trust (compiled in: the image has no file system to find
+/// them in).
+fn public_tls() -> rustls::ClientConfig {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+impl Shared {
+    fn new(config: &EngineConfig, addresses: Vec<SocketAddr>) -> Result<Self, EngineError> {
+        let clock = Clock::start();
+        let mut peer_id = [0; 20];
+        peer_id[..8].copy_from_slice(&config.peer_id_prefix);
+        rand::rng().fill_bytes(&mut peer_id[8..]);
+        let certain = addresses.iter().map(SocketAddr::ip).find(|ip| !ip.is_unspecified());
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(public_tls())
+            .timeout(TRACKER_TIME)
+            .user_agent(concat!("Samara/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .local_address(certain)
+            .build()?;
+        Ok(Self {
+            peer_id: PeerId(peer_id),
+            key: rand::rng().next_u32(),
+            max_peers: config.max_peers,
+            addresses,
+            torrents: RwLock::default(),
+            clock,
+            budget: Budget::new(config.buffer_budget),
+            upload_limit: Limiter::new(config.upload_limit, clock),
+            download_limit: Limiter::new(config.download_limit, clock),
+            disk: Semaphore::new(DISK_DEPTH),
+            half_open: Semaphore::new(MAX_HALF_OPEN),
+            http,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            shut: AtomicBool::new(false),
+        })
+    }
+
+    fn torrent_of(self: &Arc<Self>, spec: &AddTorrent, storage: Arc<dyn Storage>) -> Torrent {
+        let metainfo = spec.metainfo.clone();
+        let inner = InnerId::of(&metainfo);
+        let pieces = metainfo.pieces().count();
+        let mut core = TorrentCore::new(inner, metainfo.wire_ids(), pieces, self.peer_id, self.max_peers);
+        for peer in &spec.peers {
+            core.book.add(*peer);
+        }
+        let (folder, trackers): (PathBuf, _) = (spec.folder.clone(), spec.trackers.clone());
+        Torrent::new(Parts { engine: self.clone(), metainfo, storage, folder, core, trackers })
+    }
+
+    /// The port that others connect to.
+    pub fn port(&self) -> Option<u16> {
+        self.addresses.first().map(SocketAddr::port)
+    }
+
+    /// The address from which `to` is dialled, if it has to be a certain one.
+    pub fn source_for(&self, to: IpAddr) -> Option<IpAddr> {
+        dial::source(&self.addresses, to)
+    }
+
+    /// The torrent that is called so on the wire, if it is ready for peers.
+    pub fn torrent(&self, id: WireId) -> Option<Arc<Torrent>> {
+        let held = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
+        held.get(&id).filter(|torrent| torrent.ready.load(Ordering::Acquire)).cloned()
+    }
+
+    fn register(&self, torrent: &Arc<Torrent>) -> Result<(), AddError> {
+        let ids = torrent.metainfo.wire_ids();
+        let mut held = self.torrents.write().unwrap_or_else(PoisonError::into_inner);
+        if self.shut.load(Ordering::Acquire) {
+            return Err(AddError::ShutDown);
+        }
+        if ids.iter().any(|id| held.contains_key(id)) {
+            return Err(AddError::Duplicate);
+        }
+        held.extend(ids.into_iter().map(|id| (id, torrent.clone())));
+        Ok(())
+    }
+
+    /// Nobody finds the torrent any more.
+    pub fn unregister(&self, torrent: &Arc<Torrent>) {
+        let mut held = self.torrents.write().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, other| !Arc::ptr_eq(other, torrent));
+    }
+}

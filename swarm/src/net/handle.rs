@@ -1,0 +1,172 @@
+//! What a user holds of a torrent, and the figures it shows.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::api::{Phase, Stats, TrackerSpec};
+use super::torrent::Torrent;
+use crate::rate::Rate;
+
+/// How often figures are made.
+const FIGURES: Duration = Duration::from_millis(500);
+
+/// One torrent of an engine. Clones are the same torrent; dropping all of them does not end it.
+#[derive(Clone, Debug)]
+pub struct TorrentHandle {
+    torrent: Arc<Torrent>,
+}
+
+impl TorrentHandle {
+    pub(super) fn new(torrent: Arc<Torrent>) -> Self {
+        Self { torrent }
+    }
+
+    /// The figures now.
+    pub fn stats(&self) -> Stats {
+        let rates = self.torrent.stats.borrow();
+        let (download_rate, upload_rate) = (rates.download_rate, rates.upload_rate);
+        drop(rates);
+        Stats { download_rate, upload_rate, ..self.torrent.figures() }
+    }
+
+    /// Figures that follow the torrent: twice a second while they change, and at once when phase or trouble changes.
+    pub fn changed(&self) -> watch::Receiver<Stats> {
+        self.torrent.stats.subscribe()
+    }
+
+    /// Waits until everything is here, verified and durable; `false` if the torrent is removed before.
+    pub async fn wait_complete(&self) -> bool {
+        let mut stats = self.torrent.stats.subscribe();
+        tokio::select! {
+            complete = stats.wait_for(|stats| stats.phase == Phase::Complete) => complete.is_ok(),
+            () = self.torrent.stop.cancelled() => false,
+        }
+    }
+
+    /// Announces to these trackers instead, from now on.
+    pub fn set_trackers(&self, trackers: Vec<TrackerSpec>) {
+        self.torrent.trackers.send_if_modified(|held| {
+            let changed = *held != trackers;
+            *held = trackers;
+            changed
+        });
+    }
+
+    /// Learns peers.
+    pub fn add_peers(&self, peers: Vec<SocketAddr>) {
+        self.torrent.learn(peers);
+    }
+
+    /// The folder has been renamed. Open files stay open, and further ones are opened through the open folder, so that only
+    /// messages change.
+    pub fn moved(&self, folder: PathBuf) {
+        *self.torrent.folder.lock().unwrap_or_else(PoisonError::into_inner) = folder;
+    }
+
+    /// The folder, as last said.
+    pub fn folder(&self) -> PathBuf {
+        self.torrent.folder.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends connections, makes what is here durable, announces `stopped`, closes the files. The files stay.
+    pub async fn remove(&self) {
+        self.torrent.engine.unregister(&self.torrent);
+        self.torrent.ended().await;
+    }
+}
+
+impl Torrent {
+    /// Learns addresses of peers.
+    pub fn learn(&self, peers: impl IntoIterator<Item = SocketAddr>) {
+        let learned = {
+            let mut core = self.core();
+            peers.into_iter().filter(|peer| core.book.add(*peer)).count()
+        };
+        if learned > 0 {
+            self.dial_now.notify_one();
+        }
+    }
+
+    /// Stops all tasks and waits for them.
+    pub async fn ended(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Figures without rates.
+    pub fn figures(&self) -> Stats {
+        let mut stats = Stats::start(self.metainfo.total_size());
+        stats.phase = self.phase();
+        {
+            let ledger = self.ledger();
+            stats.have = ledger.have_bytes;
+            stats.durable = ledger.durable_bytes;
+        }
+        {
+            let core = self.core();
+            stats.peers = core.peers().len();
+            stats.seeds = core.peers().values().filter(|peer| peer.is_seed).count();
+            stats.banned = core.banned();
+        }
+        stats.downloaded = self.counters.downloaded.load(Ordering::Relaxed);
+        stats.uploaded = self.counters.uploaded.load(Ordering::Relaxed);
+        stats.wasted = self.counters.wasted.load(Ordering::Relaxed);
+        stats.trouble = self.trouble();
+        stats.trackers.clone_from(&self.tracker_status.lock().unwrap_or_else(PoisonError::into_inner));
+        stats
+    }
+
+    /// Makes figures until the torrent stops.
+    pub async fn stats_loop(self: Arc<Self>) {
+        let start = self.engine.clock.now();
+        let (mut down, mut up) = (Rate::new(start), Rate::new(start));
+        let mut last = self.figures();
+        loop {
+            let now = self.engine.clock.now();
+            let mut stats = self.figures();
+            down.add(stats.downloaded - last.downloaded, now);
+            up.add(stats.uploaded - last.uploaded, now);
+            stats.download_rate = down.per_second(now);
+            stats.upload_rate = up.per_second(now);
+            last = stats.clone();
+            self.stats.send_if_modified(|held| {
+                let changed = *held != stats;
+                *held = stats;
+                changed
+            });
+            tokio::select! {
+                () = tokio::time::sleep(FIGURES) => {}
+                () = self.stats_now.notified() => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+impl Stats {
+    /// Of a torrent of which nothing is known yet.
+    pub(super) fn start(total: u64) -> Self {
+        Self {
+            phase: Phase::Checking,
+            total,
+            have: 0,
+            durable: 0,
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            download_rate: 0,
+            upload_rate: 0,
+            peers: 0,
+            seeds: 0,
+            banned: 0,
+            trouble: None,
+            trackers: Vec::new(),
+        }
+    }
+}

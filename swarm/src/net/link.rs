@@ -1,0 +1,48 @@
+//! What the reading and the writing half of one connection have in common.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::upload::UploadQueue;
+use crate::wire::Message;
+
+/// Control bytes that may wait for a peer that does not read; then the connection ends. A full bitfield and a full queue of
+/// requests fit many times.
+const MAX_CONTROL: usize = 2 << 20;
+
+/// What is to be sent.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Encoded control messages.
+    pub control: Vec<u8>,
+    /// Requests to be answered.
+    pub uploads: UploadQueue,
+}
+
+/// The middle of a connection. Its lock is the connection's own.
+#[derive(Debug, Default)]
+pub struct Link {
+    outbox: Mutex<Outbox>,
+    /// The writer has something to do.
+    pub wake: Notify,
+}
+
+impl Link {
+    /// What is to be sent.
+    pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends messages in order; `false` if the peer does not read.
+    pub fn send<'a>(&self, messages: impl IntoIterator<Item = Message<'a>>) -> bool {
+        let mut outbox = self.outbox();
+        for message in messages {
+            message.encode(&mut outbox.control);
+        }
+        let fits = outbox.control.len() <= MAX_CONTROL;
+        drop(outbox);
+        self.wake.notify_one();
+        fits
+    }
+}

@@ -1,0 +1,133 @@
+//! Connections that come in: one listener for all torrents, told apart by the infohash.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::connection::{self, Established};
+use super::engine::Shared;
+use crate::wire::{Capabilities, HANDSHAKE_LEN, Handshake};
+
+/// A handshake takes at most so long (T22).
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// Connections from one address that have not shaken hands yet (T22).
+const MAX_PENDING_PER_IP: usize = 32;
+/// Connections that have not shaken hands yet, in all (T22).
+pub const MAX_PENDING: usize = 512;
+
+/// Accepts until the engine stops.
+pub async fn accept_loop(engine: Arc<Shared>, listener: TcpListener) {
+    let pending: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = engine.stop.cancelled() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to be closed.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let Some(guard) = Pending::enter(&pending, address.ip()) else { continue };
+        engine.tasks.spawn(incoming(engine.clone(), stream, address, guard));
+    }
+}
+
+/// Counts a connection that has not shaken hands yet.
+struct Pending {
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    ip: IpAddr,
+}
+
+impl Pending {
+    fn enter(counts: &Arc<Mutex<HashMap<IpAddr, usize>>>, ip: IpAddr) -> Option<Self> {
+        let mut held = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.values().sum::<usize>() >= MAX_PENDING {
+            return None;
+        }
+        let count = held.entry(ip).or_default();
+        if *count >= MAX_PENDING_PER_IP {
+            return None;
+        }
+        *count += 1;
+        drop(held);
+        Some(Self { counts: counts.clone(), ip })
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let mut held = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// Shakes hands and runs the connection. Whatever is wrong, the peer sees the connection close and nothing else (T23).
+async fn incoming(engine: Arc<Shared>, mut stream: TcpStream, address: SocketAddr, pending: Pending) {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_TIME, answer(&engine, &mut stream)) => shaken,
+        () = engine.stop.cancelled() => return,
+    };
+    drop(pending);
+    match shaken {
+        Ok(Ok(Some((torrent, handshake)))) => {
+            let connection = Established { stream, handshake, address, outgoing: false };
+            let tasks = torrent.tasks.clone();
+            tasks.spawn(connection::run(torrent, connection));
+        }
+        Ok(Ok(None)) => tracing::debug!(%address, "a handshake for no torrent of ours"),
+        Ok(Err(error)) => tracing::debug!(%address, %error, "an incoming handshake failed"),
+        Err(_) => tracing::debug!(%address, "an incoming handshake took too long"),
+    }
+}
+
+/// Reads the peer's handshake and answers it, if it asks for a torrent that we share.
+async fn answer(
+    engine: &Arc<Shared>,
+    stream: &mut TcpStream,
+) -> std::io::Result<Option<(Arc<super::torrent::Torrent>, Handshake)>> {
+    stream.set_nodelay(true)?;
+    let mut bytes = [0; HANDSHAKE_LEN];
+    stream.read_exact(&mut bytes).await?;
+    let Ok(theirs) = Handshake::decode(&bytes) else { return Ok(None) };
+    let Some(torrent) = engine.torrent(theirs.id) else { return Ok(None) };
+    let v2 = torrent.metainfo.info_hash_v2().map(|hash| hash.truncated());
+    // Who can speak v2 and asks for a v1-only torrent has another torrent in mind (T35).
+    if theirs.capabilities.v2 && v2.is_none() {
+        return Ok(None);
+    }
+    // BEP 52's upgrade: a v1 id with the bit set is answered with the v2 id.
+    let id = v2.filter(|_| theirs.capabilities.v2).unwrap_or(theirs.id);
+    let ours = Handshake { capabilities: capabilities(v2.is_some()), id, peer_id: engine.peer_id };
+    stream.write_all(&ours.encode()).await?;
+    Ok(Some((torrent, both(ours, theirs))))
+}
+
+/// What we can do.
+pub fn capabilities(v2: bool) -> Capabilities {
+    Capabilities { fast: true, extended: true, v2 }
+}
+
+/// The peer's handshake with what both sides can do.
+pub fn both(ours: Handshake, theirs: Handshake) -> Handshake {
+    let capabilities = Capabilities {
+        fast: ours.capabilities.fast && theirs.capabilities.fast,
+        extended: ours.capabilities.extended && theirs.capabilities.extended,
+        v2: ours.capabilities.v2 && theirs.capabilities.v2,
+    };
+    Handshake { capabilities, ..theirs }
+}

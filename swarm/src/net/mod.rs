@@ -1,0 +1,33 @@
+//! The drivers: sockets, files, trackers.
+//!
+//! One task per connection ([`connection`]), one per tracker and id ([`announcer`]), and per torrent one that dials
+//! ([`dial`]), one that makes groups of pieces durable ([`store`]) and one that makes figures ([`handle`]). The only lock of a
+//! torrent that connections share is that of its [`crate::core::TorrentCore`], taken once per piece or control message.
+
+mod announcer;
+mod api;
+mod budget;
+mod clock;
+mod connection;
+mod counter;
+mod dial;
+mod engine;
+mod handle;
+mod journal_file;
+mod ledger;
+mod limiter;
+mod link;
+mod listen;
+mod open;
+mod reader;
+pub mod storage;
+mod store;
+mod torrent;
+mod writer;
+
+pub use api::{
+    AddError, AddTorrent, Assume, EngineConfig, EngineError, Phase, Stats, TrackerSpec, TrackerStatus,
+    Trouble,
+};
+pub use engine::Engine;
+pub use handle::TorrentHandle;

@@ -1,0 +1,163 @@
+//! What a torrent believes about the files it finds.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use super::api::{AddError, AddTorrent, Assume};
+use super::journal_file::{self, JournalFile};
+use super::storage::read_piece;
+use super::store::blocking;
+use super::torrent::Torrent;
+use crate::bitfield::Bitfield;
+use crate::core::InnerId;
+
+/// Durable pieces hashed at a start, spread over the torrent: a file that was zeroed or replaced behind us is noticed.
+const SAMPLES: u32 = 16;
+/// Memory for hashing what is on disk: read at a time.
+const READ: usize = 1 << 20;
+
+/// What was found.
+struct Found {
+    /// Believed without hashing.
+    trusted: Bitfield,
+    /// To be hashed before it counts.
+    to_check: Vec<u32>,
+}
+
+/// Looks at files and journal, and takes in what can be believed at once. Returns the pieces to hash.
+pub async fn open(torrent: &Arc<Torrent>, spec: AddTorrent) -> Result<Vec<u32>, AddError> {
+    let worker = torrent.clone();
+    let opened = blocking(move || Ok(open_now(&worker, &spec))).await;
+    opened.unwrap_or_else(|source| Err(AddError::Storage { path: "the folder".into(), source }))
+}
+
+fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> {
+    let storage = |source| AddError::Storage { path: spec.folder.clone(), source };
+    let pieces = torrent.metainfo.pieces().count();
+    let found = match spec.assume {
+        Assume::Complete => {
+            check_sizes(torrent, spec)?;
+            Found { trusted: Bitfield::full(pieces), to_check: Vec::new() }
+        }
+        Assume::Journal => match &spec.journal {
+            Some(path) => replay(torrent, path)?,
+            None => Found { trusted: Bitfield::new(pieces), to_check: Vec::new() },
+        },
+        Assume::Nothing => Found { trusted: Bitfield::new(pieces), to_check: (0..pieces).collect() },
+    };
+    if spec.assume != Assume::Complete {
+        torrent.storage.create_empty().map_err(storage)?;
+    }
+    // A published tree is read, not written: its journal starts when a piece has to be fetched again.
+    if let Some(path) = &spec.journal {
+        let journal = JournalFile::create(path, InnerId::of(&torrent.metainfo), &found.trusted)
+            .map_err(|source| AddError::Journal { path: path.clone(), source })?;
+        *torrent.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(journal);
+    }
+    for piece in found.trusted.iter() {
+        take_in(torrent, piece);
+    }
+    Ok(found.to_check)
+}
+
+/// A piece that is here and durable.
+fn take_in(torrent: &Torrent, piece: u32) {
+    let bytes = torrent.payload(piece);
+    torrent.core().arrived(piece);
+    let mut ledger = torrent.ledger();
+    ledger.have_bytes += bytes;
+    ledger.proved(piece, bytes);
+}
+
+fn check_sizes(torrent: &Torrent, spec: &AddTorrent) -> Result<(), AddError> {
+    for (index, file) in torrent.metainfo.files().iter().enumerate() {
+        if !matches!(torrent.storage.size(index), Ok(Some(size)) if size == file.size) {
+            let path = spec.layout.get(index).unwrap_or(&file.path).clone();
+            return Err(AddError::Incomplete { path });
+        }
+    }
+    Ok(())
+}
+
+/// Believes the journal as far as the files bear it out.
+fn replay(torrent: &Torrent, path: &Path) -> Result<Found, AddError> {
+    let journal = |source| AddError::Journal { path: path.to_owned(), source };
+    let pieces = torrent.metainfo.pieces().count();
+    let none = Found { trusted: Bitfield::new(pieces), to_check: Vec::new() };
+    let replayed = match journal_file::load(path, InnerId::of(&torrent.metainfo), pieces).map_err(journal)? {
+        None => return Ok(none),
+        Some(Ok(replayed)) => replayed,
+        Some(Err(error)) => {
+            tracing::warn!(path = %path.display(), %error, "the journal is of no use; what is on disk is hashed");
+            return Ok(Found { to_check: (0..pieces).collect(), ..none });
+        }
+    };
+    let mut trusted = replayed.durable;
+    let mut to_check: Vec<u32> = replayed.unproven.into_iter().collect();
+    let doubtful: Vec<u32> = trusted.iter().filter(|piece| !is_plausible(torrent, *piece)).collect();
+    for piece in doubtful {
+        trusted.remove(piece);
+        to_check.push(piece);
+    }
+    let step = (trusted.count() / SAMPLES).max(1) as usize;
+    let sampled: Vec<u32> = trusted.iter().step_by(step).chain(trusted.iter().last()).collect();
+    if sampled.iter().any(|piece| !hash_piece(torrent, *piece).unwrap_or(false)) {
+        tracing::warn!(path = %path.display(), "the files are not what the journal says; all are hashed");
+        return Ok(Found { to_check: (0..pieces).collect(), ..none });
+    }
+    Ok(Found { trusted, to_check })
+}
+
+/// Whether the files could hold the piece: long enough, and written there.
+fn is_plausible(torrent: &Torrent, piece: u32) -> bool {
+    torrent.metainfo.pieces().segments(piece).all(|segment| {
+        let end = segment.offset_in_file + u64::from(segment.len);
+        matches!(torrent.storage.size(segment.file), Ok(Some(size)) if size >= end)
+            && matches!(
+                torrent.storage.is_hole(segment.file, segment.offset_in_file, u64::from(segment.len)),
+                Ok(false)
+            )
+    })
+}
+
+/// Hashes pieces, and takes in the good ones; `false` if the torrent stopped meanwhile.
+pub async fn check(torrent: &Arc<Torrent>, pieces: Vec<u32>) -> bool {
+    for piece in pieces {
+        if torrent.stop.is_cancelled() {
+            return false;
+        }
+        let _turn = torrent.engine.disk.acquire().await;
+        let worker = torrent.clone();
+        let good = blocking(move || hash_piece(&worker, piece)).await;
+        if let Ok(true) = good {
+            // It may have been written just before a crash: the next group makes it durable.
+            let files = torrent.metainfo.pieces().segments(piece).map(|segment| segment.file).collect();
+            torrent.core().arrived(piece);
+            torrent.ledger().written(piece, torrent.payload(piece), files);
+        }
+    }
+    torrent.flush().await;
+    !torrent.stop.is_cancelled()
+}
+
+/// Whether the bytes on disk are the piece.
+fn hash_piece(torrent: &Torrent, piece: u32) -> io::Result<bool> {
+    let map = torrent.metainfo.pieces();
+    let Some(mut verifier) = map.verifier(piece) else { return Ok(false) };
+    let len = map.len(piece);
+    let mut buffer = vec![0; READ.min(len as usize)];
+    let mut begin = 0;
+    while begin < len {
+        let part = &mut buffer[..READ.min((len - begin) as usize)];
+        match read_piece(&*torrent.storage, map, piece, begin, part) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+                return Ok(false);
+            }
+            other => other?,
+        }
+        verifier.feed(begin, part).map_err(io::Error::other)?;
+        begin += part.len() as u32;
+    }
+    Ok(verifier.finish())
+}

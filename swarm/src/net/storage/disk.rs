@@ -1,0 +1,199 @@
+//! Files below a folder that is held open: a rename of the folder does not matter, and no path leads out of it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{self, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+use torrent::{File as Payload, RelPath};
+
+use super::Storage;
+
+/// Files that one torrent keeps open.
+const MAX_OPEN: usize = 64;
+/// Dirty files beyond which the whole file system is synced instead of each.
+const SYNC_EACH: usize = 64;
+/// No component of a path may be a link, and none may lead out (T64).
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+/// One payload file.
+#[derive(Debug)]
+struct Place {
+    path: RelPath,
+    size: u64,
+}
+
+/// An open file of the cache.
+#[derive(Debug, Clone)]
+struct Open {
+    index: usize,
+    writable: bool,
+    file: Arc<File>,
+}
+
+/// Files on a real disk.
+#[derive(Debug)]
+pub struct Disk {
+    folder: OwnedFd,
+    places: Vec<Place>,
+    /// The files used last, at the back.
+    open: Mutex<VecDeque<Open>>,
+}
+
+impl Disk {
+    /// Opens `folder` (made if missing); `layout` says where each of `files` lies in it.
+    pub fn open(folder: &Path, files: &[Payload], layout: &[RelPath]) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let fd = fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let places =
+            files.iter().zip(layout).map(|(file, path)| Place { path: path.clone(), size: file.size });
+        Ok(Self { folder: fd, places: places.collect(), open: Mutex::default() })
+    }
+
+    /// The file, from the cache or opened now.
+    fn file(&self, index: usize, writable: bool) -> io::Result<Arc<File>> {
+        let cached = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = open.iter().position(|o| o.index == index && (o.writable || !writable));
+            at.and_then(|at| open.remove(at)).inspect(|found| open.push_back(found.clone()))
+        };
+        if let Some(found) = cached {
+            return Ok(found.file);
+        }
+        let file = Arc::new(if writable { self.open_to_write(index)? } else { self.open_to_read(index)? });
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|o| o.index != index);
+        open.push_back(Open { index, writable, file: file.clone() });
+        if open.len() > MAX_OPEN {
+            open.pop_front();
+        }
+        Ok(file)
+    }
+
+    fn open_to_read(&self, index: usize) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file: File =
+            fs::openat2(&self.folder, self.places[index].path.as_str(), flags, Mode::empty(), BENEATH)?
+                .into();
+        regular(&file)?;
+        Ok(file)
+    }
+
+    fn open_to_write(&self, index: usize) -> io::Result<File> {
+        let place = &self.places[index];
+        let file = match self.create(place) {
+            Err(Errno::NOENT) => {
+                self.make_parents(&place.path)?;
+                self.create(place)?
+            }
+            other => other?,
+        };
+        let file = File::from(file);
+        let metadata = regular(&file)?;
+        if metadata.nlink() != 1 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} has a second name; it is not written to", place.path),
+            ));
+        }
+        if metadata.len() != place.size {
+            file.set_len(place.size)?;
+        }
+        Ok(file)
+    }
+
+    fn create(&self, place: &Place) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        fs::openat2(&self.folder, place.path.as_str(), flags, Mode::from_raw_mode(0o644), BENEATH)
+    }
+
+    /// Makes the folders above a file, each seen to be a real folder before the next is made in it.
+    fn make_parents(&self, path: &RelPath) -> io::Result<()> {
+        let mut above: Option<OwnedFd> = None;
+        let parts: Vec<&str> = path.components().collect();
+        for part in parts.iter().take(parts.len().saturating_sub(1)) {
+            let folder = above.as_ref().unwrap_or(&self.folder);
+            match fs::mkdirat(folder, *part, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            above = Some(fs::openat2(folder, *part, flags, Mode::empty(), BENEATH)?);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what is no regular file (T66).
+fn regular(file: &File) -> io::Result<std::fs::Metadata> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok(metadata)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+impl Storage for Disk {
+    fn read(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file(file, false)?.read_exact_at(buffer, offset)
+    }
+
+    fn read_now(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
+        let open = self.file(file, false)?;
+        let wanted = buffer.len();
+        let read =
+            rustix::io::preadv2(&*open, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        // Not cached, not supported, or short: the caller reads again where waiting is allowed.
+        Ok(read.is_ok_and(|read| read == wanted))
+    }
+
+    fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file(file, true)?.write_all_at(data, offset)
+    }
+
+    fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()> {
+        if files.len() > SYNC_EACH {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let folder = fs::openat2(&self.folder, ".", flags, Mode::empty(), BENEATH)?;
+            return Ok(fs::syncfs(folder)?);
+        }
+        for &file in files {
+            // Any open file will do; one that is only read may have a second name, which `open_to_write` refuses.
+            self.file(file, false)?.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn size(&self, file: usize) -> io::Result<Option<u64>> {
+        match self.open_to_read(file) {
+            Ok(open) => Ok(Some(open.metadata()?.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create_empty(&self) -> io::Result<()> {
+        for (index, place) in self.places.iter().enumerate() {
+            if place.size == 0 {
+                self.open_to_write(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
+        let open = self.file(file, false)?;
+        match fs::seek(&*open, fs::SeekFrom::Data(offset)) {
+            Ok(data) => Ok(data >= offset + len),
+            Err(Errno::NXIO) => Ok(true),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Where the bytes of a torrent lie.
+//!
+//! Deliberately synchronous, because (1) there is no asynchronous file I/O on Linux that works in an unprivileged pod,
+//! (2) the callers already run on a bounded set of blocking threads, and (3) a fault-injecting or simulated storage is then
+//! a plain struct.
+
+mod disk;
+mod memory;
+
+use std::collections::BTreeSet;
+use std::io;
+
+use torrent::PieceMap;
+
+pub use disk::Disk;
+pub use memory::Memory;
+
+/// The payload files of one torrent, by their index in the metainfo. All methods may be called from many threads at once.
+pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
+    /// Fills `buffer` from `offset` of a file; an error of kind `UnexpectedEof` if the file is too short.
+    fn read(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// As [`Self::read`], but only if it does not have to wait for a device; `false` if it would.
+    fn read_now(&self, _file: usize, _offset: u64, _buffer: &mut [u8]) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Writes at `offset`; makes the file, of its full size, if it is not there.
+    fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Returns when everything written to these files is on the medium.
+    fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()>;
+
+    /// The size that a file has now; `None` if it does not exist.
+    fn size(&self, file: usize) -> io::Result<Option<u64>>;
+
+    /// Makes the files that have no bytes: no piece would.
+    fn create_empty(&self) -> io::Result<()>;
+
+    /// Whether a range was never written, as far as the file system knows. What says so wrongly costs a download.
+    fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool>;
+}
+
+/// Reads `buffer.len()` bytes of a piece from `begin`; what is padding is zeros.
+pub fn read_piece(
+    storage: &dyn Storage,
+    map: &PieceMap,
+    piece: u32,
+    begin: u32,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    each_part(map, piece, begin, buffer, |file, offset, part| storage.read(file, offset, part).map(|()| true))
+        .map(drop)
+}
+
+/// As [`read_piece`], but only if no part has to wait for a device.
+pub fn read_piece_now(
+    storage: &dyn Storage,
+    map: &PieceMap,
+    piece: u32,
+    begin: u32,
+    buffer: &mut [u8],
+) -> io::Result<bool> {
+    each_part(map, piece, begin, buffer, |file, offset, part| storage.read_now(file, offset, part))
+}
+
+/// Calls `read` for the part of each file, until one says `false`.
+fn each_part(
+    map: &PieceMap,
+    piece: u32,
+    begin: u32,
+    buffer: &mut [u8],
+    mut read: impl FnMut(usize, u64, &mut [u8]) -> io::Result<bool>,
+) -> io::Result<bool> {
+    let end = begin + buffer.len() as u32;
+    let mut filled = begin;
+    for segment in map.segments(piece) {
+        let from = segment.offset_in_piece.max(begin);
+        let to = (segment.offset_in_piece + segment.len).min(end);
+        if from >= to {
+            continue;
+        }
+        buffer[(filled - begin) as usize..(from - begin) as usize].fill(0);
+        let offset = segment.offset_in_file + u64::from(from - segment.offset_in_piece);
+        if !read(segment.file, offset, &mut buffer[(from - begin) as usize..(to - begin) as usize])? {
+            return Ok(false);
+        }
+        filled = to;
+    }
+    buffer[(filled - begin) as usize..].fill(0);
+    Ok(true)
+}
+
+/// Writes a verified piece, without its padding; says which files it touched.
+pub fn write_piece(
+    storage: &dyn Storage,
+    map: &PieceMap,
+    piece: u32,
+    data: &[u8],
+) -> io::Result<BTreeSet<usize>> {
+    let mut touched = BTreeSet::new();
+    for segment in map.segments(piece) {
+        let from = segment.offset_in_piece as usize;
+        storage.write(segment.file, segment.offset_in_file, &data[from..from + segment.len as usize])?;
+        touched.insert(segment.file);
+    }
+    Ok(touched)
+}
+
+/// Whether an error means that there is no room: space, quota or inodes.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}

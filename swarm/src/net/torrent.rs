@@ -1,0 +1,191 @@
+//! One torrent at work: what its tasks share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use torrent::Metainfo;
+
+use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble};
+use super::budget::Buffer;
+use super::engine::Shared;
+use super::journal_file::JournalFile;
+use super::ledger::Ledger;
+use super::storage::Storage;
+use crate::assembly::Assembly;
+use crate::core::{Source, TorrentCore};
+
+/// A piece on its way in.
+pub type Piece = Assembly<Buffer, Source>;
+
+/// Half-fetched pieces of connections that ended, kept for the next that fetches them.
+const MAX_SHELVED: usize = 8;
+
+/// Payload bytes since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Received.
+    pub downloaded: AtomicU64,
+    /// Sent.
+    pub uploaded: AtomicU64,
+    /// Received for nothing.
+    pub wasted: AtomicU64,
+}
+
+/// One torrent.
+#[derive(Debug)]
+pub struct Torrent {
+    /// What all torrents share.
+    pub engine: Arc<Shared>,
+    /// What it is.
+    pub metainfo: Arc<Metainfo>,
+    /// Its files.
+    pub storage: Arc<dyn Storage>,
+    /// Where its files lie, for messages.
+    pub folder: Mutex<PathBuf>,
+    /// Its journal, if it has one.
+    pub journal: Mutex<Option<JournalFile>>,
+    core: Mutex<TorrentCore>,
+    ledger: Mutex<Ledger>,
+    shelf: Mutex<Vec<Piece>>,
+    trouble: Mutex<Option<Trouble>>,
+    /// Announce URLs and how it goes with them.
+    pub trackers: watch::Sender<Vec<TrackerSpec>>,
+    /// One entry per tracker.
+    pub tracker_status: Mutex<Vec<TrackerStatus>>,
+    /// Counts up whenever connections should look again: a piece came, a reservation is free, a peer is banned.
+    pub news: watch::Sender<u64>,
+    /// The group of unsynced pieces should be made durable now.
+    pub flush_now: Notify,
+    /// The address book has changed.
+    pub dial_now: Notify,
+    /// Figures for the handle.
+    pub stats: watch::Sender<Stats>,
+    /// Figures for the handle should be made now.
+    pub stats_now: Notify,
+    /// See [`Counters`].
+    pub counters: Counters,
+    /// What is on disk has been checked: peers are welcome.
+    pub ready: AtomicBool,
+    /// Ends all tasks.
+    pub stop: CancellationToken,
+    /// Waits for all tasks.
+    pub tasks: TaskTracker,
+}
+
+/// What a torrent is made of.
+pub struct Parts {
+    /// What all torrents share.
+    pub engine: Arc<Shared>,
+    /// What it is.
+    pub metainfo: Arc<Metainfo>,
+    /// Its files.
+    pub storage: Arc<dyn Storage>,
+    /// Where its files lie.
+    pub folder: PathBuf,
+    /// The pure half.
+    pub core: TorrentCore,
+    /// All are announced to.
+    pub trackers: Vec<TrackerSpec>,
+}
+
+impl Torrent {
+    /// A torrent whose files have not been looked at.
+    pub fn new(parts: Parts) -> Self {
+        let pieces = parts.metainfo.pieces().count();
+        Self {
+            stats: watch::Sender::new(Stats::start(parts.metainfo.total_size())),
+            stop: parts.engine.stop.child_token(),
+            engine: parts.engine,
+            metainfo: parts.metainfo,
+            storage: parts.storage,
+            folder: Mutex::new(parts.folder),
+            journal: Mutex::default(),
+            core: Mutex::new(parts.core),
+            ledger: Mutex::new(Ledger::new(pieces)),
+            shelf: Mutex::default(),
+            trouble: Mutex::default(),
+            trackers: watch::Sender::new(parts.trackers),
+            tracker_status: Mutex::default(),
+            news: watch::Sender::new(0),
+            flush_now: Notify::new(),
+            dial_now: Notify::new(),
+            stats_now: Notify::new(),
+            counters: Counters::default(),
+            ready: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The pure half. Held for microseconds, and never across an await.
+    pub fn core(&self) -> MutexGuard<'_, TorrentCore> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is here and what of it is durable.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Payload bytes of a piece, without padding.
+    pub fn payload(&self, piece: u32) -> u64 {
+        self.metainfo.pieces().segments(piece).map(|segment| u64::from(segment.len)).sum()
+    }
+
+    /// Connections look again.
+    pub fn bump(&self) {
+        self.news.send_modify(|count| *count += 1);
+    }
+
+    /// Keeps a half-fetched piece for whoever fetches it next.
+    pub fn shelve(&self, piece: Piece) {
+        let mut kept = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        if piece.received() > 0 && kept.len() < MAX_SHELVED {
+            kept.push(piece);
+        } else {
+            self.counters.wasted.fetch_add(u64::from(piece.received()), Ordering::Relaxed);
+        }
+    }
+
+    /// What was kept of a piece.
+    pub fn unshelve(&self, piece: u32) -> Option<Piece> {
+        let mut kept = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|one| one.piece() == piece)?;
+        Some(kept.swap_remove(at))
+    }
+
+    /// Something is wrong, or (`None`) is right again.
+    pub fn set_trouble(&self, trouble: Option<Trouble>) {
+        let mut held = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held == trouble {
+            return;
+        }
+        if let Some(trouble) = &trouble {
+            tracing::warn!(torrent = self.metainfo.name(), %trouble, "storing pieces fails");
+        } else {
+            tracing::info!(torrent = self.metainfo.name(), "storing pieces works again");
+        }
+        *held = trouble;
+        drop(held);
+        self.stats_now.notify_one();
+    }
+
+    /// What is wrong.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What it is doing.
+    pub fn phase(&self) -> Phase {
+        if !self.ready.load(Ordering::Acquire) {
+            Phase::Checking
+        } else if self.ledger().is_durable() {
+            Phase::Complete
+        } else {
+            Phase::Leeching
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What one connection owes its peer: the queue of requests that will be answered.
+
+use std::collections::VecDeque;
+
+use crate::wire::{Block, MAX_REQUEST, REQQ};
+
+/// A request that no correct client sends (T26): the connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("request {0:?} is outside the piece or of a wrong length")]
+pub struct BadRequest(pub Block);
+
+/// The queue of one connection.
+#[derive(Debug, Default)]
+pub struct UploadQueue {
+    queue: VecDeque<Block>,
+}
+
+impl UploadQueue {
+    /// Checks a request against the length of its piece; `piece_len` is 0 for a piece that does not exist.
+    pub fn check(block: Block, piece_len: u32) -> Result<(), BadRequest> {
+        let end = u64::from(block.begin) + u64::from(block.len);
+        let fits = block.len > 0 && block.len <= MAX_REQUEST && end <= u64::from(piece_len);
+        if fits { Ok(()) } else { Err(BadRequest(block)) }
+    }
+
+    /// Takes a checked request; `false` if the queue is full and it must be rejected (T27). A request that waits
+    /// already is taken once.
+    pub fn push(&mut self, block: Block) -> bool {
+        if self.queue.len() >= REQQ as usize {
+            return false;
+        }
+        self.queue.push_back(block);
+        true
+    }
+
+    /// The peer takes a request back; says whether it was still waiting.
+    pub fn cancel(&mut self, block: Block) -> bool {
+        let before = self.queue.len();
+        if let Some(at) = self.queue.iter().position(|b| *b == block) {
+            self.queue.remove(at);
+        }
+        self.queue.len() < before
+    }
+
+    /// The next requests that lie one behind the other in one piece, at most `max` bytes (at least one request): they
+    /// are read from disk at once.
+    pub fn next_run(&mut self, max: u32, run: &mut Vec<Block>) {
+        run.clear();
+        let mut bytes = 0;
+        while let Some(&block) = self.queue.front() {
+            let follows = run.last().is_none_or(|last: &Block| {
+                last.piece == block.piece && last.begin + last.len == block.begin && bytes + block.len <= max
+            });
+            if !follows {
+                break;
+            }
+            bytes += block.len;
+            run.push(block);
+            self.queue.pop_front();
+        }
+    }
+
+    /// Nothing will be answered any more; gives the requests back.
+    pub fn clear(&mut self) -> Vec<Block> {
+        self.queue.drain(..).collect()
+    }
+
+    /// Whether nothing is owed.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(piece: u32, begin: u32, len: u32) -> Block {
+        Block { piece, begin, len }
+    }
+
+    #[test]
+    fn t026_requests_outside_the_piece() {
+        assert!(UploadQueue::check(block(0, 0, 16384), 20_000).is_ok());
+        assert!(UploadQueue::check(block(0, 16384, 3616), 20_000).is_ok());
+        for bad in [
+            block(0, 0, 0),
+            block(0, 0, 16385),
+            block(0, 16384, 3617),
+            block(0, u32::MAX, 16384),
+            block(0, u32::MAX - 16383, 16384),
+        ] {
+            assert_eq!(UploadQueue::check(bad, 20_000), Err(BadRequest(bad)));
+        }
+        assert!(UploadQueue::check(block(9, 0, 1), 0).is_err());
+    }
+
+    #[test]
+    fn t027_a_flood_is_cut_at_the_limit() {
+        let mut queue = UploadQueue::default();
+        let taken = (0..1_000_000).filter(|i| queue.push(block(0, *i, 1))).count();
+        assert_eq!(taken, REQQ as usize);
+    }
+
+    #[test]
+    fn neighbours_are_read_together() {
+        let mut queue = UploadQueue::default();
+        let blocks = [block(1, 0, 10), block(1, 10, 10), block(1, 20, 10), block(2, 30, 10)];
+        assert!(blocks.iter().all(|b| queue.push(*b)));
+        let mut run = Vec::new();
+        queue.next_run(20, &mut run);
+        assert_eq!(run, blocks[..2]);
+        queue.next_run(20, &mut run);
+        assert_eq!(run, blocks[2..3]);
+        assert!(queue.cancel(blocks[3]));
+        assert!(!queue.cancel(blocks[3]));
+        assert!(queue.is_empty());
+    }
+}

@@ -1,0 +1,13 @@
+//! What goes over a connection between two peers: handshake, messages, extension handshake. Bytes in, values out.
+
+mod extension;
+mod handshake;
+mod hashes;
+mod message;
+
+pub use extension::{ExtensionError, ExtensionHandshake, REQQ};
+pub use handshake::{Capabilities, HANDSHAKE_LEN, Handshake, NotAHandshake, PeerId};
+pub use hashes::{HashRequest, MAX_HASHES};
+pub use message::{
+    BLOCK, Block, Decoded, MAX_EXTENDED, MAX_FRAME, MAX_REQUEST, Message, WireError, decode, piece_header,
+};

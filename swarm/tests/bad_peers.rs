@@ -1,0 +1,199 @@
+//! Peers that lie, stall and talk nonsense (T21-T40).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::scripted::{self, Answer, Connection};
+use common::{TestTorrent, below, complete, engine, seed};
+use swarm::wire::{Block, HashRequest, Message};
+use swarm::{Assume, TorrentHandle};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use torrent::Version;
+
+const PIECE: usize = 64 * 1024;
+
+fn torrent() -> TestTorrent {
+    TestTorrent::new(Version::Hybrid, PIECE as u64, &[("data", 32 * PIECE + 5)])
+}
+
+fn honest() -> Answer {
+    Arc::new(|_, bytes| Some(bytes.to_vec()))
+}
+
+fn flipping() -> Answer {
+    Arc::new(|_, bytes| {
+        let mut bytes = bytes.to_vec();
+        bytes[0] ^= 1;
+        Some(bytes)
+    })
+}
+
+async fn scripted_seed(torrent: &TestTorrent, id: u8, answer: Answer) -> SocketAddr {
+    scripted::seed(torrent.metainfo.clone(), torrent.files[0].bytes.clone(), id, answer).await
+}
+
+async fn fetch(torrent: &TestTorrent, peers: Vec<SocketAddr>) -> TorrentHandle {
+    let folder = tempfile::tempdir().unwrap();
+    let to = engine().await;
+    let handle = to.add(torrent.spec(folder.path(), Assume::Journal, peers)).await.unwrap();
+    complete(&handle).await;
+    torrent.check(folder.path());
+    handle
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t030_a_liar_is_banned_and_the_data_is_whole() {
+    let torrent = torrent();
+    let peers =
+        vec![scripted_seed(&torrent, b'x', flipping()).await, scripted_seed(&torrent, b'h', honest()).await];
+    let handle = fetch(&torrent, peers).await;
+    let stats = handle.stats();
+    assert!(stats.wasted <= PIECE as u64, "{} bytes wasted on one liar", stats.wasted);
+    assert!(stats.banned <= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t031_seven_of_eight_lie_and_it_completes() {
+    let torrent = torrent();
+    let mut peers = Vec::new();
+    for liar in 0..7 {
+        peers.push(scripted_seed(&torrent, liar, flipping()).await);
+    }
+    // Three liars behind one address ban the address, the honest one's too: it is a stranger's bad neighbourhood. So it
+    // lives elsewhere.
+    let elsewhere = "127.0.0.2:0".parse().unwrap();
+    let from = swarm::Engine::start(swarm::EngineConfig { listen: vec![elsewhere], ..common::config() })
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    peers.extend(from.addresses());
+    let stats = fetch(&torrent, peers).await.stats();
+    assert!(stats.wasted <= 7 * PIECE as u64, "{} bytes wasted on seven liars", stats.wasted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t040_a_silent_peer_is_left_for_another() {
+    let torrent = torrent();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let silent = scripted_seed(
+        &torrent,
+        b's',
+        Arc::new(move |_, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            None
+        }),
+    );
+    let peers = vec![silent.await, scripted_seed(&torrent, b'h', honest()).await];
+    let started = std::time::Instant::now();
+    fetch(&torrent, peers).await;
+    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
+}
+
+/// Connects to a seed, sends what `talk` says, and expects to be cut off.
+async fn is_cut_off(messages: &[Message<'_>]) -> bool {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = engine().await;
+    seed(&from, &torrent, folder.path()).await;
+    let mut peer = Connection::dial(from.addresses()[0], &torrent.metainfo, b'p').await;
+    for message in messages {
+        peer.send(*message).await;
+    }
+    let closed = peer.is_closed().await;
+    // Others are served all the same.
+    fetch(&torrent, from.addresses().to_vec()).await;
+    closed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t024_t025_nonsense_about_pieces_ends_the_connection() {
+    assert!(is_cut_off(&[Message::Bitfield(&[0xff; 3])]).await);
+    assert!(is_cut_off(&[Message::Bitfield(&[0xff; 5])]).await);
+    assert!(is_cut_off(&[Message::HaveNone, Message::HaveNone]).await);
+    assert!(is_cut_off(&[Message::Have(0), Message::Bitfield(&[0; 5])]).await);
+    assert!(is_cut_off(&[Message::Have(33)]).await);
+    assert!(is_cut_off(&[Message::Have(u32::MAX)]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t026_requests_outside_the_piece_end_the_connection() {
+    for (piece, begin, len) in
+        [(0, 0, 0), (0, 0, 16385), (0, 65536, 1), (0, u32::MAX, 2), (32, 0, 65537), (99, 0, 1), (0, 65530, 7)]
+    {
+        assert!(is_cut_off(&[Message::Request(Block { piece, begin, len })]).await, "{piece} {begin} {len}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t033_t036_senseless_hash_requests_and_extension_bombs_end_the_connection() {
+    let request = HashRequest { root: [0; 32], base: 0, index: 0, length: 3, proofs: 0 };
+    assert!(is_cut_off(&[Message::HashRequest(request)]).await);
+    assert!(is_cut_off(&[Message::Extended { id: 0, payload: &[b'l'; 5000] }]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t021_a_frame_of_4_gib_ends_the_connection() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = engine().await;
+    seed(&from, &torrent, folder.path()).await;
+    let mut peer = Connection::dial(from.addresses()[0], &torrent.metainfo, b'p').await;
+    peer.send_raw(&[0xff; 5]).await;
+    assert!(peer.is_closed().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hash_requests_that_make_sense_are_rejected_politely() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = engine().await;
+    seed(&from, &torrent, folder.path()).await;
+    let mut peer = Connection::dial(from.addresses()[0], &torrent.metainfo, b'p').await;
+    let root = torrent.metainfo.files()[0].pieces_root.unwrap();
+    let request = HashRequest { root, base: 2, index: 0, length: 32, proofs: 0 };
+    peer.send(Message::HashRequest(request)).await;
+    while !peer.next(|message| message == Message::HashReject(request)).await.unwrap() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t027_a_flood_of_requests_is_served_or_rejected_one_by_one() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = engine().await;
+    seed(&from, &torrent, folder.path()).await;
+    let mut peer = Connection::dial(from.addresses()[0], &torrent.metainfo, b'p').await;
+    let mut bytes = Vec::new();
+    for index in 0..2000 {
+        let block = Block { piece: index % 32, begin: 0, len: 16384 };
+        Message::Request(block).encode(&mut bytes);
+    }
+    peer.send_raw(&bytes).await;
+    let mut answered = 0;
+    while answered < 2000 {
+        let is_answer =
+            peer.next(|message| matches!(message, Message::Piece { .. } | Message::Reject(_))).await;
+        answered += usize::from(is_answer.expect("the connection stays open"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t023_an_unknown_torrent_gets_no_answer() {
+    let torrent = torrent();
+    let from = engine().await;
+    let mut stream = tokio::net::TcpStream::connect(from.addresses()[0]).await.unwrap();
+    let handshake = swarm::wire::Handshake {
+        capabilities: swarm::wire::Capabilities::default(),
+        id: torrent.metainfo.wire_ids()[0],
+        peer_id: swarm::wire::PeerId([1; 20]),
+    };
+    stream.write_all(&handshake.encode()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.is_empty());
+}

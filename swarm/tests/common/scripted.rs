@@ -1,0 +1,104 @@
+//! A peer that does what a test tells it to: our codec, no scruples.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use swarm::wire::{self, Block, Capabilities, Decoded, HANDSHAKE_LEN, Handshake, Message, PeerId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use torrent::Metainfo;
+
+/// How a scripted seed answers a request: bytes for the block, or silence.
+pub type Answer = Arc<dyn Fn(Block, &[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
+/// A connection on which the handshake is done.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Dials and shakes hands.
+    pub async fn dial(address: SocketAddr, metainfo: &Metainfo, id: u8) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&handshake(metainfo, id).encode()).await.unwrap();
+        let mut bytes = [0; HANDSHAKE_LEN];
+        stream.read_exact(&mut bytes).await.unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends a message; `false` if the other side has closed.
+    pub async fn send(&mut self, message: Message<'_>) -> bool {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        self.send_raw(&bytes).await
+    }
+
+    /// Sends bytes; `false` if the other side has closed.
+    pub async fn send_raw(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
+    /// Handles the next message; `None` if the other side has closed.
+    pub async fn next<T>(&mut self, handle: impl FnOnce(Message<'_>) -> T) -> Option<T> {
+        loop {
+            if let Decoded::Message(message, used) = wire::decode(&self.buffer).unwrap() {
+                let result = handle(message);
+                self.buffer.drain(..used);
+                return Some(result);
+            }
+            if self.stream.read_buf(&mut self.buffer).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the other side closes the connection before long.
+    pub async fn is_closed(&mut self) -> bool {
+        let closed = async { while self.next(|_| ()).await.is_some() {} };
+        tokio::time::timeout(std::time::Duration::from_secs(5), closed).await.is_ok()
+    }
+}
+
+fn handshake(metainfo: &Metainfo, id: u8) -> Handshake {
+    Handshake {
+        capabilities: Capabilities { fast: true, extended: false, v2: metainfo.info_hash_v2().is_some() },
+        id: metainfo.wire_ids()[0],
+        peer_id: PeerId([id; 20]),
+    }
+}
+
+/// A seed of a one-file torrent that answers as told. `id` fills its peer id.
+pub async fn seed(metainfo: Arc<Metainfo>, bytes: Vec<u8>, id: u8, answer: Answer) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let bytes = Arc::new(bytes);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, metainfo.clone(), bytes.clone(), id, answer.clone()));
+        }
+    });
+    address
+}
+
+async fn serve(mut stream: TcpStream, metainfo: Arc<Metainfo>, bytes: Arc<Vec<u8>>, id: u8, answer: Answer) {
+    let mut theirs = [0; HANDSHAKE_LEN];
+    if stream.read_exact(&mut theirs).await.is_err() {
+        return;
+    }
+    let mut connection = Connection { stream, buffer: Vec::new() };
+    connection.send_raw(&handshake(&metainfo, id).encode()).await;
+    connection.send(Message::HaveAll).await;
+    connection.send(Message::Unchoke).await;
+    loop {
+        let request =
+            connection.next(|message| if let Message::Request(block) = message { Some(block) } else { None });
+        let Some(request) = request.await else { return };
+        let Some(block) = request else { continue };
+        let start = u64::from(block.piece) * metainfo.piece_length() + u64::from(block.begin);
+        let honest = &bytes[start as usize..start as usize + block.len as usize];
+        if let Some(data) = answer(block, honest) {
+            connection.send(Message::Piece { piece: block.piece, begin: block.begin, data: &data }).await;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Disks that are full, broken or lying (T67, T70, T71).
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::{PATIENCE, TestTorrent, complete, config, engine, seed};
+use swarm::net::storage::{Memory, Storage};
+use swarm::{Assume, Engine, EngineConfig, Trouble};
+use torrent::Version;
+
+/// A memory storage with switches.
+#[derive(Debug)]
+struct Faulty {
+    memory: Memory,
+    /// Bytes that may still be written.
+    space: AtomicU64,
+    sync_fails: AtomicBool,
+    read_fails: AtomicBool,
+}
+
+impl Faulty {
+    fn new(memory: Memory) -> Arc<Self> {
+        let (sync_fails, read_fails) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { memory, space: AtomicU64::new(u64::MAX), sync_fails, read_fails })
+    }
+}
+
+impl Storage for Faulty {
+    fn read(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if self.read_fails.swap(false, Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        self.memory.read(file, offset, buffer)
+    }
+
+    fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
+        let enough = |space: u64| space.checked_sub(data.len() as u64);
+        if self.space.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).is_err() {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        self.memory.write(file, offset, data)
+    }
+
+    fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()> {
+        if self.sync_fails.swap(false, Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        self.memory.sync(files)
+    }
+
+    fn size(&self, file: usize) -> io::Result<Option<u64>> {
+        self.memory.size(file)
+    }
+
+    fn create_empty(&self) -> io::Result<()> {
+        self.memory.create_empty()
+    }
+
+    fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
+        self.memory.is_hole(file, offset, len)
+    }
+}
+
+fn torrent() -> TestTorrent {
+    TestTorrent::new(Version::V2, 64 * 1024, &[("data", 8 << 20)])
+}
+
+fn empty(torrent: &TestTorrent) -> Arc<Faulty> {
+    Faulty::new(Memory::empty(vec![torrent.files[0].bytes.len() as u64]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t067_a_full_disk_stops_requests_and_the_download_goes_on_when_there_is_space() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = engine().await;
+    seed(&from, &torrent, folder.path()).await;
+    let storage = empty(&torrent);
+    storage.space.store(2 << 20, Ordering::Relaxed);
+    let to = engine().await;
+    let spec = torrent.spec(folder.path(), Assume::Journal, from.addresses().to_vec());
+    let handle = to.add_with(spec, storage.clone()).await.unwrap();
+    let mut stats = handle.changed();
+    let full = stats.wait_for(|stats| stats.trouble == Some(Trouble::DiskFull));
+    tokio::time::timeout(PATIENCE, full).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = handle.stats();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = handle.stats();
+    assert_eq!(before.downloaded, after.downloaded, "it goes on asking");
+    assert_eq!(after.have, 2 << 20);
+    storage.space.store(u64::MAX, Ordering::Relaxed);
+    complete(&handle).await;
+    let stats = handle.stats();
+    assert_eq!((stats.trouble, stats.wasted), (None, 0));
+    assert!(storage.memory.contents(0).unwrap() == torrent.files[0].bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t071_after_a_failed_fdatasync_the_group_is_fetched_again() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = Engine::start(EngineConfig { upload_limit: Some(4 << 20), ..config() }).await.unwrap();
+    seed(&from, &torrent, folder.path()).await;
+    let storage = empty(&torrent);
+    storage.sync_fails.store(true, Ordering::Relaxed);
+    let to = engine().await;
+    let spec = torrent.spec(folder.path(), Assume::Journal, from.addresses().to_vec());
+    let handle = to.add_with(spec, storage.clone()).await.unwrap();
+    complete(&handle).await;
+    let stats = handle.stats();
+    assert!(stats.downloaded > stats.total, "nothing was fetched again: {stats:?}");
+    assert!(!storage.sync_fails.load(Ordering::Relaxed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t070_a_piece_that_cannot_be_read_is_withdrawn_and_fetched_again() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let (good, rotten, to) = (engine().await, engine().await, engine().await);
+    seed(&good, &torrent, folder.path()).await;
+    let storage = Faulty::new(Memory::full(vec![torrent.files[0].bytes.clone()]));
+    storage.read_fails.store(true, Ordering::Relaxed);
+    let spec = torrent.spec(folder.path(), Assume::Complete, Vec::new());
+    let rotten_handle = rotten.add_with(spec, storage).await.unwrap();
+    let there = folder.path().join("leech");
+    let spec = torrent.spec(&there, Assume::Journal, rotten.addresses().to_vec());
+    let handle = to.add(spec).await.unwrap();
+    let mut stats = rotten_handle.changed();
+    let withdrawn = stats.wait_for(|stats| stats.have < stats.total);
+    tokio::time::timeout(PATIENCE, withdrawn).await.unwrap().unwrap();
+    handle.add_peers(good.addresses().to_vec());
+    rotten_handle.add_peers(good.addresses().to_vec());
+    complete(&handle).await;
+    complete(&rotten_handle).await;
+    torrent.check(&there);
+}

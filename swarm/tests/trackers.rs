@@ -1,0 +1,173 @@
+//! Announces: what is sent, and what answers do.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{PATIENCE, TestTorrent, below, complete, engine, seed};
+use swarm::{Assume, TrackerSpec};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use torrent::Version;
+
+/// An HTTP server that answers everything alike and remembers the requests.
+struct Tracker {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tracker {
+    async fn start(body: Vec<u8>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::<Mutex<Vec<String>>>::default();
+        let seen = requests.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                seen.lock().unwrap().push(String::from_utf8(request).unwrap());
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                // The engine may hang up in the middle of a long answer, as it should.
+                drop(stream.write_all(&[head.into_bytes(), body.clone()].concat()).await);
+            }
+        });
+        Self { address, requests }
+    }
+
+    fn own(&self) -> TrackerSpec {
+        let url = format!("http://{}/announce", self.address);
+        TrackerSpec { url, bearer: Some("secret".into()), node: Some("node-1".into()) }
+    }
+
+    fn foreign(&self) -> TrackerSpec {
+        TrackerSpec { url: format!("http://{}/announce?passkey=7", self.address), bearer: None, node: None }
+    }
+
+    /// Waits for a request that contains all of these, and returns it.
+    async fn wait_for(&self, parts: &[&str]) -> String {
+        let started = std::time::Instant::now();
+        loop {
+            let requests = self.requests.lock().unwrap().clone();
+            if let Some(found) =
+                requests.iter().find(|request| parts.iter().all(|part| request.contains(part)))
+            {
+                return found.clone();
+            }
+            assert!(started.elapsed() < PATIENCE, "no request with {parts:?} among {requests:#?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn compact(peers: &[SocketAddr]) -> Vec<u8> {
+    let mut body = format!("d8:intervali5e5:peers{}:", peers.len() * 6).into_bytes();
+    for peer in peers {
+        let std::net::IpAddr::V4(ip) = peer.ip() else { panic!("IPv4 only") };
+        body.extend_from_slice(&ip.octets());
+        body.extend_from_slice(&peer.port().to_be_bytes());
+    }
+    body.extend_from_slice(b"10:tracker id2:e1e");
+    body
+}
+
+/// The bytes of `info_hash`, of which letters and digits may stand for themselves.
+fn info_hash(request: &str) -> Vec<u8> {
+    let value = request.split("info_hash=").nth(1).unwrap().split('&').next().unwrap();
+    let mut bytes = Vec::new();
+    let mut rest = value.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        if *first == b'%' {
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&behind[..2]).unwrap(), 16).unwrap());
+            rest = &behind[2..];
+        } else {
+            bytes.push(*first);
+            rest = behind;
+        }
+    }
+    bytes
+}
+
+fn torrent() -> TestTorrent {
+    TestTorrent::new(Version::Hybrid, 64 * 1024, &[("data", 1 << 20)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_are_found_and_started_completed_stopped_are_said_to_all() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (engine().await, engine().await);
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    let knows = Tracker::start(compact(&[from.addresses()[0], to.addresses()[0]])).await;
+    let empty = Tracker::start(b"d8:intervali5e5:peers0:e".to_vec()).await;
+    let mut spec = torrent.spec(&below(&folder, "leech"), Assume::Journal, Vec::new());
+    spec.trackers = vec![empty.own(), knows.own()];
+    let handle = to.add(spec).await.unwrap();
+    complete(&handle).await;
+    let port = format!("port={}&", to.addresses()[0].port());
+    for tracker in [&knows, &empty] {
+        let started = tracker.wait_for(&["event=started", "left=1048576", &port, "&node=node-1 "]).await;
+        assert!(started.to_lowercase().contains("authorization: bearer secret\r\n"), "{started}");
+        tracker.wait_for(&["event=completed", "left=0"]).await;
+    }
+    knows.wait_for(&["event=completed", "trackerid=e1"]).await;
+    assert_eq!(handle.stats().trackers[1].tracker_id.as_deref(), Some("e1"));
+    assert!(handle.stats().trackers.iter().all(|status| status.reached && status.error.is_none()));
+    handle.remove().await;
+    for tracker in [&knows, &empty] {
+        tracker.wait_for(&["event=stopped", "numwant=0"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_trackers_hear_both_ids_of_a_hybrid_and_no_token() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let tracker = Tracker::start(b"d8:intervali1800e5:peers0:e".to_vec()).await;
+    let engine = engine().await;
+    let handle = seed(&engine, &torrent, folder.path()).await;
+    handle.set_trackers(vec![tracker.foreign()]);
+    for id in torrent.metainfo.wire_ids() {
+        let announced = |request: &String| info_hash(request) == id.0;
+        let started = std::time::Instant::now();
+        while !tracker.requests.lock().unwrap().iter().any(announced) {
+            assert!(started.elapsed() < PATIENCE, "{id} was not announced");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let request = tracker.wait_for(&["GET /announce?passkey=7&info_hash="]).await;
+    assert!(!request.to_lowercase().contains("authorization") && !request.contains("node="), "{request}");
+    handle.set_trackers(Vec::new());
+    tracker.wait_for(&["event=stopped"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t054_a_dead_refusing_or_flooding_tracker_shows_in_the_figures_and_hurts_nobody() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let refusing = Tracker::start(b"d14:failure reason9:not todaye".to_vec()).await;
+    let flooding = Tracker::start(vec![b'd'; 3 << 20]).await;
+    let dead = TrackerSpec { url: "http://127.0.0.1:1/announce".into(), bearer: None, node: None };
+    let datagram = TrackerSpec { url: "udp://127.0.0.1:1/announce".into(), bearer: None, node: None };
+    let engine = engine().await;
+    let handle = seed(&engine, &torrent, folder.path()).await;
+    handle.set_trackers(vec![refusing.own(), flooding.own(), dead, datagram]);
+    let mut stats = handle.changed();
+    let all = |stats: &swarm::Stats| {
+        stats.trackers.len() == 4 && stats.trackers.iter().all(|status| status.error.is_some())
+    };
+    let stats = tokio::time::timeout(PATIENCE, stats.wait_for(all)).await.unwrap().unwrap().clone();
+    let errors: Vec<&str> = stats.trackers.iter().filter_map(|status| status.error.as_deref()).collect();
+    assert!(errors[0].contains("not today"), "{errors:?}");
+    assert!(errors[1].contains("longer than 1 MiB"), "{errors:?}");
+    assert!(errors[2].contains("refused"), "{errors:?}");
+    assert!(errors[3].contains("http://"), "{errors:?}");
+}

@@ -1,0 +1,149 @@
+//! Whole engines over loopback: single files and trees, every version, one leecher and many.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
+
+mod common;
+
+use common::{TestTorrent, below, complete, config, engine, seed};
+use swarm::{Assume, Engine, EngineConfig, Phase};
+use torrent::Version;
+
+const KIB: usize = 1024;
+
+async fn one_to_one(version: Version, piece_length: u64, files: &[(&str, usize)]) {
+    let torrent = TestTorrent::new(version, piece_length, files);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (engine().await, engine().await);
+    let source = seed(&from, &torrent, &below(&folder, "seed")).await;
+    assert_eq!(source.stats().phase, Phase::Complete);
+    let there = below(&folder, "leech");
+    let leech = to.add(torrent.spec(&there, Assume::Journal, from.addresses().to_vec())).await.unwrap();
+    complete(&leech).await;
+    torrent.check(&there);
+    let stats = leech.stats();
+    assert_eq!((stats.have, stats.durable, stats.wasted), (stats.total, stats.total, 0));
+    to.shutdown().await;
+    from.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_file_in_every_version() {
+    for version in [Version::Hybrid, Version::V2, Version::V1] {
+        for size in [1, 16 * KIB, 64 * KIB, 64 * KIB + 1, 3000 * KIB + 7] {
+            one_to_one(version, 64 * KIB as u64, &[("one file.bin", size)]).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_in_every_version() {
+    let files = [
+        ("a/empty", 0),
+        ("a/one byte", 1),
+        ("b/ünïcode", 40 * KIB + 3),
+        ("b/deep/er/file", 500 * KIB),
+        ("c", 64 * KIB),
+        ("d", 3 * 64 * KIB + 1),
+        ("e/none", 0),
+    ];
+    for version in [Version::Hybrid, Version::V2, Version::V1] {
+        one_to_one(version, 64 * KIB as u64, &files).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_is_complete_at_once() {
+    let torrent = TestTorrent::new(Version::Hybrid, 1 << 20, &[("nothing", 0)]);
+    let folder = tempfile::tempdir().unwrap();
+    let alone = engine().await;
+    let handle = alone.add(torrent.spec(folder.path(), Assume::Journal, Vec::new())).await.unwrap();
+    complete(&handle).await;
+    torrent.check(folder.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leechers_share_what_a_slow_seed_gives_and_it_gives_little_twice() {
+    const LEECHERS: usize = 4;
+    let torrent = TestTorrent::new(Version::Hybrid, 64 * KIB as u64, &[("data", 8 << 20)]);
+    let folder = tempfile::tempdir().unwrap();
+    let from = Engine::start(EngineConfig { upload_limit: Some(4 << 20), ..config() }).await.unwrap();
+    let mut all = vec![from.addresses()[0]];
+    let mut engines = Vec::new();
+    for _ in 0..LEECHERS {
+        let engine = engine().await;
+        all.push(engine.addresses()[0]);
+        engines.push(engine);
+    }
+    let started = std::time::Instant::now();
+    let mut handles = Vec::new();
+    for (index, engine) in engines.iter().enumerate() {
+        let folder = below(&folder, &format!("leech-{index}"));
+        handles.push(engine.add(torrent.spec(&folder, Assume::Journal, all.clone())).await.unwrap());
+    }
+    let source = seed(&from, &torrent, &below(&folder, "seed")).await;
+    for (index, handle) in handles.iter().enumerate() {
+        complete(handle).await;
+        torrent.check(&below(&folder, &format!("leech-{index}")));
+    }
+    let copies = source.stats().uploaded as f64 / source.stats().total as f64;
+    eprintln!("{LEECHERS} leechers: {:?}, {copies:.3} copies from the seed", started.elapsed());
+    assert!(copies < 1.3, "the seed sent {copies:.2} copies");
+    for handle in &handles {
+        assert!(handle.stats().wasted <= 4 << 20, "{:?}", handle.stats());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_engines_that_dial_each_other_keep_one_connection() {
+    let torrent = TestTorrent::new(Version::V2, 64 * KIB as u64, &[("data", 16 << 20)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (
+        Engine::start(EngineConfig { upload_limit: Some(8 << 20), ..config() }).await.unwrap(),
+        engine().await,
+    );
+    let there = below(&folder, "leech");
+    let mut peers = from.addresses().to_vec();
+    peers.extend(to.addresses());
+    let leech = to.add(torrent.spec(&there, Assume::Journal, peers)).await.unwrap();
+    let source = seed(&from, &torrent, &below(&folder, "seed")).await;
+    source.add_peers(to.addresses().to_vec());
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    assert_eq!((leech.stats().peers, source.stats().peers), (1, 1));
+    complete(&leech).await;
+    torrent.check(&there);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_of_the_folder_does_not_disturb() {
+    let torrent = TestTorrent::new(Version::V2, 64 * KIB as u64, &[("a/data", 4 << 20), ("b", 4 << 20)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (
+        Engine::start(EngineConfig { upload_limit: Some(8 << 20), ..config() }).await.unwrap(),
+        engine().await,
+    );
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    let (before, after) = (below(&folder, "incoming"), below(&folder, "store"));
+    let leech = to.add(torrent.spec(&before, Assume::Journal, from.addresses().to_vec())).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    std::fs::rename(&before, &after).unwrap();
+    leech.moved(after.clone());
+    complete(&leech).await;
+    torrent.check(&after);
+    assert!(!before.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adding_twice_and_adding_what_is_not_there_are_refused() {
+    let torrent = TestTorrent::new(Version::Hybrid, 64 * KIB as u64, &[("data", 100 * KIB)]);
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine().await;
+    let missing = engine.add(torrent.spec(&below(&folder, "no"), Assume::Complete, Vec::new())).await;
+    assert!(matches!(missing, Err(swarm::AddError::Incomplete { .. })), "{missing:?}");
+    let handle = seed(&engine, &torrent, &below(&folder, "yes")).await;
+    let twice = engine.add(torrent.spec(&below(&folder, "yes"), Assume::Complete, Vec::new())).await;
+    assert!(matches!(twice, Err(swarm::AddError::Duplicate)), "{twice:?}");
+    handle.remove().await;
+    seed(&engine, &torrent, &below(&folder, "yes")).await;
+    engine.shutdown().await;
+    let late = engine.add(torrent.spec(&below(&folder, "yes"), Assume::Complete, Vec::new())).await;
+    assert!(matches!(late, Err(swarm::AddError::ShutDown)), "{late:?}");
+}
