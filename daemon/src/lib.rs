@@ -1,0 +1,36 @@
+//! What the daemons have in common: logs and traces, signals, health and metrics, and an HTTP server with limits.
+//!
+//! A binary is then a few lines:
+//!
+//! ```no_run
+//! #[global_allocator]
+//! static ALLOCATOR: daemon::Allocator = daemon::Allocator;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     let logs = daemon::LogArgs::default(); // part of the binary's clap arguments
+//!     daemon::run("samara-example", &logs, |shutdown| async move {
+//!         let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//!         let health = daemon::Health::new("example");
+//!         health.readiness().set(true);
+//!         daemon::serve(listener, health.router(), daemon::ServeOptions::default(), shutdown).await;
+//!         Ok(())
+//!     })
+//! }
+//! ```
+
+mod body;
+mod health;
+mod logs;
+mod otlp;
+mod patient;
+mod run;
+mod serve;
+
+pub use body::{BodyError, BodyLimits, read_body};
+pub use health::{Health, Readiness, refuse_foreign_hosts};
+pub use logs::{LogArgs, LogFormat, LogGuard, init_logs};
+/// The global allocator of every binary: musl's own is slow under threads.
+pub use mimalloc::MiMalloc as Allocator;
+pub use run::{error_line, raise_file_limit, run, shutdown_on_signal};
+pub use serve::{ServeOptions, serve, serve_with};
+pub use tokio_util::sync::CancellationToken;
