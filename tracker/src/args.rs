@@ -1,0 +1,147 @@
+//! The command line of `samara-tracker`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+use daemon::{CancellationToken, LogArgs};
+use rustix::net::sockopt::set_ipv6_v6only;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::limits::DEFAULT_STORE_BYTES;
+use crate::token::Token;
+use crate::tracker::{Config, Tracker};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// Where the token stands if no file is named. No option takes it: command lines can be read by others.
+const TOKEN_VARIABLE: &str = "SAMARA_TRACKER_TOKEN";
+
+const EXAMPLES: &str = "\
+Examples:
+  A tracker for anybody and any torrent:
+    samara-tracker --public
+
+  The tracker of a class, as the operator runs it:
+    samara-tracker --token-file /var/run/secrets/samara.dev/token
+
+  Ask it what it serves:
+    curl -H \"Authorization: Bearer $(cat token)\" http://127.0.0.1:6969/v1/swarms
+
+Environment:
+  SAMARA_TRACKER_TOKEN          the token, if --token-file is not given
+  OTEL_EXPORTER_OTLP_ENDPOINT   http:// address of a collector of traces; without it there are none
+  NO_COLOR                      no colours in logs
+
+GET /healthz, /readyz and /metrics are on the same port.";
+
+/// The tracker of Samara: tells BitTorrent clients about one another, and keeps metainfo for them.
+///
+/// It serves the torrents that the operator has registered, and with --public all others too. It has no database: peers
+/// announce again after a restart, and the operator registers again.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "samara-tracker", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Address and port to listen on; [::] takes IPv4 too
+    #[arg(long, env = "SAMARA_TRACKER_LISTEN", value_name = "ADDRESS:PORT", default_value = "[::]:6969")]
+    listen: SocketAddr,
+
+    /// File with the token that operator and sidecars show
+    #[arg(long, env = "SAMARA_TRACKER_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Serve every torrent, not only registered ones
+    #[arg(long, env = "SAMARA_TRACKER_PUBLIC")]
+    public: bool,
+
+    /// Bytes of metainfo and manifests to keep in memory
+    #[arg(long, env = "SAMARA_TRACKER_STORE_BYTES", value_name = "BYTES", default_value_t = DEFAULT_STORE_BYTES)]
+    store_bytes: u64,
+
+    /// Logs.
+    #[command(flatten)]
+    pub logs: LogArgs,
+}
+
+impl Args {
+    /// Runs a tracker until `shutdown`.
+    ///
+    /// # Errors
+    /// When the token cannot be read or the port cannot be opened.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Args { listen, token_file, public, store_bytes, logs: _ } = self;
+        let token = match (token_file, std::env::var_os(TOKEN_VARIABLE)) {
+            (Some(file), _) => Some(Token::read(&file)?),
+            (None, Some(text)) => Some(Token::new(&text.to_string_lossy()).context(TOKEN_VARIABLE)?),
+            (None, None) => None,
+        };
+        if token.is_none() && !public {
+            anyhow::bail!(
+                "nothing could be served: give --token-file, so that torrents can be registered, or --public"
+            );
+        }
+        let listener = bind(listen)?;
+        let tracker = Tracker::new(Config { token, public, store_bytes, ..Config::default() });
+        tracing::info!(address = %listener.local_addr()?, public, "listening");
+        tracker.serve(listener, shutdown).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Opens the port. `[::]` stands for both families whatever the system's default is, and for IPv4 alone where there is no IPv6.
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = try_bind(address).or_else(|error| {
+        if address.ip() != std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
+            || error.kind() == std::io::ErrorKind::AddrInUse
+        {
+            return Err(error);
+        }
+        tracing::info!(%error, "no IPv6 here, listening on IPv4");
+        try_bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+    });
+    bound.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn try_bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(v6) => {
+            let socket = TcpSocket::new_v6()?;
+            set_ipv6_v6only(&socket, !v6.ip().is_unspecified())?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[tokio::test]
+    async fn the_wildcard_takes_both_families() {
+        let listener = bind("[::]:0".parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn without_token_or_public_it_refuses_to_start() {
+        let args = Args::parse_from(["samara-tracker", "--listen", "127.0.0.1:0"]);
+        if std::env::var_os(TOKEN_VARIABLE).is_none() {
+            let error = args.run(CancellationToken::new()).await.expect_err("nothing to serve");
+            assert!(error.to_string().contains("--public"), "{error:#}");
+        }
+    }
+}

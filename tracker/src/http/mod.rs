@@ -1,0 +1,48 @@
+//! The tracker over HTTP. Announces and scrapes are open; everything else needs the token.
+
+mod announce;
+mod registry;
+mod stored;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::token::{Shown, shown};
+use crate::tracker::Tracker;
+
+/// All routes.
+pub(crate) fn router(tracker: &Tracker) -> Router {
+    let open =
+        Router::new().route("/announce", get(announce::announce)).route("/scrape", get(announce::scrape));
+    let closed = Router::new()
+        .route(tracker_api::REGISTRY_PATH, get(registry::status).put(registry::replace))
+        .route(tracker_api::SWARMS_PATH, get(registry::swarms))
+        .route(
+            &format!("{}{{name}}", tracker_api::METAINFO_PATH),
+            get(stored::metainfo).put(stored::put_metainfo),
+        )
+        .route(
+            &format!("{}{{digest}}", tracker_api::MANIFESTS_PATH),
+            get(stored::manifest).put(stored::put_manifest),
+        )
+        .route_layer(middleware::from_fn_with_state(tracker.clone(), require_token));
+    open.merge(closed).with_state(tracker.clone()).merge(tracker.0.health.router_for_any_host())
+}
+
+/// 401 without the right token, before anything of the request is looked at.
+async fn require_token(State(tracker): State<Tracker>, request: Request, next: Next) -> Response {
+    let state = &tracker.0;
+    if shown(state.config.token.as_ref(), request.headers()) == Shown::Right {
+        return next.run(request).await;
+    }
+    state.metrics.rejected("token");
+    let message = match state.config.token {
+        Some(_) => "show the tracker's token as `Authorization: Bearer`\n",
+        None => "this tracker has no token, so nothing can be registered or stored\n",
+    };
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], message).into_response()
+}

@@ -1,0 +1,72 @@
+//! The registry, and what the operator reads.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use daemon::{BodyLimits, read_body};
+use sha2::{Digest, Sha256};
+use tracker_api::{Registry, RegistryStatus};
+
+use crate::limits::MAX_REGISTRY_BYTES;
+use crate::query;
+use crate::registry::{Admission, RegistryError, wire_id};
+use crate::tracker::{self, Tracker};
+
+/// `GET /v1/registry`.
+pub(super) async fn status(State(tracker): State<Tracker>) -> Json<RegistryStatus> {
+    Json(tracker.0.directory.status())
+}
+
+/// `PUT /v1/registry`: replaces the whole of what is admitted, and answers like `GET`.
+#[tracing::instrument(name = "registry", skip_all)]
+pub(super) async fn replace(State(tracker): State<Tracker>, body: Body) -> Response {
+    let body = match read_body(body, BodyLimits::up_to(MAX_REGISTRY_BYTES)).await {
+        Ok(body) => body,
+        Err(error) => {
+            tracker.0.metrics.rejected("body");
+            return error.into_response();
+        }
+    };
+    // A full registry takes a while to parse, and must not hold announces up meanwhile.
+    let state = std::sync::Arc::clone(&tracker.0);
+    match tokio::task::spawn_blocking(move || admit(&state, &body)).await {
+        Ok(Ok(())) => status(State(tracker)).await.into_response(),
+        Ok(Err(error)) => {
+            tracker.0.metrics.rejected("registry");
+            tracing::warn!(%error, "a registry was refused");
+            (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "a registry could not be taken in");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn admit(state: &tracker::State, body: &Bytes) -> Result<(), RegistryError> {
+    let registry: Registry =
+        serde_json::from_slice(body).map_err(|error| RegistryError::Json(error.to_string()))?;
+    let (swarms, nodes) = (registry.swarms.len(), registry.nodes.len());
+    let admission = Admission::new(registry)?;
+    state.directory.admit(admission, hex::encode(Sha256::digest(body)));
+    state.store.retain(state, state.now());
+    state.metrics.registrations.inc();
+    tracing::info!(swarms, nodes, "registry taken in");
+    Ok(())
+}
+
+/// `GET /v1/swarms[?infohash=<hex>]`.
+pub(super) async fn swarms(State(tracker): State<Tracker>, RawQuery(query): RawQuery) -> Response {
+    let state = &tracker.0;
+    let only = match query::text(query.as_deref().unwrap_or_default(), "infohash")
+        .map(|hex| wire_id(&hex))
+        .transpose()
+    {
+        Ok(only) => only,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    Json(state.directory.report(only, state.now(), |names| state.store.has_any(names))).into_response()
+}

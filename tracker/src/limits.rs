@@ -1,0 +1,59 @@
+//! Every bound of the tracker in one place. Together they bound its memory: what the registry admits, times what a swarm may
+//! hold, plus the store.
+
+use std::time::Duration;
+
+/// Peers in an answer when the client names no number (rtorrent never does).
+pub const DEFAULT_NUM_WANT: usize = 50;
+/// Peers in an answer at most, whatever the client asks for (T48).
+pub const MAX_NUM_WANT: usize = 200;
+/// Infohashes that one scrape is answered for; further ones are passed over (BEP 15's number, T55).
+pub const MAX_SCRAPE: usize = 74;
+/// Ports below belong to other services and are never handed out (T47).
+pub const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+
+/// Strangers that one swarm lists; further ones get peers but are not listed.
+pub const MAX_STRANGERS_PER_SWARM: usize = 20_000;
+/// Strangers that all swarms list together.
+pub const MAX_STRANGERS: usize = 500_000;
+/// Strangers from one address (IPv4) or network (IPv6, /64) in all swarms together: a NAT full of clients, not a flood.
+pub const MAX_STRANGERS_PER_SOURCE: u32 = 1_024;
+/// Swarms of infohashes that nobody registered, when the tracker is public.
+pub const MAX_PUBLIC_SWARMS: usize = 100_000;
+
+/// Swarms in a registry.
+pub const MAX_REGISTERED_SWARMS: usize = 100_000;
+/// Nodes in a registry.
+pub const MAX_REGISTERED_NODES: usize = 10_000;
+/// Addresses of a registered node.
+pub const MAX_NODE_ADDRESSES: usize = 8;
+/// Names (infohashes or revisions) of a registered swarm.
+pub const MAX_NAMES: usize = 256;
+/// JSON of a registry: both maxima above with room to spare.
+pub const MAX_REGISTRY_BYTES: usize = 64 << 20;
+
+/// One metainfo.
+pub const MAX_METAINFO_BYTES: usize = 128 << 20;
+/// One content manifest.
+pub const MAX_MANIFEST_BYTES: usize = 128 << 20;
+/// Metainfo and manifests together, unless the options say otherwise.
+pub const DEFAULT_STORE_BYTES: u64 = 1 << 30;
+/// Uploads that are being received or checked at a time; further ones wait.
+pub const MAX_UPLOADS: usize = 4;
+/// How long a manifest that names no revision may lie here before something registered names it.
+pub const UNCLAIMED: Duration = Duration::from_mins(10);
+
+/// Seconds between announces of a sidecar while it leeches, from its third announce on.
+pub const INTERVAL_LEECHING: u32 = 30;
+/// Its first two: a swarm that has just begun changes fast.
+pub const INTERVALS_AT_FIRST: [u32; 2] = [5, 10];
+/// Seconds between announces of a sidecar that seeds.
+pub const INTERVAL_SEEDING: u32 = 120;
+/// Seconds between announces of any other client. libtorrent raises what is less to this.
+pub const INTERVAL_STRANGER: u32 = 300;
+/// How long a sidecar is kept at least after an announce, in seconds; else 2.5 intervals.
+pub const MIN_KEPT: u32 = 75;
+/// How long any other client is kept, in seconds: rtorrent announces every 600 s at most.
+pub const STRANGER_KEPT: u32 = 1_260;
+/// How often expired peers are taken out.
+pub const SWEEP: Duration = Duration::from_secs(5);

@@ -1,0 +1,96 @@
+//! What a tracker counts. docs/tracker.md explains each name.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::directory::Census;
+
+/// Label of metrics that tell sidecars from other clients.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Client {
+    kind: &'static str,
+}
+
+/// Label of refusals.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Reason {
+    reason: &'static str,
+}
+
+/// The metrics of a tracker. Clones share the values.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    announces: Family<Client, Counter>,
+    rejected: Family<Reason, Counter>,
+    unlisted: Counter,
+    pub(crate) scrapes: Counter,
+    pub(crate) registrations: Counter,
+    peers: Family<Client, Gauge>,
+    swarms: Gauge,
+    nodes: Gauge,
+    metainfo: Gauge,
+    manifests: Gauge,
+    store_bytes: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let Metrics {
+            announces,
+            rejected,
+            unlisted,
+            scrapes,
+            registrations,
+            peers,
+            swarms,
+            nodes,
+            metainfo,
+            manifests,
+            store_bytes,
+        } = self.clone();
+        registry.register("announces", "Announces that were answered with peers", announces);
+        registry.register("rejected", "Requests that were refused", rejected);
+        registry.register("unlisted", "Announces of strangers for whom there was no room", unlisted);
+        registry.register("scrapes", "Scrapes that were answered", scrapes);
+        registry.register("registrations", "Registries taken from the operator", registrations);
+        registry.register("peers", "Peers in all swarms", peers);
+        registry.register("swarms", "Swarms that are served", swarms);
+        registry.register("nodes", "Nodes that are registered", nodes);
+        registry.register("metainfo", "Metainfo in the store", metainfo);
+        registry.register("manifests", "Manifests in the store", manifests);
+        registry.register("store_bytes", "Bytes in the store", store_bytes);
+    }
+
+    pub(crate) fn announced(&self, sidecar: bool, listed: bool) {
+        self.announces.get_or_create(&client(sidecar)).inc();
+        if !listed {
+            self.unlisted.inc();
+        }
+    }
+
+    pub(crate) fn rejected(&self, reason: &'static str) {
+        self.rejected.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn census(&self, census: Census, (metainfo, manifests, bytes): (usize, usize, u64)) {
+        set(&self.swarms, census.swarms as u64);
+        set(&self.nodes, census.nodes as u64);
+        set(&self.metainfo, metainfo as u64);
+        set(&self.manifests, manifests as u64);
+        set(&self.store_bytes, bytes);
+        // One statement each: a member of a family is a read guard, and making another one needs the write guard.
+        set(&self.peers.get_or_create(&client(true)), census.sidecars as u64);
+        set(&self.peers.get_or_create(&client(false)), census.strangers as u64);
+    }
+}
+
+fn client(sidecar: bool) -> Client {
+    Client { kind: if sidecar { "sidecar" } else { "stranger" } }
+}
+
+fn set(gauge: &Gauge, count: u64) {
+    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+}

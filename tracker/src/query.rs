@@ -1,0 +1,363 @@
+//! Announce and scrape queries, read from the raw query string.
+//!
+//! Infohashes and peer ids are 20 arbitrary bytes, percent-encoded. Anything that makes text of them on the way (as axum's
+//! `Query` does) destroys them, so the bytes are decoded here. `+` is a plus sign (RFC 3986): clients that encode spaces
+//! write `%20`.
+
+use std::num::IntErrorKind;
+
+use torrent::WireId;
+
+use crate::limits::{DEFAULT_NUM_WANT, FIRST_UNPRIVILEGED_PORT, MAX_NUM_WANT, MAX_SCRAPE};
+
+/// Why a query was refused. The text goes to the client as `failure reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// A parameter that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A parameter came twice, so nobody can say which one is meant.
+    #[error("{0} is given more than once")]
+    Repeated(&'static str),
+    /// A `%` without two hexadecimal digits behind it.
+    #[error("{0} is not percent-encoded")]
+    Encoding(&'static str),
+    /// An infohash or a peer id of another length than 20.
+    #[error("{0} must have 20 bytes")]
+    Length(&'static str),
+    /// Not a port that a peer may listen on.
+    #[error("port must be between 1024 and 65535")]
+    Port,
+    /// A node's name that is empty, too long or no text.
+    #[error("node is not a name")]
+    Node,
+    /// A scrape of everything.
+    #[error("name the torrents to scrape with info_hash")]
+    FullScrape,
+}
+
+/// What a client says about its state, besides that it is there (BEP 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A regular announce; also an event that we do not know (BEP 21's `paused`).
+    None,
+    /// The first announce of a download.
+    Started,
+    /// The last byte has just been verified.
+    Completed,
+    /// The client leaves the swarm.
+    Stopped,
+}
+
+/// One announce (BEP 3, 7, 23). `ip`, `ipv4` and `ipv6` are passed over: addresses come from the connection or from the
+/// registry (T46).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// The torrent.
+    pub info_hash: WireId,
+    /// The client's name for itself.
+    pub peer_id: [u8; 20],
+    /// Where it listens.
+    pub port: u16,
+    /// Bytes it still wants; none if it does not say, as magnet links and some JavaScript clients do.
+    pub left: Option<u64>,
+    /// See [`Event`].
+    pub event: Event,
+    /// Peers it wants, at most [`MAX_NUM_WANT`].
+    pub num_want: usize,
+    /// False for the long form of peers, `compact=0`.
+    pub compact: bool,
+    /// In the long form: leave peer ids out.
+    pub no_peer_id: bool,
+    /// The node that a sidecar speaks for; worth nothing without the token.
+    pub node: Option<String>,
+}
+
+impl Announce {
+    /// Reads what stands behind the `?`.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn parse(query: &str) -> Result<Self, QueryError> {
+        let mut fields = Fields::default();
+        for (key, value) in pairs(query) {
+            fields.take(key, value)?;
+        }
+        Ok(Announce {
+            info_hash: WireId(id("info_hash", fields.info_hash)?),
+            peer_id: id("peer_id", fields.peer_id)?,
+            port: port(fields.port)?,
+            left: fields.left.and_then(|left| left.parse().ok()),
+            event: event(fields.event),
+            num_want: num_want(fields.num_want),
+            compact: fields.compact != Some("0"),
+            no_peer_id: fields.no_peer_id == Some("1"),
+            node: fields.node.map(node).transpose()?,
+        })
+    }
+}
+
+/// The raw values of the parameters that count.
+#[derive(Default)]
+struct Fields<'q> {
+    info_hash: Option<&'q str>,
+    peer_id: Option<&'q str>,
+    port: Option<&'q str>,
+    left: Option<&'q str>,
+    event: Option<&'q str>,
+    num_want: Option<&'q str>,
+    compact: Option<&'q str>,
+    no_peer_id: Option<&'q str>,
+    node: Option<&'q str>,
+}
+
+impl<'q> Fields<'q> {
+    fn take(&mut self, key: &str, value: &'q str) -> Result<(), QueryError> {
+        let (name, field) = match key {
+            "info_hash" => ("info_hash", &mut self.info_hash),
+            "peer_id" => ("peer_id", &mut self.peer_id),
+            "port" => ("port", &mut self.port),
+            "left" => ("left", &mut self.left),
+            "event" => ("event", &mut self.event),
+            "numwant" => ("numwant", &mut self.num_want),
+            "compact" => ("compact", &mut self.compact),
+            "no_peer_id" => ("no_peer_id", &mut self.no_peer_id),
+            tracker_api::NODE_PARAM => (tracker_api::NODE_PARAM, &mut self.node),
+            _ => return Ok(()),
+        };
+        match field.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(QueryError::Repeated(name)),
+        }
+    }
+}
+
+/// The torrents that a scrape (BEP 48) asks for: the first [`MAX_SCRAPE`] of them.
+///
+/// # Errors
+/// [`QueryError::FullScrape`] when it names none; else see [`QueryError`].
+pub fn scrape(query: &str) -> Result<Vec<WireId>, QueryError> {
+    let hashes: Vec<WireId> = pairs(query)
+        .filter(|(key, _)| *key == "info_hash")
+        .take(MAX_SCRAPE)
+        .map(|(_, value)| id("info_hash", Some(value)).map(WireId))
+        .collect::<Result<_, _>>()?;
+    if hashes.is_empty() { Err(QueryError::FullScrape) } else { Ok(hashes) }
+}
+
+/// The value of a text parameter, decoded; none if it is absent or no UTF-8.
+pub fn text(query: &str, key: &str) -> Option<String> {
+    let (_, value) = pairs(query).find(|(found, _)| *found == key)?;
+    String::from_utf8(decode(value)?).ok()
+}
+
+/// Keys and values, still encoded.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn id(name: &'static str, value: Option<&str>) -> Result<[u8; 20], QueryError> {
+    /// 20 bytes, each as `%xx`.
+    const LONGEST: usize = 60;
+    let value = value.ok_or(QueryError::Missing(name))?;
+    if value.len() > LONGEST {
+        return Err(QueryError::Length(name));
+    }
+    let bytes = decode(value).ok_or(QueryError::Encoding(name))?;
+    bytes.try_into().map_err(|_| QueryError::Length(name))
+}
+
+fn port(value: Option<&str>) -> Result<u16, QueryError> {
+    let port = value.ok_or(QueryError::Missing("port"))?.parse().map_err(|_| QueryError::Port)?;
+    if port >= FIRST_UNPRIVILEGED_PORT { Ok(port) } else { Err(QueryError::Port) }
+}
+
+fn event(value: Option<&str>) -> Event {
+    match value {
+        Some("started") => Event::Started,
+        Some("completed") => Event::Completed,
+        Some("stopped") => Event::Stopped,
+        _ => Event::None,
+    }
+}
+
+/// -1 is "as many as you like" in BEP 15, and what is no number at all is no wish; both get the default.
+fn num_want(value: Option<&str>) -> usize {
+    match value.map(str::parse::<usize>) {
+        Some(Ok(wanted)) => wanted.min(MAX_NUM_WANT),
+        Some(Err(error)) if *error.kind() == IntErrorKind::PosOverflow => MAX_NUM_WANT,
+        Some(Err(_)) | None => DEFAULT_NUM_WANT,
+    }
+}
+
+fn node(value: &str) -> Result<String, QueryError> {
+    /// A Kubernetes node's name is a DNS subdomain.
+    const LONGEST: usize = 253;
+    let name = decode(value).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(QueryError::Node)?;
+    if name.is_empty() || name.len() > LONGEST { Err(QueryError::Node) } else { Ok(name) }
+}
+
+/// Percent-decodes; none if a `%` is not followed by two hexadecimal digits.
+fn decode(value: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first == b'%' {
+            let (digits, tail) = tail.split_at_checked(2)?;
+            let mut byte = [0];
+            hex::decode_to_slice(digits, &mut byte).ok()?;
+            bytes.push(byte[0]);
+            rest = tail;
+        } else {
+            bytes.push(first);
+            rest = tail;
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GOOD: &str = "info_hash=%01%02%03%04%05%06%07%08%09%0a%0b%0c%0d%0e%0f%10%11%12%13%14&peer_id=-XX0001-abcdefghijkl&port=6881";
+
+    fn with(more: &str) -> Result<Announce, QueryError> {
+        Announce::parse(&format!("{GOOD}&{more}"))
+    }
+
+    fn encode(bytes: &[u8]) -> String {
+        hex::encode(bytes)
+            .as_bytes()
+            .chunks(2)
+            .flat_map(|digits| [b'%', digits[0], digits[1]])
+            .map(char::from)
+            .collect()
+    }
+
+    #[test]
+    fn the_shortest_announce_gets_defaults() {
+        let announce = Announce::parse(GOOD).unwrap();
+        assert_eq!(announce.info_hash.0[..3], [1, 2, 3]);
+        assert_eq!(&announce.peer_id, b"-XX0001-abcdefghijkl");
+        assert_eq!((announce.left, announce.event), (None, Event::None));
+        assert_eq!(
+            (announce.num_want, announce.compact, announce.no_peer_id),
+            (DEFAULT_NUM_WANT, true, false)
+        );
+    }
+
+    #[test]
+    fn t045_an_id_that_has_not_20_bytes_is_refused() {
+        for length in [0, 19, 21, 10_000] {
+            let id = encode(&vec![0xff; length]);
+            let query = format!("info_hash={id}&peer_id=-XX0001-abcdefghijkl&port=6881");
+            assert_eq!(Announce::parse(&query), Err(QueryError::Length("info_hash")), "{length}");
+            let query = format!("info_hash={}&peer_id={id}&port=6881", "a".repeat(20));
+            assert_eq!(Announce::parse(&query), Err(QueryError::Length("peer_id")), "{length}");
+        }
+    }
+
+    #[test]
+    fn t045_bad_percent_encoding_is_refused() {
+        for bad in ["%", "%1", "%zz", "%+1", "aaaaaaaaaaaaaaaaaaa%"] {
+            let query = format!("info_hash={bad}&peer_id=-XX0001-abcdefghijkl&port=6881");
+            assert_eq!(Announce::parse(&query), Err(QueryError::Encoding("info_hash")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn t045_a_repeated_parameter_is_refused() {
+        assert_eq!(with("info_hash=aaaaaaaaaaaaaaaaaaaa"), Err(QueryError::Repeated("info_hash")));
+        assert_eq!(with("port=6882"), Err(QueryError::Repeated("port")));
+        assert!(with("key=1&key=2").is_ok(), "what does not count may come as often as it likes");
+    }
+
+    #[test]
+    fn t046_addresses_in_the_query_are_passed_over() {
+        assert_eq!(with("ip=203.0.113.9&ipv4=203.0.113.9&ipv6=2001:db8::9"), Announce::parse(GOOD));
+    }
+
+    #[test]
+    fn t047_ports_that_no_peer_listens_on_are_refused() {
+        for port in ["0", "22", "1023", "65536", "-1", "", "x"] {
+            let query = GOOD.replace("6881", port);
+            assert_eq!(Announce::parse(&query), Err(QueryError::Port), "{port}");
+        }
+        assert_eq!(Announce::parse(&GOOD.replace("6881", "1024")).unwrap().port, 1024);
+        assert_eq!(Announce::parse(&GOOD.replace("6881", "65535")).unwrap().port, 65535);
+    }
+
+    #[test]
+    fn t048_numwant_is_capped() {
+        for (wanted, got) in [
+            ("0", 0),
+            ("7", 7),
+            ("200", 200),
+            ("201", MAX_NUM_WANT),
+            ("2147483648", MAX_NUM_WANT),
+            ("99999999999999999999999", MAX_NUM_WANT),
+            ("-1", DEFAULT_NUM_WANT),
+            ("", DEFAULT_NUM_WANT),
+            ("many", DEFAULT_NUM_WANT),
+        ] {
+            assert_eq!(with(&format!("numwant={wanted}")).unwrap().num_want, got, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn what_stock_clients_send_is_taken() {
+        // aria2's key is raw bytes, libtorrent's is hexadecimal, rtorrent has no numwant, JavaScript clients may omit left.
+        let aria2 = with("uploaded=0&downloaded=0&left=268435456&compact=1&key=%00%ff%26%3d%25abc&numwant=50&no_peer_id=1&event=started&supportcrypto=1").unwrap();
+        assert_eq!((aria2.left, aria2.event, aria2.no_peer_id), (Some(268_435_456), Event::Started, true));
+        assert_eq!(with("left=-1&corrupt=0&redundant=0").unwrap().left, None);
+        assert_eq!(with("event=paused").unwrap().event, Event::None);
+        assert_eq!(with("event=").unwrap().event, Event::None);
+        assert!(!with("compact=0").unwrap().compact);
+    }
+
+    #[test]
+    fn a_plus_is_a_plus() {
+        let query = GOOD.replace("%14", "+");
+        assert_eq!(Announce::parse(&query).unwrap().info_hash.0[19], b'+');
+    }
+
+    #[test]
+    fn t055_a_scrape_of_everything_is_refused_and_a_long_one_is_cut() {
+        assert_eq!(scrape(""), Err(QueryError::FullScrape));
+        assert_eq!(scrape("x=1"), Err(QueryError::FullScrape));
+        let many = vec!["info_hash=aaaaaaaaaaaaaaaaaaaa"; 10_000].join("&");
+        assert_eq!(scrape(&many).unwrap().len(), MAX_SCRAPE);
+        assert_eq!(scrape("info_hash=short"), Err(QueryError::Length("info_hash")));
+    }
+
+    proptest! {
+        #[test]
+        fn twenty_binary_bytes_survive(hash: [u8; 20], peer: [u8; 20], port in 1024u16.., raw: bool) {
+            let info_hash = if raw {
+                // As clients write it: what need not be encoded is not.
+                hash.iter().map(|&byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+            } else {
+                encode(&hash)
+            };
+            let announce = Announce::parse(&format!("info_hash={info_hash}&peer_id={}&port={port}", encode(&peer))).unwrap();
+            prop_assert_eq!(announce.info_hash.0, hash);
+            prop_assert_eq!(announce.peer_id, peer);
+            prop_assert_eq!(announce.port, port);
+        }
+
+        #[test]
+        fn no_query_panics(query in "\\PC*") {
+            drop(Announce::parse(&query));
+            drop(scrape(&query));
+            drop(text(&query, "revision"));
+        }
+
+        #[test]
+        fn no_query_of_known_words_panics(words in prop::collection::vec("(info_hash|peer_id|port|left|numwant|event|node|=|&|%|[0-9a-f]{1,3}|-1|%[0-9a-f]{2})", 0..64)) {
+            drop(Announce::parse(&words.concat()));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The one credential of a tracker.
+
+use std::fmt;
+use std::path::Path;
+
+use axum::http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+
+/// The token that the operator and the sidecars of a class show. Only its hash is kept: it is never printed, and comparing
+/// takes the same time whatever was shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Nothing but white space.
+    #[error("the token is empty")]
+    Empty,
+    /// The file cannot be read.
+    #[error("cannot read the token from {path}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What a request shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// No credential.
+    Nothing,
+    /// The right one.
+    Right,
+    /// Another one, or one that this tracker cannot check since it has none.
+    Wrong,
+}
+
+impl Token {
+    /// From its text; white space around it (a file's last line end) does not count.
+    ///
+    /// # Errors
+    /// [`TokenError::Empty`]
+    pub fn new(text: &str) -> Result<Self, TokenError> {
+        let text = text.trim();
+        if text.is_empty() { Err(TokenError::Empty) } else { Ok(Token(Sha256::digest(text).into())) }
+    }
+
+    /// From a file, as a Secret is mounted.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn read(path: &Path) -> Result<Self, TokenError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TokenError::File { path: path.display().to_string(), source })?;
+        Token::new(&text)
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        let shown: [u8; 32] = Sha256::digest(text).into();
+        self.0.iter().zip(shown).fold(0, |difference, (ours, theirs)| difference | (ours ^ theirs)) == 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What `Authorization: Bearer` shows to a tracker with this token (RFC 6750).
+pub fn shown(token: Option<&Token>, headers: &HeaderMap) -> Shown {
+    let Some(header) = headers.get(header::AUTHORIZATION) else { return Shown::Nothing };
+    let text = header.to_str().ok().and_then(|value| {
+        let (scheme, text) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(text.trim())
+    });
+    match (token, text) {
+        (Some(token), Some(text)) if token.matches(text) => Shown::Right,
+        _ => Shown::Wrong,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(token: Option<&Token>, value: &str) -> Shown {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+        shown(token, &headers)
+    }
+
+    #[test]
+    fn only_the_right_token_opens() {
+        let token = Token::new("s3cret\n").unwrap();
+        assert_eq!(show(Some(&token), "Bearer s3cret"), Shown::Right);
+        assert_eq!(show(Some(&token), "bearer s3cret"), Shown::Right);
+        for wrong in ["Bearer s3cre", "Bearer s3cret2", "Bearer ", "Bearer", "s3cret", "Basic s3cret"] {
+            assert_eq!(show(Some(&token), wrong), Shown::Wrong, "{wrong}");
+        }
+        assert_eq!(show(None, "Bearer s3cret"), Shown::Wrong, "without a token nothing opens");
+        assert_eq!(shown(Some(&token), &HeaderMap::new()), Shown::Nothing);
+    }
+
+    #[test]
+    fn t104_a_token_is_not_printed() {
+        assert!(!format!("{:?}", Token::new("s3cret").unwrap()).contains("s3cret"));
+        assert!(Token::new(" \n").is_err());
+    }
+}

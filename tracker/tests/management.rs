@@ -1,0 +1,235 @@
+//! Registry, store and reports over a real socket.
+#![allow(clippy::unwrap_used)] // a failure is the test's failure
+
+mod common;
+
+use common::{Running, TOKEN, closed, node, query, swarm, torrent};
+use sha2::{Digest, Sha256};
+use torrent::Metainfo;
+use tracker_api::{MANIFESTS_PATH, METAINFO_PATH, REGISTRY_PATH, Registry, SWARMS_PATH};
+
+async fn put(tracker: &Running, path: &str, body: &[u8]) -> u16 {
+    tracker.send("PUT", path, Some(TOKEN), body).await.status
+}
+
+async fn get(tracker: &Running, path: &str) -> common::Answer {
+    tracker.send("GET", path, Some(TOKEN), &[]).await
+}
+
+fn names(metainfo: &Metainfo) -> Vec<String> {
+    vec![metainfo.info_hash_v1().unwrap().to_string(), metainfo.info_hash_v2().unwrap().to_string()]
+}
+
+#[tokio::test]
+async fn nothing_but_announces_is_open() {
+    let tracker = closed().await;
+    let paths = [
+        REGISTRY_PATH,
+        SWARMS_PATH,
+        &format!("{METAINFO_PATH}{}", "1".repeat(40)),
+        &format!("{MANIFESTS_PATH}{}", "1".repeat(64)),
+    ];
+    for path in paths {
+        for method in ["GET", "PUT", "HEAD"] {
+            for token in [None, Some("wrong"), Some("the-token-of-the-clas")] {
+                assert_eq!(tracker.send(method, path, token, b"{}").await.status, 401, "{method} {path}");
+            }
+        }
+    }
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(tracker.get(path).await.status, 200, "{path}");
+        assert_eq!(tracker.send("POST", path, Some(TOKEN), &[]).await.status, 405, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_registry_is_known_by_its_digest_and_the_start_by_its_epoch() {
+    let (tracker, other) = (closed().await, closed().await);
+    let empty = get(&tracker, REGISTRY_PATH).await.json();
+    assert_eq!(empty["digest"], "");
+    let body = serde_json::to_vec(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).unwrap();
+    assert_eq!(put(&tracker, REGISTRY_PATH, &body).await, 200);
+    let status = get(&tracker, REGISTRY_PATH).await.json();
+    assert_eq!(status["digest"], hex::encode(Sha256::digest(&body)));
+    assert_eq!(status["epoch"], empty["epoch"]);
+    assert_ne!(get(&other, REGISTRY_PATH).await.json()["epoch"], empty["epoch"]);
+}
+
+#[tokio::test]
+async fn t105_a_registry_that_is_none_changes_nothing() {
+    let tracker = closed().await;
+    tracker.register(&Registry { swarms: vec![swarm("rev", &["11".repeat(20)])], nodes: vec![] }).await;
+    let before = get(&tracker, REGISTRY_PATH).await.json();
+    for bad in [
+        &b""[..],
+        b"{}",
+        b"[]",
+        br#"{"swarms":[],"nodes":[],"more":1}"#,
+        br#"{"swarms":[{"revisions":[],"infohashes":["xyz"]}],"nodes":[]}"#,
+        br#"{"swarms":[],"nodes":[{"name":"a","addresses":["10.0.0.300"]}]}"#,
+        &vec![b'['; 1 << 20],
+    ] {
+        assert_eq!(put(&tracker, REGISTRY_PATH, bad).await, 400);
+    }
+    assert_eq!(get(&tracker, REGISTRY_PATH).await.json(), before);
+}
+
+#[tokio::test]
+async fn metainfo_is_checked_kept_and_found_by_every_name() {
+    let tracker = closed().await;
+    let metainfo = torrent(&vec![7; 100_000]);
+    let (bytes, names) = (metainfo.encode(), names(&metainfo));
+    let path = format!("{METAINFO_PATH}{}", names[1]);
+    assert_eq!(put(&tracker, &path, &bytes).await, 403, "nobody wants it");
+    assert_eq!(
+        put(&tracker, &format!("{path}?revision=rev"), &bytes).await,
+        403,
+        "nobody knows that revision"
+    );
+    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).await;
+    assert_eq!(put(&tracker, &path, &bytes).await, 403, "its infohash is not registered yet");
+    assert_eq!(put(&tracker, &format!("{path}?revision=rev"), &bytes).await, 201);
+    assert_eq!(put(&tracker, &format!("{path}?revision=rev"), &bytes).await, 200);
+
+    let digest = format!("sha256:{}", hex::encode(metainfo.content_digest().unwrap()));
+    for name in [&names[0], &names[1], &names[1][..40].to_owned(), &names[1].to_uppercase(), &digest] {
+        let found = get(&tracker, &format!("{METAINFO_PATH}{name}")).await;
+        assert_eq!((found.status, &found.body), (200, &bytes), "{name}");
+        assert_eq!(found.header("etag"), Some(format!("\"{}\"", names[1]).as_str()));
+        assert_eq!(found.header("content-type"), Some("application/x-bittorrent"));
+    }
+    let head = tracker.send("HEAD", &path, Some(TOKEN), &[]).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), Some(bytes.len().to_string().as_str()));
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nif-none-match: \"x\", \"{}\"\r\nconnection: close\r\n\r\n",
+        names[1]
+    );
+    assert_eq!(tracker.raw([127, 0, 0, 1].into(), request.as_bytes()).await.status, 304);
+}
+
+#[tokio::test]
+async fn metainfo_of_another_torrent_or_none_is_refused() {
+    let tracker = closed().await;
+    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).await;
+    let (one, other) = (torrent(b"one"), torrent(b"other"));
+    let path = |name: &str| format!("{METAINFO_PATH}{name}?revision=rev");
+    let wrong = tracker.send("PUT", &path(&names(&one)[0]), Some(TOKEN), &other.encode()).await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text().contains(&names(&other)[1]), "{}", wrong.text());
+    assert_eq!(put(&tracker, &path(&names(&one)[0]), b"d4:infod4:name1:aee").await, 400);
+    assert_eq!(put(&tracker, &path(&names(&one)[0]), b"").await, 400);
+    let mut broken = one.encode();
+    let last = broken.len() - 20;
+    broken[last] ^= 1;
+    assert_eq!(put(&tracker, &path(&names(&one)[1]), &broken).await, 400);
+    assert_eq!(put(&tracker, &path("nonsense"), &one.encode()).await, 404);
+    assert_eq!(get(&tracker, &format!("{METAINFO_PATH}{}", names(&one)[0])).await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_before_it_is_sent() {
+    let tracker = closed().await;
+    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).await;
+    for path in [
+        format!("{METAINFO_PATH}{}?revision=rev", "1".repeat(40)),
+        format!("{MANIFESTS_PATH}{}?revision=rev", "1".repeat(64)),
+    ] {
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            (128 << 20) + 1
+        );
+        assert_eq!(tracker.raw([127, 0, 0, 1].into(), head.as_bytes()).await.status, 413);
+    }
+}
+
+#[tokio::test]
+async fn manifests_are_known_by_the_digest_of_their_bytes() {
+    let tracker = closed().await;
+    let manifest = br#"[{"path":"a"}]"#;
+    let path = format!("{MANIFESTS_PATH}{}", hex::encode(Sha256::digest(manifest)));
+    assert_eq!(put(&tracker, &format!("{path}?revision=rev"), manifest).await, 403);
+    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).await;
+    assert_eq!(put(&tracker, &format!("{path}?revision=rev"), b"[]").await, 400);
+    assert_eq!(put(&tracker, &format!("{path}?revision=rev"), manifest).await, 201);
+    let found = get(&tracker, &path).await;
+    assert_eq!((found.status, found.body.as_slice()), (200, &manifest[..]));
+    assert_eq!(found.header("content-type"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn what_leaves_the_registry_is_gone() {
+    let tracker = closed().await;
+    let metainfo = torrent(b"payload");
+    let (v1, path) = (metainfo.info_hash_v1().unwrap(), format!("{METAINFO_PATH}{}", names(&metainfo)[0]));
+    tracker.register(&Registry { swarms: vec![swarm("rev", &names(&metainfo))], nodes: vec![] }).await;
+    assert_eq!(put(&tracker, &path, &metainfo.encode()).await, 201);
+    tracker.announce("127.0.0.2", &query(&v1.0, 2001)).await;
+    tracker.register(&Registry::default()).await;
+    assert_eq!(get(&tracker, &path).await.status, 404);
+    assert_eq!(get(&tracker, SWARMS_PATH).await.json(), serde_json::json!([]));
+    tracker.register(&Registry { swarms: vec![swarm("rev", &names(&metainfo))], nodes: vec![] }).await;
+    assert_eq!(tracker.announce("127.0.0.3", &query(&v1.0, 2002)).await.peers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_operator_reads_each_swarm() {
+    let tracker = closed().await;
+    let metainfo = torrent(b"payload");
+    let v1 = metainfo.info_hash_v1().unwrap();
+    let nodes = vec![node("a", &["10.1.0.1"])];
+    tracker
+        .register(&Registry {
+            swarms: vec![swarm("rev", &names(&metainfo)), swarm("more", &["33".repeat(20)])],
+            nodes,
+        })
+        .await;
+    put(&tracker, &format!("{METAINFO_PATH}{v1}"), &metainfo.encode()).await;
+    tracker.announce_as("a", Some(TOKEN), &query(&v1.0, 6881)).await;
+    tracker.announce("127.0.0.2", &query(&v1.0, 2001).replace("left=5", "left=0")).await;
+    let report = get(&tracker, &format!("{SWARMS_PATH}?infohash={}", names(&metainfo)[1])).await.json();
+    assert_eq!(report.as_array().unwrap().len(), 1);
+    let report = &report[0];
+    assert_eq!(
+        (&report["seeders"], &report["leechers"], &report["metainfo"]),
+        (&1.into(), &1.into(), &true.into())
+    );
+    assert_eq!(report["revisions"], serde_json::json!(["rev"]));
+    let sidecar = report["peers"].as_array().unwrap().iter().find(|peer| peer["node"] == "a").unwrap();
+    assert_eq!((&sidecar["address"], &sidecar["left"]), (&"10.1.0.1:6881".into(), &5.into()));
+    assert_eq!(get(&tracker, SWARMS_PATH).await.json().as_array().unwrap().len(), 2);
+    assert_eq!(get(&tracker, &format!("{SWARMS_PATH}?infohash=xyz")).await.status, 400);
+}
+
+#[tokio::test]
+async fn t106_paths_lead_nowhere_else() {
+    let tracker = closed().await;
+    for path in [
+        "/metainfo/..%2f..%2fetc%2fpasswd",
+        "/metainfo/%00",
+        "/metainfo/../healthz",
+        "/manifests/..%5c..%5c",
+        "/announce/x",
+        "/",
+    ] {
+        let answer = get(&tracker, path).await;
+        assert_eq!(answer.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn t104_metrics_name_no_secret_and_count_refusals() {
+    let tracker = closed().await;
+    tracker.announce("127.0.0.2", "port=22").await;
+    tracker.announce_as("a", Some("wrong-token"), &query(&[1; 20], 6881)).await;
+    tracker.announce("127.0.0.2", &query(&[1; 20], 6881)).await;
+    let text = tracker.get("/metrics").await.text();
+    assert!(!text.contains(TOKEN) && !text.contains("wrong-token"));
+    for line in [
+        r#"samara_tracker_rejected_total{reason="query"} 1"#,
+        r#"samara_tracker_rejected_total{reason="token"} 1"#,
+        r#"samara_tracker_rejected_total{reason="torrent"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+}
