@@ -1,0 +1,192 @@
+//! What sidecars ask of the operator over HTTPS, and what it answers.
+//!
+//! A sidecar shows the token of its ServiceAccount (audience [`AUDIENCE`], bound to its pod) as `Authorization: Bearer`;
+//! the operator asks the API server (TokenReview) which pod on which node that is. Errors are an [`ErrorBody`] with a
+//! status code: 401 no or bad token, 403 not this node's business, 404 no such revision, 409 the grant is lost,
+//! 503 not the leader or not yet in sync (try again).
+
+use serde::{Deserialize, Serialize};
+
+/// The audience a sidecar's token must carry.
+pub const AUDIENCE: &str = "samara.dev";
+/// `POST` answers a [`Session`].
+pub const SESSION_PATH: &str = "/v1/session";
+/// `POST <prefix><revision>` answers a [`Grant`]; below it `/progress` ([`Progress`] -> [`Lease`]), `/complete`
+/// ([`Completed`] -> 204) and `/failed` ([`Failed`] -> [`Retry`]).
+pub const GRANTS_PATH: &str = "/v1/grants/";
+/// How long a grant lasts without a sign of life, in seconds.
+pub const GRANT_SECONDS: u64 = 30;
+
+/// What every sidecar of the class gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// Bearer token for the trackers of the class. Never log it.
+    pub tracker_token: String,
+}
+
+/// The right and the means to read one revision's origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// Names this grant in what follows; another election makes another id.
+    pub id: String,
+    /// Seconds until it lapses unless renewed by progress.
+    pub expires_in_seconds: u64,
+    /// What to read, sorted by path; at most 1,000,000.
+    pub files: Vec<GrantedFile>,
+    /// Which addresses the fetcher may connect to, from the class.
+    pub origin_policy: OriginPolicy,
+    /// Which form the torrent gets.
+    pub torrent_version: TorrentVersion,
+    /// SHA-256 (hex) that the content manifest must have, if the user declared one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_digest: Option<String>,
+}
+
+/// One file of the origin, pinned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedFile {
+    /// Where it goes, relative, `/`-separated.
+    pub path: String,
+    /// Where it comes from. May carry a signature in its query: never log it whole.
+    pub url: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// SHA-256 (hex) of its bytes, if declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The strong validator seen when it was resolved: reads carry `If-Match`/`If-Range` with it (RFC 9110 section 13).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// `Last-Modified` as seen then; the validator where there is no ETag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
+}
+
+/// Which addresses may be dialled: `deny` wins over `allow`, `allow` over the built-in denials.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OriginPolicy {
+    /// CIDRs, host names, or `*.suffix`.
+    pub allow: Vec<String>,
+    /// CIDRs, host names, or `*.suffix`.
+    pub deny: Vec<String>,
+}
+
+/// Which forms of metainfo a torrent has (BEP 3, BEP 52).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TorrentVersion {
+    /// v1 and v2 in one.
+    #[default]
+    Hybrid,
+    /// BEP 52 only.
+    V2,
+    /// BEP 3 only.
+    V1,
+}
+
+/// A sign of life, sent every 5 s while fetching.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// [`Grant::id`].
+    pub grant: String,
+    /// Bytes of the revision that are on this node's disk.
+    pub bytes: u64,
+    /// Of those, bytes read from the origin under this grant.
+    pub origin_bytes: u64,
+}
+
+/// The grant goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    /// Seconds until it lapses.
+    pub expires_in_seconds: u64,
+}
+
+/// The whole content is on the fetcher's disk and its metainfo at the trackers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Completed {
+    /// [`Grant::id`].
+    pub grant: String,
+    /// Hex infohashes of the torrent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info_hash_v1: Option<String>,
+    /// 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info_hash_v2: Option<String>,
+    /// SHA-256 (hex) of the content manifest.
+    pub manifest_digest: String,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Payload bytes read from the origin for it.
+    pub origin_bytes: u64,
+}
+
+/// The fetch did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failed {
+    /// [`Grant::id`].
+    pub grant: String,
+    /// A condition's reason, CamelCase: [`crate::reason`].
+    pub reason: String,
+    /// What failed, on what, and what to do; without secrets.
+    pub message: String,
+}
+
+/// When to try again; the operator may meanwhile have resolved the source anew (the grant is then lost).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// Seconds to wait.
+    pub after_seconds: u64,
+}
+
+/// The body of every answer that is not 2xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    /// What failed and what to do.
+    pub error: String,
+}
+
+/// The reasons that conditions, failures and node entries share.
+pub mod reason {
+    /// The origin answered 404 or 410.
+    pub const ORIGIN_NOT_FOUND: &str = "OriginNotFound";
+    /// The origin answered another error, dropped the connection or cannot be reached.
+    pub const ORIGIN_UNAVAILABLE: &str = "OriginUnavailable";
+    /// The origin asks for credentials (401, 403).
+    pub const ORIGIN_UNAUTHORIZED: &str = "OriginUnauthorized";
+    /// The class does not allow this address.
+    pub const ORIGIN_DENIED: &str = "OriginDenied";
+    /// The origin gave more or fewer bytes than it had said.
+    pub const ORIGIN_LENGTH_MISMATCH: &str = "OriginLengthMismatch";
+    /// ETag, Last-Modified or length are not those that were resolved.
+    pub const SOURCE_CHANGED: &str = "SourceChanged";
+    /// A declared sha256, or `expectedDigest`, is not that of the bytes.
+    pub const DIGEST_MISMATCH: &str = "DigestMismatch";
+    /// The manifest behind `manifestURL`, or a path in it, is not acceptable.
+    pub const INVALID_MANIFEST: &str = "InvalidManifest";
+    /// A path would leave the dataset or cannot stand on disk.
+    pub const INVALID_PATH: &str = "InvalidPath";
+    /// Not enough space under the data root.
+    pub const DISK_FULL: &str = "DiskFull";
+    /// The class's quota would be exceeded.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// Something that is not ours stands where the dataset's link belongs.
+    pub const PATH_OCCUPIED: &str = "PathOccupied";
+    /// A read or write under the data root failed.
+    pub const DISK_ERROR: &str = "DiskError";
+    /// The metainfo or manifest is at no tracker.
+    pub const METAINFO_UNAVAILABLE: &str = "MetainfoUnavailable";
+    /// The data root of the class is not the one that this sidecar has.
+    pub const ROOT_MISMATCH: &str = "RootMismatch";
+}
