@@ -1,0 +1,199 @@
+//! Grants: opened, kept alive, given back with a failure.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use crds::{Distribution, DistributionRevision};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use operator_api::{Failed, GRANT_SECONDS, Grant, Lease, Progress, Retry, TorrentVersion};
+
+use super::{Api, ApiFailure, Caller, body};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::grants::Refusal;
+use crate::index::{ObjectId, owner_key};
+use crate::plan::Resolution;
+use crate::queue::Urgency;
+use crate::resolve::Resolved;
+
+/// A revision that a caller may speak of, and whose it is.
+pub(super) struct Subject {
+    pub revision: Arc<DistributionRevision>,
+    pub distribution: Arc<Distribution>,
+}
+
+/// The revision in the path: of the caller's class, wanted, and not on its way out.
+pub(super) fn subject(context: &Context, caller: &Caller, name: &str) -> Result<Subject, ApiFailure> {
+    let index = context.index();
+    let revision = index.revisions.named(name).cloned().ok_or_else(ApiFailure::no_revision)?;
+    if revision.spec.class_name != caller.class {
+        return Err(ApiFailure::forbidden("this revision is of another class"));
+    }
+    let owner = &revision.spec.distribution;
+    let id = ObjectId { namespace: owner.namespace.clone(), name: owner.name.clone() };
+    let distribution = index.distributions.by_id(&id).filter(|distribution| {
+        distribution.metadata.uid.as_deref() == Some(owner.uid.as_str())
+            && distribution.metadata.deletion_timestamp.is_none()
+    });
+    let distribution = distribution.cloned().filter(|_| !revision.spec.policy.deleting);
+    match distribution {
+        Some(distribution) => Ok(Subject { revision, distribution }),
+        None => {
+            Err(ApiFailure::forbidden("this revision is on its way out: nothing is fetched for it any more"))
+        }
+    }
+}
+
+/// What the revision's source is resolved to, if that is known and not in doubt.
+pub(super) fn resolved(
+    resolution: &Resolution,
+    revision: &DistributionRevision,
+) -> Result<Resolved, ApiFailure> {
+    let resolved = resolution.resolved.as_ref().filter(|_| !resolution.stale);
+    let resolved =
+        resolved.ok_or_else(|| ApiFailure::unavailable("the source is being resolved; ask again"))?;
+    if resolved.pin == revision.spec.content.pin {
+        Ok(resolved.clone())
+    } else {
+        Err(ApiFailure::forbidden("the source is another by now: this revision is not fetched any more"))
+    }
+}
+
+pub(super) async fn open(
+    State(api): State<Api>,
+    Path(revision): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let result = async {
+        let caller = api.caller(&headers).await?;
+        let subject = subject(&api.context, &caller, &revision)?;
+        let grant = open_grant(&api.context, &caller, &subject)?;
+        tracing::info!(%revision, node = %caller.node, grant = %grant.id, "granted");
+        // A million files are 200 MB of JSON.
+        let body = tokio::task::spawn_blocking(move || serde_json::to_vec(&grant)).await;
+        let body = body
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| ApiFailure::unavailable("the grant cannot be written"))?;
+        Ok(([(CONTENT_TYPE, "application/json")], Bytes::from(body)))
+    };
+    let result = result.await;
+    api.answer("grant", result)
+}
+
+fn open_grant(context: &Context, caller: &Caller, subject: &Subject) -> Result<Grant, ApiFailure> {
+    let class = context.index().classes.named(&caller.class).cloned();
+    let class = class.ok_or_else(|| ApiFailure::unavailable("the class is not there; ask again"))?;
+    let name = subject.revision.name_any();
+    let mut ledger = context.ledger();
+    let elected = ledger.grants.view(&name).fetcher;
+    if elected.is_none() && subject.revision.spec.policy.fetchers.contains(&caller.node) {
+        return Err(ApiFailure::unavailable("this operator has just begun to lead; ask again"));
+    }
+    if elected.as_ref() != Some(&caller.node) {
+        return Err(Refusal::NotElected.into());
+    }
+    let uid = subject.distribution.uid().unwrap_or_default();
+    let resolution = ledger.distributions.get(&uid).map(|known| known.resolution.clone()).unwrap_or_default();
+    let resolved = resolved(&resolution, &subject.revision)?;
+    let id = hex::encode(rand::random::<[u8; 16]>());
+    ledger.grants.of(&name).open(&caller.node, id.clone(), Timestamp::now())?;
+    context.metrics.grants.set(ledger.grants.running());
+    let spec = &subject.distribution.spec;
+    Ok(Grant {
+        id,
+        expires_in_seconds: GRANT_SECONDS,
+        files: resolved.files.as_ref().clone(),
+        origin_policy: crate::distribution::policy(&class),
+        torrent_version: match spec.torrent.version {
+            crds::TorrentVersion::Hybrid => TorrentVersion::Hybrid,
+            crds::TorrentVersion::V2 => TorrentVersion::V2,
+            crds::TorrentVersion::V1 => TorrentVersion::V1,
+        },
+        expected_digest: spec
+            .expected_digest
+            .as_ref()
+            .map(|digest| digest.trim_start_matches("sha256:").to_owned()),
+    })
+}
+
+pub(super) async fn progress(
+    State(api): State<Api>,
+    Path(revision): Path<String>,
+    headers: HeaderMap,
+    request: Body,
+) -> Response {
+    let result = async {
+        let caller = api.caller(&headers).await?;
+        let progress: Progress = body(request).await?;
+        let subject = subject(&api.context, &caller, &revision)?;
+        let now = Timestamp::now();
+        let Progress { grant, bytes, origin_bytes } = progress;
+        let expires_in_seconds = api.context.ledger().grants.of(&revision).progress(
+            &caller.node,
+            &grant,
+            bytes,
+            origin_bytes,
+            now,
+        )?;
+        api.context.queue.touch([(owner_key(&subject.revision), Urgency::Soon)]);
+        Ok(Json(Lease { expires_in_seconds }))
+    };
+    let result = result.await;
+    api.answer("progress", result)
+}
+
+pub(super) async fn failed(
+    State(api): State<Api>,
+    Path(revision): Path<String>,
+    headers: HeaderMap,
+    request: Body,
+) -> Response {
+    let result = async {
+        let caller = api.caller(&headers).await?;
+        let failed: Failed = body(request).await?;
+        let subject = subject(&api.context, &caller, &revision)?;
+        let failure = Failure::new(&reason(&failed.reason), failed.message);
+        let after_seconds = fail(&api.context, &caller, &subject, &failed.grant, failure)?;
+        Ok(Json(Retry { after_seconds }).into_response())
+    };
+    let result = result.await;
+    api.answer("failed", result)
+}
+
+/// Takes note of a failure, and doubts the source where that is its reason.
+pub(super) fn fail(
+    context: &Context,
+    caller: &Caller,
+    subject: &Subject,
+    grant: &str,
+    failure: Failure,
+) -> Result<u64, ApiFailure> {
+    let (now, jitter) = (Timestamp::now(), rand::random());
+    let name = subject.revision.name_any();
+    let doubted = failure.asks_for_resolving();
+    tracing::warn!(revision = %name, node = %caller.node, reason = %failure.reason, message = %failure.message, "fetch failed");
+    let mut ledger = context.ledger();
+    let after_seconds = ledger.grants.of(&name).fail(&caller.node, grant, failure, jitter, now)?;
+    context.metrics.grants.set(ledger.grants.running());
+    if doubted {
+        let uid = subject.distribution.uid().unwrap_or_default();
+        ledger.distributions.entry(uid).or_default().doubt(jitter, now);
+    }
+    drop(ledger);
+    context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
+    Ok(after_seconds)
+}
+
+/// A reason fit for a condition: CamelCase, at most 64 characters.
+fn reason(said: &str) -> String {
+    let fit: String = said.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+    if fit.starts_with(|c: char| c.is_ascii_alphabetic()) { fit } else { "FetchFailed".to_owned() }
+}

@@ -1,0 +1,198 @@
+//! What the operator knows besides the API server: elections, resolved sources, what trackers see. It is lost with the
+//! process and found again: nothing in it is needed to go on, only to go on sooner.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::backoff;
+use crate::grants::{Built, Grants};
+use crate::plan::{Resolution, SwarmView};
+use crate::resolve::{ResolveError, Resolved};
+
+/// A rate is taken over so much time.
+const RATE_WINDOW: SignedDuration = SignedDuration::from_secs(30);
+/// A sample for the rate at most this often.
+const RATE_STEP: SignedDuration = SignedDuration::from_secs(2);
+/// An origin that asks to be left alone longer is asked after so long all the same.
+const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_secs(300);
+
+/// A `Distribution`, by UID.
+pub type Uid = String;
+
+/// Everything in memory.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Who reads which origin.
+    pub grants: Grants,
+    /// What is known of each `Distribution`.
+    pub distributions: BTreeMap<Uid, Known>,
+    /// What was built and is about to be written, by revision: the trackers have to serve it before a node hears of it.
+    pub coming: BTreeMap<String, Built>,
+    /// What the trackers see, by revision.
+    pub swarms: BTreeMap<String, SwarmView>,
+    /// Whether each tracker answers and has the registry, by its name.
+    pub trackers: BTreeMap<String, bool>,
+    /// The tracker token of each class.
+    pub tokens: BTreeMap<String, String>,
+}
+
+impl Ledger {
+    /// Forgets a revision that is gone.
+    pub fn forget(&mut self, revision: &str) {
+        self.grants.forget(revision);
+        self.coming.remove(revision);
+        self.swarms.remove(revision);
+    }
+}
+
+/// What is known of one `Distribution`.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Its source.
+    pub resolution: Resolution,
+    /// Failures to resolve it in a row.
+    failures: u32,
+    /// The generation that was seen last.
+    pub generation: i64,
+    /// When its deletion was first seen.
+    pub deleting_since: Option<Timestamp>,
+    /// Since when no whole copy is seen.
+    pub copy_missing_since: Option<Timestamp>,
+    /// How fast its nodes get on.
+    pub rate: Rate,
+}
+
+impl Known {
+    /// A try to resolve begins.
+    pub fn begin(&mut self, source_hash: &str) {
+        if self.resolution.source_hash != source_hash {
+            self.resolution = Resolution { source_hash: source_hash.to_owned(), ..Resolution::default() };
+            self.failures = 0;
+        }
+        self.resolution.running = true;
+    }
+
+    /// A try to resolve ends. Says whether the origin shows something else than before.
+    pub fn end(
+        &mut self,
+        source_hash: &str,
+        result: Result<Resolved, ResolveError>,
+        jitter: f64,
+        now: Timestamp,
+    ) -> bool {
+        let resolution = &mut self.resolution;
+        if resolution.source_hash != source_hash {
+            // The source was edited meanwhile: another try has begun, or will.
+            return false;
+        }
+        resolution.running = false;
+        match result {
+            Ok(resolved) => {
+                let changed = resolution.resolved.as_ref() != Some(&resolved);
+                self.failures = 0;
+                *resolution = Resolution {
+                    source_hash: source_hash.to_owned(),
+                    resolved: Some(resolved),
+                    ..Resolution::default()
+                };
+                changed
+            }
+            Err(error) => {
+                self.failures += 1;
+                let asked = error.retry_after().and_then(|asked| SignedDuration::try_from(asked).ok());
+                let pause = backoff::pause(self.failures, jitter);
+                let pause = asked.map_or(pause, |asked| asked.min(LONGEST_RETRY_AFTER).max(pause));
+                resolution.retry_at = Some(now + pause);
+                resolution.failure = Some(error.failure());
+                false
+            }
+        }
+    }
+
+    /// The result is doubted: it is renewed in a moment, or when the last failure's pause is over.
+    pub fn doubt(&mut self, jitter: f64, now: Timestamp) {
+        self.resolution.stale = true;
+        if self.resolution.retry_at.is_none_or(|at| at <= now) {
+            self.resolution.retry_at = Some(now + backoff::pause(1, jitter));
+        }
+    }
+}
+
+/// Bytes per second over the last half minute.
+#[derive(Clone, Debug, Default)]
+pub struct Rate(VecDeque<(Timestamp, u64)>);
+
+impl Rate {
+    /// Takes in how much there is now.
+    pub fn add(&mut self, have: u64, now: Timestamp) {
+        if self.0.back().is_some_and(|(at, last)| now.duration_since(*at) < RATE_STEP && have >= *last) {
+            return;
+        }
+        if self.0.back().is_some_and(|(_, last)| have < *last) {
+            // Another revision, or a node that went: what was before says nothing any more.
+            self.0.clear();
+        }
+        self.0.push_back((now, have));
+        while self.0.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_WINDOW) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Bytes per second; none with less than two samples.
+    pub fn per_second(&self) -> Option<f64> {
+        let ((from, first), (to, last)) = (self.0.front()?, self.0.back()?);
+        let seconds = to.duration_since(*from).as_secs_f64();
+        (seconds > 0.0).then(|| (last - first) as f64 / seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn a_rate_forgets_what_is_long_ago() {
+        let mut rate = Rate::default();
+        assert_eq!(rate.per_second(), None);
+        for second in 0..=60 {
+            rate.add(if second < 30 { 0 } else { 100 * (second as u64 - 30) }, at(second));
+        }
+        assert_eq!(rate.per_second().map(f64::round), Some(100.0));
+        rate.add(5, at(70));
+        assert_eq!(rate.per_second(), None);
+    }
+
+    #[test]
+    fn failures_wait_longer_and_an_edit_starts_anew() {
+        let mut known = Known::default();
+        let error = || ResolveError::refused("OriginUnavailable", "no");
+        for expected in [1, 2, 4, 8, 16, 30, 30] {
+            known.begin("a");
+            known.end("a", Err(error()), 0.0, at(0));
+            assert_eq!(known.resolution.retry_at, Some(at(expected)));
+            assert!(!known.resolution.running);
+        }
+        known.begin("b");
+        assert_eq!(known.resolution.failure, None);
+        assert!(!known.end("a", Err(error()), 0.0, at(0)), "the answer for the old source says nothing");
+        assert!(known.resolution.running);
+    }
+
+    #[test]
+    fn a_doubted_result_stays_until_another_is_there() {
+        let mut known = Known::default();
+        let resolved = || Resolved { pin: "p".into(), files: Vec::new().into(), bytes: 0 };
+        known.begin("a");
+        assert!(known.end("a", Ok(resolved()), 0.0, at(0)));
+        known.doubt(0.0, at(0));
+        assert!(known.resolution.stale && known.resolution.resolved.is_some());
+        known.begin("a");
+        assert!(!known.end("a", Ok(resolved()), 0.0, at(2)), "nothing has changed");
+        assert!(!known.resolution.stale);
+    }
+}

@@ -1,0 +1,94 @@
+//! Who reads the origin, and what the revisions' policies say.
+
+use std::sync::Arc;
+
+use crds::{Distribution, DistributionRevision, RevisionPolicy};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::nodes::Crowd;
+use super::revisions::{Choice, SOURCE_HASH_ANNOTATION, is_built};
+use super::{Observed, Plan, Step};
+
+/// The policy of a revision of this `Distribution`.
+pub fn policy(distribution: &Distribution, current: bool, fetchers: Vec<String>) -> RevisionPolicy {
+    let spec = &distribution.spec;
+    RevisionPolicy {
+        node_selector: spec.placement.node_selector.clone(),
+        tolerations: spec.placement.tolerations.clone(),
+        fetchers,
+        current,
+        deleting: false,
+        on_delete: spec.retention.on_delete,
+    }
+}
+
+/// Elects a fetcher where one is needed, takes in what a fetcher built, and brings every policy up to date.
+pub fn plan(
+    plan: &mut Plan,
+    observed: &Observed,
+    distribution: &Distribution,
+    choice: &Choice<'_>,
+    crowd: &Crowd<'_>,
+    now: Timestamp,
+) {
+    let current = choice.target.or(choice.serving).map(|revision| revision.name_any());
+    let own = |revision: &&Arc<DistributionRevision>| {
+        Some(&revision.spec.distribution.uid) == distribution.metadata.uid.as_ref()
+            && revision.metadata.deletion_timestamp.is_none()
+    };
+    for revision in observed.revisions.iter().filter(own) {
+        let name = revision.name_any();
+        let is_target = choice.target.is_some_and(|target| target.name_any() == name);
+        let mut wanted = DistributionRevision::clone(revision);
+        let mut fetchers = Vec::new();
+        if is_target {
+            fetchers = elect(plan, observed, choice, revision, crowd, now);
+            take_in(&mut wanted, observed);
+            let hash = choice.source_hash.clone();
+            wanted.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), hash);
+        }
+        wanted.spec.policy = policy(distribution, current.as_ref() == Some(&name), fetchers);
+        if wanted.spec != revision.spec || wanted.annotations() != revision.annotations() {
+            plan.step(Step::UpdateRevision(Box::new(wanted)));
+        }
+    }
+}
+
+/// The fetchers of the target: none once it is built and there is a copy of it.
+fn elect(
+    plan: &mut Plan,
+    observed: &Observed,
+    choice: &Choice<'_>,
+    revision: &DistributionRevision,
+    crowd: &Crowd<'_>,
+    now: Timestamp,
+) -> Vec<String> {
+    let name = revision.name_any();
+    let nothing = crate::grants::Election::default();
+    let election = observed.elections.get(&name).unwrap_or(&nothing);
+    if !choice.needs_origin || election.built.is_some() {
+        return Vec::new();
+    }
+    let written = revision.spec.policy.fetchers.first().map(String::as_str);
+    let decision = election.decide(&name, written, &crowd.candidates(), now);
+    plan.wake(decision.wake_at);
+    // Also when it is the same: an operator that has just started takes note of who was elected before it.
+    if election.fetcher != decision.fetcher || written != decision.fetcher.as_deref() {
+        plan.step(Step::Elect { revision: name, fetcher: decision.fetcher.clone() });
+    }
+    decision.fetcher.into_iter().collect()
+}
+
+/// Writes the torrents once.
+fn take_in(revision: &mut DistributionRevision, observed: &Observed) {
+    let Some(built) =
+        observed.elections.get(&revision.name_any()).and_then(|election| election.built.as_ref())
+    else {
+        return;
+    };
+    if !is_built(revision) {
+        revision.spec.torrents = vec![built.torrent.clone()];
+        revision.spec.manifest_digest = Some(built.manifest_digest.clone());
+    }
+}

@@ -1,0 +1,152 @@
+//! Which revision is current, and which have to be made or can go.
+
+use std::sync::Arc;
+
+use crds::{
+    CLASS_LABEL, Content, DISTRIBUTION_UID_LABEL, Distribution, DistributionRef, DistributionRevision,
+    DistributionRevisionSpec,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::status::Picture;
+use super::{Observed, Plan, Step, fetching};
+use crate::resolve::{Resolved, revision_name, source_hash};
+
+/// On a revision: [`source_hash`] of the source that it was resolved from. A built revision whose hash is that of the
+/// `Distribution` needs no origin any more.
+pub const SOURCE_HASH_ANNOTATION: &str = "samara.dev/source-hash";
+/// When no whole copy of what was built is seen for so long, the origin is read again.
+pub const COPY_LOST_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// What was decided about the revisions.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    /// The hash of the source as it is written now.
+    pub source_hash: String,
+    /// The revision of that source, if there is one.
+    pub target: Option<&'a Arc<DistributionRevision>>,
+    /// What is current until then.
+    pub serving: Option<&'a Arc<DistributionRevision>>,
+    /// A revision to make.
+    pub create: Option<DistributionRevision>,
+    /// The source has to be resolved now.
+    pub resolve: bool,
+    /// The source has to be resolved before anything can be fetched.
+    pub needs_origin: bool,
+    /// When to try that again.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Whether the torrents of a revision exist.
+pub fn is_built(revision: &DistributionRevision) -> bool {
+    !revision.spec.torrents.is_empty()
+}
+
+/// Chooses the revision of the present source.
+pub fn choose<'a>(
+    observed: &Observed,
+    distribution: &Distribution,
+    own: &[&'a Arc<DistributionRevision>],
+    now: Timestamp,
+) -> Choice<'a> {
+    let source_hash = source_hash(&distribution.spec);
+    let usable = || own.iter().copied().filter(|revision| revision.metadata.deletion_timestamp.is_none());
+    let of_source = || {
+        usable().filter(|revision| revision.annotations().get(SOURCE_HASH_ANNOTATION) == Some(&source_hash))
+    };
+    let current = |revision: &&&Arc<DistributionRevision>| revision.spec.policy.current;
+    let serving = usable().find(|revision| revision.spec.policy.current);
+    let built = newest(of_source().filter(|revision| is_built(revision)));
+    let copy_lost =
+        built.is_some() && observed.copy_missing_since.is_some_and(|since| since + COPY_LOST_AFTER <= now);
+    let mut choice = Choice {
+        target: built,
+        serving,
+        create: None,
+        resolve: false,
+        needs_origin: observed.class.is_some() && (built.is_none() || copy_lost),
+        wake_at: None,
+        source_hash: source_hash.clone(),
+    };
+    if built.is_some() && !copy_lost {
+        choice.wake_at = observed.copy_missing_since.map(|since| since + COPY_LOST_AFTER);
+        return choice;
+    }
+    if !choice.needs_origin {
+        choice.target = built.or(newest(of_source()));
+        return choice;
+    }
+    let resolution = &observed.resolution;
+    let matches = resolution.source_hash == choice.source_hash;
+    let resolved = resolution.resolved.as_ref().filter(|_| matches);
+    let fresh = resolved.filter(|_| !resolution.stale);
+    choice.target = match resolved {
+        Some(resolved) => usable().find(|revision| revision.spec.content.pin == resolved.pin),
+        None => of_source().find(|r| current(&r)).or_else(|| newest(of_source())),
+    };
+    if let (Some(resolved), None) = (fresh, choice.target) {
+        choice.create = Some(make(distribution, resolved, &choice.source_hash));
+    }
+    if fresh.is_none() {
+        let due = !matches || resolution.retry_at.is_none_or(|at| at <= now);
+        choice.resolve = due && !resolution.running;
+        choice.wake_at = resolution.retry_at.filter(|at| *at > now);
+    }
+    choice
+}
+
+fn newest<'a>(
+    revisions: impl Iterator<Item = &'a Arc<DistributionRevision>>,
+) -> Option<&'a Arc<DistributionRevision>> {
+    revisions.max_by_key(|r| (r.spec.policy.current, r.creation_timestamp().map(|time| time.0), r.name_any()))
+}
+
+fn make(distribution: &Distribution, resolved: &Resolved, source_hash: &str) -> DistributionRevision {
+    let uid = distribution.uid().unwrap_or_default();
+    let name = revision_name(&distribution.name_any(), &uid, &resolved.pin);
+    let spec = DistributionRevisionSpec {
+        distribution: DistributionRef {
+            namespace: distribution.namespace().unwrap_or_default(),
+            name: distribution.name_any(),
+            uid: uid.clone(),
+        },
+        class_name: distribution.spec.class_name.clone(),
+        content: Content {
+            pin: resolved.pin.clone(),
+            bytes: i64::try_from(resolved.bytes).unwrap_or(i64::MAX),
+            files: i64::try_from(resolved.files.len()).unwrap_or(i64::MAX),
+        },
+        torrents: Vec::new(),
+        manifest_digest: None,
+        policy: fetching::policy(distribution, true, Vec::new()),
+    };
+    let mut revision = DistributionRevision::new(&name, spec);
+    let labels = revision.labels_mut();
+    labels.insert(CLASS_LABEL.to_owned(), distribution.spec.class_name.clone());
+    labels.insert(DISTRIBUTION_UID_LABEL.to_owned(), uid);
+    revision.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), source_hash.to_owned());
+    revision
+}
+
+/// Drops replaced revisions: at once if nobody can have published them, else when every reachable node has the new one.
+pub fn retire(
+    plan: &mut Plan,
+    distribution: &Distribution,
+    choice: &Choice<'_>,
+    own: &[&Arc<DistributionRevision>],
+    picture: &Picture<'_>,
+) {
+    let Some(target) = choice.target else { return };
+    let everywhere = is_built(target) && picture.all_ready();
+    for revision in own.iter().filter(|revision| revision.name_any() != target.name_any()) {
+        let going = revision.metadata.deletion_timestamp.is_some();
+        let ours = revision.labels().get(DISTRIBUTION_UID_LABEL) == distribution.metadata.uid.as_ref();
+        if !going && ours && (everywhere || !is_built(revision)) {
+            plan.step(Step::DeleteRevision {
+                name: revision.name_any(),
+                uid: revision.uid().unwrap_or_default(),
+            });
+        }
+    }
+}

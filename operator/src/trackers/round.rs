@@ -1,0 +1,235 @@
+//! The rounds with the trackers: every few seconds, and at once when what they should hold has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crds::condition::READY;
+use crds::{DistributionRevision, Torrent};
+use futures::future::join_all;
+use kube::ResourceExt;
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::client::{At, TrackerError};
+use super::fill::fill;
+use super::registry;
+use crate::class::{tracker_name, tracker_url};
+use crate::context::Context;
+use crate::index::{Index, ObjectId, owner_key};
+use crate::metrics::count;
+use crate::plan::SwarmView;
+use crate::queue::{Key, Urgency};
+
+/// Between two rounds when nothing changes.
+const EVERY: Duration = Duration::from_secs(3);
+/// Changes are collected for so long.
+const SETTLE: Duration = Duration::from_millis(100);
+/// A tracker that fails so often in a row is not ready.
+const FAILURES: u32 = 2;
+
+/// A built revision and the first of its infohashes.
+pub(super) struct Work {
+    pub(super) revision: Arc<DistributionRevision>,
+    pub(super) infohash: String,
+}
+
+/// One class as the round needs it.
+struct Class {
+    name: String,
+    token: String,
+    trackers: Vec<(String, String)>,
+    registry: Bytes,
+    digest: String,
+    /// Built and not yet everywhere.
+    work: Vec<Work>,
+    /// Built.
+    built: Vec<Work>,
+}
+
+/// What is kept between rounds.
+#[derive(Default)]
+struct Kept {
+    /// Failures in a row, by tracker.
+    failures: BTreeMap<String, u32>,
+    /// Classes whose trackers were all seen with all the metainfo that any of them has.
+    filled: BTreeSet<String>,
+}
+
+/// How a visit ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    /// It had the registry.
+    Same,
+    /// It had another one.
+    Sent,
+    /// It had none: it has just started, and has no metainfo either.
+    Fresh,
+    /// It did not answer, or not well.
+    Failed,
+}
+
+/// Goes round until the end.
+pub async fn run(context: Arc<Context>, end: CancellationToken) {
+    let mut kept = Kept::default();
+    while !end.is_cancelled() {
+        if context.is_acting() {
+            let classes = classes(&context);
+            let rounds =
+                classes.iter().map(|class| round(&context, class, kept.filled.contains(&class.name)));
+            for (class, (visits, filled)) in classes.iter().zip(join_all(rounds).await) {
+                if filled {
+                    kept.filled.insert(class.name.clone());
+                } else {
+                    kept.filled.remove(&class.name);
+                }
+                note_health(&context, &mut kept.failures, class, &visits);
+            }
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+            () = context.registry_changed.notified() => tokio::time::sleep(SETTLE).await,
+        }
+    }
+}
+
+/// The trackers of a class that have an address: name and URL.
+pub fn urls(index: &Index, class: &str, namespace: &str) -> Vec<(String, String)> {
+    let replicas = index.classes.named(class).map_or(0, |class| class.spec.trackers.replicas);
+    let names = (0..replicas).map(|number| tracker_name(class, number));
+    let with_url = names.filter_map(|name| {
+        let id = ObjectId { namespace: namespace.to_owned(), name: name.clone() };
+        Some((name, tracker_url(index.services.by_id(&id)?)?))
+    });
+    with_url.collect()
+}
+
+fn classes(context: &Context) -> Vec<Class> {
+    let names: Vec<String> = context.index().classes.iter().map(|class| class.name_any()).collect();
+    names.into_iter().filter_map(|name| class(context, name)).collect()
+}
+
+/// None until the class has a token.
+fn class(context: &Context, name: String) -> Option<Class> {
+    let index = context.index();
+    let ledger = context.ledger();
+    let registry = serde_json::to_vec(&registry(&index, &ledger.coming, &name)).ok()?;
+    Some(Class {
+        token: ledger.tokens.get(&name)?.clone(),
+        trackers: urls(&index, &name, &context.settings.namespace),
+        digest: hex::encode(Sha256::digest(&registry)),
+        registry: registry.into(),
+        work: built(&index, &name).into_iter().filter(|work| is_at_work(&index, work)).collect(),
+        built: built(&index, &name),
+        name,
+    })
+}
+
+/// Gives the trackers of a class their registry now. One that cannot be reached gets it in a later round.
+pub async fn register(context: &Context, name: &str) {
+    let Some(class) = class(context, name.to_owned()) else { return };
+    let syncs = class.trackers.iter().map(|(_, url)| sync(context, &class, At { url, token: &class.token }));
+    for failed in join_all(syncs).await.into_iter().filter_map(Result::err) {
+        tracing::debug!(error = %failed, "not in step");
+    }
+}
+
+fn built(index: &Index, class: &str) -> Vec<Work> {
+    let built = index.revisions_of(class).filter_map(|revision| {
+        let infohash = name_of(revision.spec.torrents.first()?)?;
+        Some(Work { revision: revision.clone(), infohash })
+    });
+    built.collect()
+}
+
+/// Whether the nodes are still at it. When all is at rest, nobody asks after it.
+fn is_at_work(index: &Index, work: &Work) -> bool {
+    let owner = &work.revision.spec.distribution;
+    let id = ObjectId { namespace: owner.namespace.clone(), name: owner.name.clone() };
+    let status = index.distributions.by_id(&id).and_then(|distribution| distribution.status.as_ref());
+    let conditions = status.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let ready = conditions.iter().any(|condition| condition.type_ == READY && condition.status == "True");
+    work.revision.spec.policy.current && !ready
+}
+
+fn name_of(torrent: &Torrent) -> Option<String> {
+    torrent.info_hash_v2.clone().or(torrent.info_hash_v1.clone())
+}
+
+/// One round with the trackers of a class: how each visit ended, and whether all of them have the same metainfo.
+async fn round(context: &Context, class: &Class, filled: bool) -> (Vec<Visit>, bool) {
+    let visits = class.trackers.iter().map(|(name, url)| async move {
+        let visit = sync(context, class, At { url, token: &class.token }).await;
+        let result = if visit.is_ok() { "ok" } else { "failed" };
+        count(&context.metrics.tracker_rounds, "registry", result);
+        visit.unwrap_or_else(|error| {
+            tracing::debug!(tracker = %name, %error, "not in step");
+            Visit::Failed
+        })
+    });
+    let visits = join_all(visits).await;
+    let reached: Vec<At<'_>> = class
+        .trackers
+        .iter()
+        .zip(&visits)
+        .filter(|(_, visit)| **visit != Visit::Failed)
+        .map(|((_, url), _)| At { url, token: &class.token })
+        .collect();
+    join_all(class.work.iter().map(|work| look(context, &reached, work))).await;
+    let disturbed = visits.iter().any(|visit| matches!(visit, Visit::Fresh | Visit::Failed));
+    let filled = if filled && !disturbed { true } else { fill(context, &reached, &class.built).await };
+    let filled = filled && !visits.contains(&Visit::Failed);
+    (visits, filled)
+}
+
+/// Gives the tracker the registry unless it has it.
+async fn sync(context: &Context, class: &Class, at: At<'_>) -> Result<Visit, TrackerError> {
+    let status = context.trackers.registry_status(&at).await?;
+    if status.digest == class.digest {
+        return Ok(Visit::Same);
+    }
+    context.trackers.put_registry(&at, class.registry.clone()).await?;
+    tracing::debug!(url = at.url, digest = %class.digest, "registry sent");
+    Ok(if status.digest.is_empty() { Visit::Fresh } else { Visit::Sent })
+}
+
+/// How far the nodes are with one revision, from all trackers: the best that anyone says.
+async fn look(context: &Context, trackers: &[At<'_>], work: &Work) {
+    let answers = join_all(trackers.iter().map(|at| context.trackers.swarm(at, &work.infohash))).await;
+    let mut view = SwarmView::default();
+    let mut heard = false;
+    for report in answers {
+        let Ok(Some(report)) = report else { continue };
+        heard = true;
+        view.seeders = view.seeders.max(report.seeders);
+        for peer in report.peers {
+            let Some(node) = peer.node else { continue };
+            let left = view.left.entry(node).or_insert(peer.left);
+            *left = peer.left.min(*left);
+        }
+    }
+    if !heard {
+        return;
+    }
+    let name = work.revision.name_any();
+    let before = context.ledger().swarms.insert(name, view.clone());
+    if before != Some(view) {
+        context.queue.touch([(owner_key(&work.revision), Urgency::Soon)]);
+    }
+}
+
+fn note_health(context: &Context, failures: &mut BTreeMap<String, u32>, class: &Class, visits: &[Visit]) {
+    for ((tracker, _), visit) in class.trackers.iter().zip(visits) {
+        let well = *visit != Visit::Failed;
+        let failed = failures.entry(tracker.clone()).or_default();
+        *failed = if well { 0 } else { failed.saturating_add(1) };
+        let known = context.ledger().trackers.get(tracker).copied();
+        let ready = well || (known == Some(true) && *failed < FAILURES);
+        if known != Some(ready) {
+            context.ledger().trackers.insert(tracker.clone(), ready);
+            context.queue.touch([(Key::Class(class.name.clone()), Urgency::Now)]);
+        }
+    }
+}

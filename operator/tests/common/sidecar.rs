@@ -1,0 +1,210 @@
+//! A sidecar that does what the test says: it asks the operator, builds torrents, talks to trackers, reports.
+
+use crds::DistributionRevision;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use operator_api::{Completed, Failed, Grant, Progress, Retry, Session};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use torrent::manifest::{Entry, Manifest};
+use torrent::{Builder, RelPath, Version};
+
+use super::{NAMESPACE, World, parse};
+
+pub struct FakeSidecar {
+    pub node: String,
+    client: kube::Client,
+    http: reqwest::Client,
+    url: String,
+    trackers: Vec<String>,
+    token: String,
+}
+
+/// What a fetcher made of the origin's bytes.
+pub struct Built {
+    pub completed: Completed,
+    pub metainfo: Vec<u8>,
+    pub manifest: Vec<u8>,
+}
+
+impl FakeSidecar {
+    pub async fn new(world: &World, node: &str, token: &str) -> Self {
+        let status = world.classes().get("default").await.unwrap().status.unwrap();
+        let operator = status.operator.unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in rustls_pki_types::pem::PemObject::pem_slice_iter(operator.ca_bundle.as_bytes()) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            node: node.into(),
+            client: world.client.clone(),
+            http: reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap(),
+            url: operator.url,
+            trackers: status.trackers.into_iter().map(|tracker| tracker.url).collect(),
+            token: token.into(),
+        }
+    }
+
+    /// `POST path`: the status, and the body if it is JSON.
+    pub async fn post(&self, path: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(&body);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    pub async fn session(&self) -> Result<Session, u16> {
+        let (status, body) = self.post("/v1/session", json!({})).await;
+        if status == 200 { Ok(parse(body)) } else { Err(status) }
+    }
+
+    pub async fn grant(&self, revision: &str) -> Result<Grant, u16> {
+        let (status, body) = self.post(&format!("/v1/grants/{revision}"), json!({})).await;
+        if status == 200 { Ok(parse(body)) } else { Err(status) }
+    }
+
+    /// Asks until the answer is not "later".
+    pub async fn patient_grant(&self, revision: &str) -> Grant {
+        for _ in 0..400 {
+            match self.grant(revision).await {
+                Ok(grant) => return grant,
+                Err(503) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+                Err(status) => panic!("{} gets {status} for {revision}", self.node),
+            }
+        }
+        panic!("{} never gets a grant for {revision}", self.node);
+    }
+
+    pub async fn progress(&self, revision: &str, grant: &str, bytes: u64) -> u16 {
+        let progress = Progress { grant: grant.into(), bytes, origin_bytes: bytes };
+        self.post(&format!("/v1/grants/{revision}/progress"), serde_json::to_value(progress).unwrap()).await.0
+    }
+
+    pub async fn fail(&self, revision: &str, grant: &str, reason: &str, message: &str) -> Result<u64, u16> {
+        let failed = Failed { grant: grant.into(), reason: reason.into(), message: message.into() };
+        let path = format!("/v1/grants/{revision}/failed");
+        let (status, body) = self.post(&path, serde_json::to_value(failed).unwrap()).await;
+        if status == 200 { Ok(parse::<Retry>(body).after_seconds) } else { Err(status) }
+    }
+
+    pub async fn build(&self, grant: &Grant) -> Built {
+        let builder = Builder::new(Version::Hybrid, 1 << 20).unwrap();
+        let (mut hashes, mut entries, mut total) = (Vec::new(), Vec::new(), 0);
+        for file in &grant.files {
+            let bytes = self.http.get(&file.url).send().await.unwrap().bytes().await.unwrap();
+            let path = RelPath::parse(&file.path).unwrap();
+            let mut pieces = builder.file_hasher(grant.files.len());
+            pieces.update(&bytes);
+            total += bytes.len() as u64;
+            entries.push(Entry {
+                path: path.clone(),
+                size: bytes.len() as u64,
+                sha256: Sha256::digest(&bytes).into(),
+            });
+            hashes.push((path, pieces.finish()));
+        }
+        let metainfo = builder.build(hashes).unwrap();
+        let manifest = Manifest::new(entries).unwrap();
+        let completed = Completed {
+            grant: grant.id.clone(),
+            info_hash_v1: metainfo.info_hash_v1().map(|hash| hash.to_string()),
+            info_hash_v2: metainfo.info_hash_v2().map(|hash| hash.to_string()),
+            manifest_digest: hex::encode(manifest.digest()),
+            bytes: total,
+            files: grant.files.len() as u64,
+            origin_bytes: total,
+        };
+        Built { completed, metainfo: metainfo.encode(), manifest: manifest.to_bytes() }
+    }
+
+    pub async fn store(&self, revision: &str, built: &Built) {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let secret = secrets.get("samara-tracker-default").await.unwrap();
+        let token = String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap();
+        let hash = built.completed.info_hash_v2.as_ref().unwrap();
+        for tracker in &self.trackers {
+            for (path, body) in [
+                (format!("/manifests/{}", built.completed.manifest_digest), &built.manifest),
+                (format!("/metainfo/{hash}"), &built.metainfo),
+            ] {
+                let url = format!("{tracker}{path}?revision={revision}");
+                for attempt in 0.. {
+                    let sent =
+                        self.http.put(&url).bearer_auth(&token).body(body.clone()).send().await.unwrap();
+                    if sent.status().is_success() {
+                        break;
+                    }
+                    assert!(attempt < 100, "{url}: {}", sent.status());
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    pub async fn complete(&self, revision: &str, built: &Built) -> u16 {
+        let path = format!("/v1/grants/{revision}/complete");
+        self.post(&path, serde_json::to_value(&built.completed).unwrap()).await.0
+    }
+
+    pub async fn fetch_and_complete(&self, revision: &str) {
+        let grant = self.patient_grant(revision).await;
+        let built = self.build(&grant).await;
+        self.store(revision, &built).await;
+        assert_eq!(self.complete(revision, &built).await, 204);
+    }
+
+    /// Says in its NodeDistribution how far it is; beside what it said of other revisions.
+    pub async fn report(&self, revision: &str, phase: &str) {
+        self.report_entry(revision, Some(json!({"phase": phase}))).await;
+    }
+
+    pub async fn report_failure(&self, revision: &str, reason: &str, message: &str) {
+        self.report_entry(revision, Some(json!({"phase": "Failed", "reason": reason, "message": message})))
+            .await;
+    }
+
+    pub async fn drop_entry(&self, revision: &str) {
+        self.report_entry(revision, None).await;
+    }
+
+    async fn report_entry(&self, revision: &str, entry: Option<serde_json::Value>) {
+        let api: Api<crds::NodeDistribution> = Api::all(self.client.clone());
+        let spec = json!({
+            "apiVersion": "samara.dev/v1alpha1", "kind": "NodeDistribution",
+            "metadata": {"name": self.node}, "spec": {"className": "default"}
+        });
+        api.patch(&self.node, &PatchParams::apply("sidecar"), &Patch::Apply(spec)).await.unwrap();
+        let mut object = api.get(&self.node).await.unwrap();
+        let mut status = object.status.take().unwrap_or_default();
+        status.revisions.retain(|entry| entry.revision != revision);
+        if let Some(mut entry) = entry {
+            entry["revision"] = json!(revision);
+            entry["since"] = json!(jiff::Timestamp::now().to_string());
+            status.revisions.push(parse(entry));
+        }
+        status.revisions.sort_by(|a, b| a.revision.cmp(&b.revision));
+        object.status = Some(status);
+        api.replace_status(&self.node, &PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Does what a sidecar does when a revision is on its way out: waits for the word, then lets go.
+    pub async fn let_go_when_told(&self, revision: &str) {
+        let api: Api<DistributionRevision> = Api::all(self.client.clone());
+        loop {
+            match api.get_opt(revision).await.unwrap() {
+                Some(found) if !found.spec.policy.deleting => {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                _ => break,
+            }
+        }
+        self.drop_entry(revision).await;
+    }
+}
