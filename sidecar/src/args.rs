@@ -1,0 +1,97 @@
+//! The flags, each also an environment variable.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+use sidecar::{HEALTH_PORT, PEER_PORT, SidecarConfig, TokenSource};
+use tokio_util::sync::CancellationToken;
+
+/// Samara's daemon on each node: reads origins when elected, shares with its peers, publishes, seeds, reports.
+#[derive(Parser)]
+#[command(name = "samara-sidecar", version)]
+pub struct Args {
+    /// The node it runs on
+    #[arg(long, env = "NODE_NAME")]
+    node_name: String,
+
+    /// Its DistributionClass
+    #[arg(long, env = "SAMARA_CLASS", default_value = crds::DEFAULT_CLASS)]
+    class: String,
+
+    /// The data root: a folder that belongs to root and is nobody else's
+    #[arg(long, env = "SAMARA_ROOT")]
+    root: PathBuf,
+
+    /// The data root as the class calls it, if it is mounted under another path here
+    #[arg(long, env = "SAMARA_CLASS_ROOT", value_name = "PATH")]
+    class_root: Option<String>,
+
+    /// The ServiceAccount token with the audience samara.dev; read anew each time
+    #[arg(long, env = "SAMARA_TOKEN_FILE", default_value = "/var/run/secrets/samara.dev/token")]
+    token_file: PathBuf,
+
+    /// Where peers connect to; may be given several times
+    #[arg(long, env = "SAMARA_LISTEN_PEER", value_delimiter = ',', default_values_t = [
+        SocketAddr::from(([0, 0, 0, 0], PEER_PORT)), SocketAddr::from(([0_u16; 8], PEER_PORT)),
+    ])]
+    listen_peer: Vec<SocketAddr>,
+
+    /// Where /healthz, /readyz and /metrics are served; may be given several times
+    #[arg(long, env = "SAMARA_LISTEN_HEALTH", value_delimiter = ',', default_values_t = [
+        SocketAddr::from(([127, 0, 0, 1], HEALTH_PORT)),
+    ])]
+    listen_health: Vec<SocketAddr>,
+
+    /// Payload bytes per second to all peers together
+    #[arg(long, env = "SAMARA_UPLOAD_LIMIT", value_name = "BYTES")]
+    upload_limit: Option<u64>,
+
+    /// Payload bytes per second from all peers together
+    #[arg(long, env = "SAMARA_DOWNLOAD_LIMIT", value_name = "BYTES")]
+    download_limit: Option<u64>,
+
+    /// Addresses that are never an origin, whatever the class says
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_delimiter = ',', value_name = "IP")]
+    deny_origin: Vec<IpAddr>,
+
+    #[command(flatten)]
+    pub logs: daemon::LogArgs,
+}
+
+impl Args {
+    /// Runs until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self {
+            node_name,
+            class,
+            root,
+            class_root,
+            token_file,
+            listen_peer,
+            listen_health,
+            upload_limit,
+            download_limit,
+            deny_origin,
+            logs: _,
+        } = self;
+        let client = kube::Client::try_default()
+            .await
+            .context("cannot make a client for the API server: run it in a pod, or set KUBECONFIG")?;
+        let config = SidecarConfig {
+            client,
+            node_name,
+            class,
+            root,
+            class_root,
+            token: TokenSource::File(token_file),
+            listen_peer,
+            listen_health,
+            upload_limit,
+            download_limit,
+            denied_origins: deny_origin,
+        };
+        Ok(sidecar::run(config, shutdown).await?)
+    }
+}

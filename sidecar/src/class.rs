@@ -1,0 +1,48 @@
+//! What a sidecar keeps of its class, also across restarts while the API server is away.
+
+use std::sync::Arc;
+
+use crds::{DistributionClass, OperatorEndpoint};
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Layout, StoreError, parse_quantity, read_file_capped, write_durably};
+
+/// The largest copy that is read, in bytes.
+const MAX_COPY: u64 = 1 << 20;
+
+/// The class as jobs need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassInfo {
+    /// The most bytes on one node.
+    pub quota: Option<u64>,
+    /// Where grants and sessions come from.
+    pub operator: Option<OperatorEndpoint>,
+    /// Base URLs of the trackers.
+    pub trackers: Vec<String>,
+}
+
+impl ClassInfo {
+    /// Of a class as the API has it.
+    pub fn new(class: &DistributionClass) -> Self {
+        let status = class.status.clone().unwrap_or_default();
+        let quota = class.spec.quota.as_deref().and_then(parse_quantity);
+        let trackers = status.trackers.into_iter().map(|tracker| tracker.url).collect();
+        Self { quota, operator: status.operator, trackers }
+    }
+
+    /// As it was when it was last saved.
+    pub fn load(layout: &Layout) -> Result<Option<Arc<Self>>, StoreError> {
+        let path = layout.class_file();
+        let Some(bytes) = read_file_capped(&path, MAX_COPY)? else { return Ok(None) };
+        let class = serde_json::from_slice(&bytes)
+            .map_err(|error| StoreError::Damaged { path, why: error.to_string() })?;
+        Ok(Some(Arc::new(class)))
+    }
+
+    /// Saves it. No secret is in it.
+    pub fn save(&self, layout: &Layout) -> Result<(), StoreError> {
+        let json = serde_json::to_vec(self).expect("a class has string keys only");
+        write_durably(&layout.class_file(), &json)
+    }
+}

@@ -1,0 +1,148 @@
+//! One file: from the origin into its sink, over as many connections as it takes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use operator_api::GrantedFile;
+use origin::{OriginError, ReadRange, Validator};
+use rand::Rng;
+use tokio::sync::mpsc;
+use torrent::{FileHashes, RelPath};
+
+use super::FetchError;
+use super::read::Reading;
+use super::sink::{Command, QUEUE, Sink, hash_linked};
+use crate::contents::hex;
+use crate::store::remove_tree;
+
+/// Tries in a row that bring the file no further than it was before it is given up.
+const TRIES: u32 = 5;
+/// The first pause between two of them; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Reads a file to its end and checks its declared digest.
+pub(super) async fn fetch_file(
+    reading: &Arc<Reading>,
+    granted: &GrantedFile,
+    path: &RelPath,
+) -> Result<FileHashes, FetchError> {
+    if let Some(hashes) = reuse(reading, granted, path).await? {
+        return Ok(hashes);
+    }
+    let (common, owned, at) = (Arc::clone(&reading.common), granted.clone(), path.clone());
+    let open = reading.threads.spawn_blocking(move || Sink::open(&common, &owned, &at));
+    let sink = joined(open.await)?;
+    let mut position = sink.position();
+    let (commands, queue) = mpsc::channel(QUEUE);
+    let thread = reading.threads.spawn_blocking(move || sink.run(queue));
+    let sent = pump(reading, granted, &mut position, commands).await;
+    let hashes = joined(thread.await);
+    // A disk that fails shows as a closed queue: what the thread says is the cause.
+    match (sent, hashes) {
+        (Err(FetchError::Stopped), Err(cause)) => Err(cause),
+        (Err(error), _) => Err(error),
+        (Ok(()), hashes) => check(reading, granted, hashes?),
+    }
+}
+
+fn joined<T>(result: Result<Result<T, FetchError>, tokio::task::JoinError>) -> Result<T, FetchError> {
+    result.unwrap_or(Err(FetchError::Stopped))
+}
+
+/// Sends the rest of the file to the sink. The queue closes when this returns.
+async fn pump(
+    reading: &Reading,
+    granted: &GrantedFile,
+    position: &mut u64,
+    commands: mpsc::Sender<Command>,
+) -> Result<(), FetchError> {
+    let (mut best, mut failures, mut pause) = (*position, 0, FIRST_PAUSE);
+    while *position < granted.size {
+        let Err(error) = connection(reading, granted, position, &commands).await else { continue };
+        let FetchError::Origin(origin) = &error else { return Err(error) };
+        if *position > best {
+            (best, failures, pause) = (*position, 0, FIRST_PAUSE);
+        } else {
+            failures += 1;
+        }
+        if !origin.is_transient() || failures >= TRIES {
+            return Err(error);
+        }
+        let wait = origin.retry_after().unwrap_or_else(|| rand::rng().random_range(pause / 2..pause));
+        if wait > super::MAX_PAUSE {
+            return Err(error);
+        }
+        tracing::debug!(path = granted.path, position, error = %origin, "reading on in a moment");
+        tokio::time::sleep(wait).await;
+        pause *= 2;
+    }
+    Ok(())
+}
+
+/// Reads as far as one connection goes.
+async fn connection(
+    reading: &Reading,
+    granted: &GrantedFile,
+    position: &mut u64,
+    commands: &mpsc::Sender<Command>,
+) -> Result<(), FetchError> {
+    let range = ReadRange { from: *position, validator: Validator::from(granted) };
+    let mut body = reading.origin.read(&granted.url, range).await?;
+    if body.start() != *position {
+        tracing::info!(path = granted.path, "the origin ignores ranges: starting over");
+        commands.send(Command::Restart).await.map_err(|_| FetchError::Stopped)?;
+        *position = body.start();
+    }
+    while let Some(chunk) = body.chunk().await? {
+        let length = chunk.len() as u64;
+        reading.origin_bytes.fetch_add(length, Ordering::Relaxed);
+        commands.send(Command::Data(chunk)).await.map_err(|_| FetchError::Stopped)?;
+        *position += length;
+    }
+    if *position < granted.size {
+        let url = origin::redact(&granted.url);
+        return Err(OriginError::Length { url, expected: granted.size, got: *position }.into());
+    }
+    Ok(())
+}
+
+/// The file may be in another revision already: then it is linked and only hashed.
+async fn reuse(
+    reading: &Arc<Reading>,
+    granted: &GrantedFile,
+    path: &RelPath,
+) -> Result<Option<FileHashes>, FetchError> {
+    let Some(declared) = granted.sha256.as_deref().and_then(parse_sha256) else { return Ok(None) };
+    let (shared, owned, at) = (Arc::clone(reading), granted.clone(), path.clone());
+    let hashing = reading.threads.spawn_blocking(move || {
+        let to = shared.data.join(at.as_str());
+        shared.donors.link(&(declared, owned.size), &to)?;
+        let Some(hashes) = hash_linked(&shared.common, &owned, &at)? else { return Ok(None) };
+        if hashes.sha256 == declared {
+            shared.common.on_disk.fetch_add(owned.size, Ordering::Relaxed);
+            return Ok(Some(hashes));
+        }
+        // The other revision's file is damaged; it is not ours to repair it.
+        remove_tree(&to)?;
+        Ok(None)
+    });
+    joined(hashing.await)
+}
+
+fn check(reading: &Reading, granted: &GrantedFile, hashes: FileHashes) -> Result<FileHashes, FetchError> {
+    let found = hex(&hashes.sha256);
+    match &granted.sha256 {
+        Some(expected) if *expected != found => {
+            // Read anew next time: nothing of it can be trusted.
+            reading.common.journal.flush()?;
+            reading.common.journal.record(granted, 0)?;
+            Err(FetchError::Digest { what: granted.path.clone(), expected: expected.clone(), found })
+        }
+        _ => Ok(hashes),
+    }
+}
+
+fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
+    hex.parse::<torrent::InfoHashV2>().ok().map(|hash| hash.0)
+}

@@ -1,0 +1,14 @@
+//! What is being done with each revision: one job at a time, each a task that can be stopped.
+
+mod documents;
+mod end;
+mod keeper;
+mod share;
+mod simple;
+mod state;
+mod steps;
+
+pub use share::share;
+pub use simple::{remove_job, retain_job};
+pub use state::{Context, JobHandle, JobState, Stopped, stoppable};
+pub(crate) use steps::whole;

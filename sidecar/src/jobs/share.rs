@@ -1,0 +1,386 @@
+//! From metainfo to a published, seeded dataset, and back when somebody damages it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::NodePhase;
+use operator_api::reason;
+use rand::Rng;
+use swarm::{AddError, AddTorrent, Assume, Phase, TorrentHandle, Trouble};
+use tokio::time::Instant;
+
+use super::documents::Documents;
+use super::end::{End, RETRY, disk, not_added, problem_of};
+use super::keeper::Keeper;
+use super::state::{Context, JobHandle, stoppable};
+use super::steps::{self, Place, Published};
+use crate::desired::{Data, Problem};
+use crate::store::{Record, withdraw};
+
+/// Metainfo that cannot be had is a problem after this long.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a published revision is looked after.
+const LOOK: Duration = Duration::from_secs(10);
+/// How many of its files are looked at each time.
+const LOOK_FILES: usize = 1024;
+
+/// A revision being shared.
+struct Sharing {
+    context: Arc<Context>,
+    job: JobHandle,
+    record: Option<Record>,
+    handle: Option<TorrentHandle>,
+    keeper: Keeper,
+    /// What is on the disk proved wrong: it is taken out of the store and hashed.
+    damaged: bool,
+    /// Files that other revisions share were not what they should be: this one gets its own.
+    alone: bool,
+    /// The engine has verified all of it.
+    verified: bool,
+    /// Bytes from peers before this handle.
+    peer_bytes: u64,
+}
+
+/// Shares a revision until it is told to stop.
+pub async fn share(context: Arc<Context>, job: JobHandle) {
+    let keeper = Keeper::new(Arc::clone(&context));
+    let (record, handle) = (None, None);
+    let mut sharing = Sharing {
+        context,
+        job,
+        record,
+        handle,
+        keeper,
+        damaged: false,
+        alone: false,
+        verified: false,
+        peer_bytes: 0,
+    };
+    loop {
+        let Err(end) = sharing.round().await;
+        if let Some(handle) = sharing.handle.take() {
+            handle.remove().await;
+        }
+        let wait = match end {
+            End::Stopped => return,
+            End::Wait(wait) => wait,
+            End::Problem(problem) => {
+                sharing.job.problem(problem);
+                RETRY
+            }
+        };
+        if stoppable(&sharing.job.stop, tokio::time::sleep(wait)).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Sharing {
+    async fn round(&mut self) -> Result<Infallible, End> {
+        let place = self.find().await?;
+        let documents = self.documents(place).await?;
+        if place == Place::Incoming {
+            self.download(&documents).await?;
+            self.publish(&documents).await?;
+        } else {
+            self.open_published(&documents).await?;
+        }
+        self.seed(&documents).await
+    }
+
+    async fn find(&mut self) -> Result<Place, End> {
+        let (layout, revision) = (self.context.layout.clone(), self.job.revision.clone());
+        let (spec, known, damaged) = (self.job.spec(), self.record.clone(), self.damaged);
+        let (place, record) = disk(move || {
+            if damaged {
+                withdraw(&layout, &revision)?;
+            }
+            steps::find(&layout, &revision, spec.as_deref(), known)
+        })
+        .await?;
+        self.peer_bytes = record.peer_bytes.max(self.job.state.borrow().status.peer_bytes);
+        self.record = Some(record);
+        self.job.update(|state| {
+            state.data = if place == Place::Store { Data::Published } else { Data::Incoming };
+            state.linked = false;
+        });
+        Ok(place)
+    }
+
+    fn record(&mut self) -> &mut Record {
+        self.record.as_mut().expect("a round begins with finding the record")
+    }
+
+    async fn documents(&mut self, place: Place) -> Result<Documents, End> {
+        let folder = match place {
+            Place::Store => self.context.layout.published(&self.job.revision),
+            Place::Incoming => self.context.layout.coming(&self.job.revision),
+        };
+        let record = self.record().clone();
+        let began = Instant::now();
+        let here = folder.clone();
+        let local = disk({
+            let record = record.clone();
+            move || Ok(Documents::load(&here, &record).ok())
+        });
+        if let Some(documents) = local.await? {
+            self.job.update(|state| state.startable = true);
+            return Ok(documents);
+        }
+        loop {
+            match stoppable(&self.job.stop, Documents::get(&self.context, &folder, &record)).await? {
+                Ok(documents) => {
+                    self.job.update(|state| state.startable = true);
+                    return Ok(documents);
+                }
+                Err(why) if began.elapsed() > PATIENCE => {
+                    let message = format!("metainfo or manifest cannot be had from any tracker: {why}");
+                    self.job.problem(Problem { reason: reason::METAINFO_UNAVAILABLE, message });
+                }
+                Err(why) => tracing::debug!(revision = self.job.revision, why, "no metainfo yet"),
+            }
+            let pause = rand::rng().random_range(Duration::from_millis(500)..Duration::from_secs(2));
+            stoppable(&self.job.stop, tokio::time::sleep(pause)).await?;
+        }
+    }
+
+    async fn download(&mut self, documents: &Documents) -> Result<(), End> {
+        let (layout, record) = (self.context.layout.clone(), self.record().clone());
+        let (manifest, alone) = (Arc::clone(&documents.manifest), self.alone);
+        let prepared = disk(move || steps::prepare(&layout, &record, &manifest, alone)).await?;
+        let total = documents.manifest.total_size();
+        let (root, quota) = (self.context.layout.root(), self.context.class().quota);
+        self.context
+            .ledger
+            .book(root, &self.job.revision, total, prepared.here, quota)
+            .map_err(|error| End::Problem(Problem { reason: error.reason(), message: error.to_string() }))?;
+        if prepared.reused.files > 0 {
+            let steps::Prepared { reused, .. } = prepared;
+            tracing::info!(
+                revision = self.job.revision,
+                files = reused.files,
+                bytes = reused.bytes,
+                "linked from other revisions"
+            );
+            self.context.metrics.reused_bytes.inc_by(reused.bytes);
+        }
+        // Published files were verified when they were published, fetched ones while they were read.
+        let sized = prepared.whole && !self.damaged;
+        let filled = documents.manifest.entries().iter().filter(|entry| entry.size > 0).count();
+        let trusted = self.verified || self.record().fetched || prepared.reused.files == filled;
+        let assume = match (sized && trusted, prepared.journal && !self.damaged) {
+            (true, _) => Assume::Complete,
+            (false, true) => Assume::Journal,
+            (false, false) => Assume::Nothing,
+        };
+        self.job.phase(NodePhase::Downloading);
+        let folder = self.context.layout.coming(&self.job.revision);
+        match self.add(documents, folder.data(), Some(folder.journal()), assume).await {
+            Ok(()) => {}
+            // The same bytes under another revision, whole here by hard links: that one seeds.
+            Err(AddError::Duplicate) if assume == Assume::Complete => return Ok(()),
+            Err(error) => return Err(self.not_added(error).await),
+        }
+        self.damaged = false;
+        self.wait_complete().await
+    }
+
+    async fn add(
+        &mut self,
+        documents: &Documents,
+        folder: std::path::PathBuf,
+        journal: Option<std::path::PathBuf>,
+        assume: Assume,
+    ) -> Result<(), AddError> {
+        let torrent = AddTorrent {
+            metainfo: Arc::clone(&documents.metainfo),
+            folder,
+            layout: documents.layout.clone(),
+            journal,
+            trackers: self.context.tracker_specs(),
+            assume,
+            peers: Vec::new(),
+        };
+        self.handle = Some(self.context.engine.add(torrent).await?);
+        Ok(())
+    }
+
+    async fn not_added(&mut self, error: AddError) -> End {
+        if let AddError::Incomplete { .. } = &error {
+            tracing::warn!(revision = self.job.revision, %error, "hashing what is here");
+            self.distrust();
+            return End::Wait(Duration::ZERO);
+        }
+        not_added(&self.job.revision, error).await
+    }
+
+    fn distrust(&mut self) {
+        self.damaged = true;
+        self.verified = false;
+        if let Some(record) = &mut self.record {
+            record.fetched = false;
+        }
+    }
+
+    /// Follows the engine until everything is here.
+    async fn wait_complete(&mut self) -> Result<(), End> {
+        let Some(handle) = self.handle.clone() else { return Ok(()) };
+        let mut stats = handle.changed();
+        let (mut class, mut token) = (self.context.class.clone(), self.context.session.watch());
+        loop {
+            let now = stats.borrow_and_update().clone();
+            self.follow(&now);
+            if let (Some(Trouble::Disk(_)), false) = (&now.trouble, self.alone) {
+                // It may be a linked file that is damaged and that the engine rightly does not write to.
+                self.alone = true;
+                self.distrust();
+                return Err(End::Wait(RETRY));
+            }
+            if now.phase == Phase::Complete {
+                self.verified = true;
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = self.job.stop.cancelled() => return Err(End::Stopped),
+                changed = stats.changed() => if changed.is_err() { return Err(End::Wait(RETRY)) },
+                Ok(()) = class.changed() => handle.set_trackers(self.context.tracker_specs()),
+                Ok(()) = token.changed() => handle.set_trackers(self.context.tracker_specs()),
+            }
+        }
+    }
+
+    fn follow(&self, stats: &swarm::Stats) {
+        let peer_bytes = self.peer_bytes + stats.downloaded.saturating_sub(stats.wasted);
+        self.job.update(|state| state.status.peer_bytes = peer_bytes);
+        match &stats.trouble {
+            Some(trouble) => self.job.problem(problem_of(trouble)),
+            None if stats.phase != Phase::Complete => self.job.phase(NodePhase::Downloading),
+            None => {}
+        }
+    }
+
+    async fn publish(&mut self, documents: &Documents) -> Result<(), End> {
+        self.job.phase(NodePhase::Publishing);
+        let peer_bytes = self.job.state.borrow().status.peer_bytes;
+        let spec = self.job.spec();
+        let record = self.record();
+        record.peer_bytes = peer_bytes;
+        if let Some(spec) = spec {
+            record.update(&spec);
+        }
+        let record = record.clone();
+        let layout = self.context.layout.clone();
+        let manifest = Arc::clone(&documents.manifest);
+        match disk(move || steps::publish_verified(&layout, &record, &manifest)).await? {
+            Published::Damaged => {
+                self.distrust();
+                return Err(End::Wait(Duration::ZERO));
+            }
+            published => self.published(published),
+        }
+        if let Some(handle) = &self.handle {
+            handle.moved(self.context.layout.published(&self.job.revision).data());
+        }
+        tracing::info!(revision = self.job.revision, "published");
+        self.context.metrics.published.inc();
+        Ok(())
+    }
+
+    /// Says where the revision stands now that it is in the store.
+    fn published(&self, published: Published) {
+        let linked = matches!(published, Published::Linked);
+        self.job.update(|state| {
+            state.data = Data::Published;
+            state.linked = linked;
+        });
+        match published {
+            Published::Occupied(error) => {
+                self.job.problem(Problem { reason: error.reason(), message: error.to_string() });
+            }
+            _ => self.job.phase(NodePhase::Ready),
+        }
+    }
+
+    async fn open_published(&mut self, documents: &Documents) -> Result<(), End> {
+        self.context.ledger.note(&self.job.revision, documents.manifest.total_size());
+        let data = self.context.layout.published(&self.job.revision).data();
+        match self.add(documents, data, None, Assume::Complete).await {
+            Ok(()) | Err(AddError::Duplicate) => Ok(()),
+            Err(error @ AddError::Storage { .. }) => {
+                tracing::warn!(revision = self.job.revision, %error, "the published data is damaged");
+                self.distrust();
+                Err(End::Wait(Duration::ZERO))
+            }
+            Err(error) => Err(self.not_added(error).await),
+        }
+    }
+
+    /// Seeds and looks after it for as long as it is sound.
+    async fn seed(&mut self, documents: &Documents) -> Result<Infallible, End> {
+        let (mut class, mut token) = (self.context.class.clone(), self.context.session.watch());
+        let mut spec = self.job.spec.clone();
+        let mut from = 0;
+        loop {
+            let pause = self.look_after(documents, from).await?;
+            from += LOOK_FILES;
+            if let Some(handle) = &self.handle {
+                let stats = handle.stats();
+                if let Some(Trouble::Disk(error)) = &stats.trouble {
+                    tracing::warn!(revision = self.job.revision, error, "the published data cannot be read");
+                    self.distrust();
+                    return Err(End::Wait(RETRY));
+                }
+                let record = self.record.clone().expect("a round begins with finding the record");
+                self.keeper.keep(&record, &stats.trackers, &self.context.layout.published(&record.revision));
+            } else if self.open_published(documents).await.is_err() {
+                return Err(End::Wait(RETRY));
+            }
+            tokio::select! {
+                biased;
+                () = self.job.stop.cancelled() => return Err(End::Stopped),
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = spec.changed() => {}
+                Ok(()) = class.changed() => self.set_trackers(),
+                Ok(()) = token.changed() => self.set_trackers(),
+            }
+        }
+    }
+
+    fn set_trackers(&self) {
+        if let Some(handle) = &self.handle {
+            handle.set_trackers(self.context.tracker_specs());
+        }
+    }
+
+    async fn look_after(&mut self, documents: &Documents, from: usize) -> Result<Duration, End> {
+        let (layout, mut record) = (self.context.layout.clone(), self.record().clone());
+        let (spec, manifest) = (self.job.spec(), Arc::clone(&documents.manifest));
+        let (published, record) = disk(move || {
+            let spec = spec.as_deref();
+            let published = steps::look_after(&layout, &mut record, spec, &manifest, from, LOOK_FILES)?;
+            Ok((published, record))
+        })
+        .await?;
+        self.record = Some(record);
+        match published {
+            Published::Damaged => {
+                tracing::warn!(
+                    revision = self.job.revision,
+                    "published data is missing or was changed: getting it again"
+                );
+                self.distrust();
+                Err(End::Wait(Duration::ZERO))
+            }
+            published @ Published::Occupied(_) => {
+                self.published(published);
+                Ok(RETRY)
+            }
+            published @ Published::Linked => {
+                self.published(published);
+                Ok(LOOK)
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What jobs share with each other and with the manager.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crds::{DistributionRevisionSpec, NodePhase};
+use swarm::{Engine, TrackerSpec};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::class::ClassInfo;
+use crate::clients::{Session, TokenSource, Trackers};
+use crate::desired::{Data, JobStatus, Problem};
+use crate::health::Metrics;
+use crate::store::{Layout, Ledger};
+
+/// The world of a job.
+#[derive(Debug)]
+pub struct Context {
+    /// The node's name, for announces.
+    pub node: String,
+    /// Where everything lies.
+    pub layout: Layout,
+    /// Who takes how much.
+    pub ledger: Ledger,
+    /// The engine.
+    pub engine: Engine,
+    /// What the class says now.
+    pub class: watch::Receiver<Option<Arc<ClassInfo>>>,
+    /// The token for the trackers.
+    pub session: Session,
+    /// The trackers' stores.
+    pub trackers: Trackers,
+    /// What is shown to the operator.
+    pub token: TokenSource,
+    /// Never an origin.
+    pub denied_origins: Vec<IpAddr>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Context {
+    /// The class as it is now.
+    pub fn class(&self) -> Arc<ClassInfo> {
+        self.class.borrow().clone().unwrap_or_default()
+    }
+
+    /// All trackers, for announces.
+    pub fn tracker_specs(&self) -> Vec<TrackerSpec> {
+        let bearer = self.session.token().map(|token| token.0.to_string());
+        let spec = |url: &String| TrackerSpec {
+            url: format!("{}/announce", url.trim_end_matches('/')),
+            bearer: bearer.clone(),
+            // Without the token a tracker takes nobody's word for a node's name.
+            node: bearer.as_ref().map(|_| self.node.clone()),
+        };
+        self.class().trackers.iter().map(spec).collect()
+    }
+}
+
+/// What a job says of its revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobState {
+    /// For the report.
+    pub status: JobStatus,
+    /// How much is on the disk.
+    pub data: Data,
+    /// The dataset's name leads to it.
+    pub linked: bool,
+    /// Metainfo and manifest are there.
+    pub startable: bool,
+}
+
+/// The job's end of the line to the manager.
+#[derive(Clone, Debug)]
+pub struct JobHandle {
+    /// The revision's name.
+    pub revision: String,
+    /// The revision as the API has it, if it does.
+    pub spec: watch::Receiver<Option<Arc<DistributionRevisionSpec>>>,
+    /// Stop.
+    pub stop: CancellationToken,
+    /// What the manager sees.
+    pub state: watch::Sender<JobState>,
+    /// Rings when it changed.
+    pub wake: Arc<Notify>,
+}
+
+impl JobHandle {
+    /// Changes what the manager sees.
+    pub fn update(&self, change: impl FnOnce(&mut JobState)) {
+        let changed = self.state.send_if_modified(|state| {
+            let before = state.clone();
+            change(state);
+            *state != before
+        });
+        if changed {
+            self.wake.notify_one();
+        }
+    }
+
+    /// It gets on.
+    pub fn phase(&self, phase: NodePhase) {
+        self.update(|state| {
+            state.status.phase = phase;
+            state.status.problem = None;
+        });
+    }
+
+    /// It does not get on.
+    pub fn problem(&self, problem: Problem) {
+        let state = self.state.borrow().clone();
+        if state.status.problem.as_ref().map(|known| known.reason) != Some(problem.reason) {
+            tracing::warn!(revision = self.revision, reason = problem.reason, "{}", problem.message);
+        }
+        self.update(|state| {
+            state.status.phase = NodePhase::Failed;
+            state.status.problem = Some(problem);
+        });
+    }
+
+    /// The revision as the API has it, if it does.
+    pub fn spec(&self) -> Option<Arc<DistributionRevisionSpec>> {
+        self.spec.borrow().clone()
+    }
+}
+
+/// The job was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Waits for something, or for the stop. Only for what may be dropped half-way.
+pub async fn stoppable<T>(stop: &CancellationToken, wait: impl Future<Output = T>) -> Result<T, Stopped> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Stopped),
+        value = wait => Ok(value),
+    }
+}

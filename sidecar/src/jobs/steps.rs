@@ -1,0 +1,216 @@
+//! The steps of sharing that are disk only. Synchronous: callers wrap them in `spawn_blocking`.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use torrent::manifest::Manifest;
+
+use crate::store::{
+    Folder, Layout, Record, Reused, StoreError, allocated, clean_leftovers, link, open_beneath, publish,
+    reuse_files, unseal, withdraw,
+};
+
+/// Where a revision lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Whole.
+    Store,
+    /// Coming.
+    Incoming,
+}
+
+/// Finds the revision, finishing or undoing what was cut. `spec` is what the API says of it, `known` what this process knew.
+pub fn find(
+    layout: &Layout,
+    revision: &str,
+    spec: Option<&crds::DistributionRevisionSpec>,
+    known: Option<Record>,
+) -> Result<(Place, Record), StoreError> {
+    layout.ensure()?;
+    let (published, coming) = (layout.published(revision), layout.coming(revision));
+    if !published.complete().exists() {
+        withdraw(layout, revision)?;
+    }
+    let mut place = if published.complete().exists() { Place::Store } else { Place::Incoming };
+    let folder = if place == Place::Store { &published } else { &coming };
+    let stored = match Record::load(folder) {
+        Err(StoreError::Damaged { path, why }) => {
+            tracing::warn!(path = %path.display(), why, "the record is made anew");
+            None
+        }
+        other => other?,
+    };
+    let on_disk = stored.clone();
+    let mut record = match (stored.or(known), spec) {
+        (Some(record), _) => record,
+        (None, Some(spec)) => Record::new(revision, spec),
+        (None, None) => {
+            return Err(StoreError::Damaged { path: folder.record(), why: "it is missing".into() });
+        }
+    };
+    if let Some(spec) = spec {
+        record.update(spec);
+        record.retained = false;
+    }
+    if on_disk.as_ref() != Some(&record) {
+        fs::create_dir_all(folder.path()).map_err(StoreError::io("make", folder.path()))?;
+        record.save(folder)?;
+    }
+    if place == Place::Incoming && coming.complete().exists() {
+        match publish(layout, &record) {
+            Ok(()) | Err(StoreError::Occupied { .. }) if published.complete().exists() => {
+                place = Place::Store;
+            }
+            Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((place, record))
+}
+
+/// What is here before the engine starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    /// Linked from other revisions.
+    pub reused: Reused,
+    /// Every file has its size.
+    pub whole: bool,
+    /// Bytes taken on the disk.
+    pub here: u64,
+    /// The engine has a journal of it.
+    pub journal: bool,
+}
+
+/// Gets the folder in `incoming/` ready: writable, empty files made, files of other revisions linked.
+///
+/// With `alone`, files that other revisions have too are let go instead: what is to be mended must not be theirs.
+pub fn prepare(
+    layout: &Layout,
+    record: &Record,
+    manifest: &Manifest,
+    alone: bool,
+) -> Result<Prepared, StoreError> {
+    let folder = layout.coming(&record.revision);
+    let data = folder.data();
+    fs::create_dir_all(&data).map_err(StoreError::io("make", &data))?;
+    unseal(&data)?;
+    if alone {
+        let_go(&data, manifest)?;
+    }
+    make_empty_files(&data, manifest)?;
+    let journal = folder.journal().exists();
+    let reused = if journal || record.fetched || alone {
+        Reused::default()
+    } else {
+        let wanted = manifest.entries().iter().map(|entry| (entry.path.clone(), (entry.sha256, entry.size)));
+        reuse_files(layout, &record.revision, &wanted.collect::<Vec<_>>())?
+    };
+    Ok(Prepared { reused, whole: whole(&data, manifest), here: allocated(&data), journal })
+}
+
+fn let_go(data: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    for entry in manifest.entries() {
+        let path = data.join(entry.path.as_str());
+        let shared =
+            fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() > 1);
+        if shared {
+            fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn make_empty_files(data: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(data, flags, Mode::empty()).map_err(StoreError::sys("open", data))?;
+    for entry in manifest.entries().iter().filter(|entry| entry.size == 0) {
+        open_beneath(&folder, &entry.path, OFlags::WRONLY | OFlags::CREATE)?;
+    }
+    Ok(())
+}
+
+/// Whether every file is there with its size.
+pub fn whole(data: &Path, manifest: &Manifest) -> bool {
+    sound(data, manifest, 0, manifest.entries().len())
+}
+
+/// Whether `count` files from number `from` on (round and round) are there with their sizes.
+pub fn sound(data: &Path, manifest: &Manifest, from: usize, count: usize) -> bool {
+    let entries = manifest.entries();
+    entries.iter().cycle().skip(from % entries.len().max(1)).take(count.min(entries.len())).all(|entry| {
+        fs::symlink_metadata(data.join(entry.path.as_str()))
+            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.size)
+    })
+}
+
+/// How publishing ended.
+#[derive(Debug)]
+pub enum Published {
+    /// The dataset's name leads to it, or is not meant to.
+    Linked,
+    /// It is in the store, but something stands where its link belongs.
+    Occupied(StoreError),
+    /// A file is not there or has another size.
+    Damaged,
+}
+
+/// Publishes what the engine has verified.
+pub fn publish_verified(
+    layout: &Layout,
+    record: &Record,
+    manifest: &Manifest,
+) -> Result<Published, StoreError> {
+    let folder = layout.coming(&record.revision);
+    make_empty_files(&folder.data(), manifest)?;
+    if !whole(&folder.data(), manifest) {
+        return Ok(Published::Damaged);
+    }
+    match publish(layout, record) {
+        Ok(()) => tidy(layout, record).map(|()| Published::Linked),
+        Err(error @ StoreError::Occupied { .. }) if is_published(&layout.published(&record.revision)) => {
+            Ok(Published::Occupied(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_published(folder: &Folder) -> bool {
+    folder.complete().exists()
+}
+
+fn tidy(layout: &Layout, record: &Record) -> Result<(), StoreError> {
+    if record.current {
+        for revision in clean_leftovers(layout, record)? {
+            tracing::info!(revision, "removed: it was kept for the user under a name that is now another's");
+        }
+    }
+    Ok(())
+}
+
+/// Looks after a published revision: its record follows the API, its link is there, its files are.
+pub fn look_after(
+    layout: &Layout,
+    record: &mut Record,
+    spec: Option<&crds::DistributionRevisionSpec>,
+    manifest: &Manifest,
+    from: usize,
+    count: usize,
+) -> Result<Published, StoreError> {
+    let folder = layout.published(&record.revision);
+    if !is_published(&folder) || !sound(&folder.data(), manifest, from, count) {
+        return Ok(Published::Damaged);
+    }
+    if spec.is_some_and(|spec| record.update(spec)) {
+        record.save(&folder)?;
+    }
+    if !record.current {
+        return Ok(Published::Linked);
+    }
+    match link(layout, &record.namespace, &record.name, &record.revision) {
+        Ok(()) => tidy(layout, record).map(|()| Published::Linked),
+        Err(error @ StoreError::Occupied { .. }) => Ok(Published::Occupied(error)),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,77 @@
+//! What the plan needs to see of the objects of the API server.
+
+use crds::{CLASS_LABEL, DistributionClass, DistributionRevision, Retire};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::Api;
+use kube::api::ListParams;
+use operator_api::reason;
+
+use crate::config::SidecarConfig;
+use crate::desired::{Desired, NodeView, TaintView};
+
+/// A fresh list lacks it, it cannot be had by its name either, and the class does not say Keep.
+pub(super) async fn is_orphan(client: kube::Client, class: &str, name: &str) -> Result<bool, kube::Error> {
+    let revisions: Api<DistributionRevision> = Api::all(client.clone());
+    let selected = ListParams::default().labels(&format!("{CLASS_LABEL}={class}"));
+    let listed = revisions.list_metadata(&selected).await?;
+    if listed.items.iter().any(|revision| revision.metadata.name.as_deref() == Some(name)) {
+        return Ok(false);
+    }
+    // It may only have lost its label.
+    if revisions.get_metadata_opt(name).await?.is_some() {
+        return Ok(false);
+    }
+    let classes: Api<DistributionClass> = Api::all(client);
+    Ok(classes.get(class).await?.spec.retire != Some(Retire::Keep))
+}
+
+/// What of a revision decides.
+pub(super) fn desired(revision: &DistributionRevision, node: &str) -> Desired {
+    let (spec, policy) = (&revision.spec, &revision.spec.policy);
+    Desired {
+        distribution_uid: spec.distribution.uid.clone(),
+        torrents: !spec.torrents.is_empty(),
+        current: policy.current,
+        deleting: policy.deleting,
+        on_delete: policy.on_delete,
+        selector: policy.node_selector.clone(),
+        tolerations: policy.tolerations.clone(),
+        fetch_here: policy.fetchers.iter().any(|fetcher| fetcher == node),
+    }
+}
+
+/// What of a Node decides.
+pub(super) fn node_view(node: &Node) -> NodeView {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    NodeView {
+        uid: node.metadata.uid.clone().unwrap_or_default(),
+        labels: node.metadata.labels.clone().unwrap_or_default(),
+        taints: taints
+            .into_iter()
+            .map(|taint| TaintView {
+                key: taint.key,
+                value: taint.value.unwrap_or_default(),
+                effect: taint.effect,
+            })
+            .collect(),
+    }
+}
+
+/// Whether this sidecar has the root that its class names.
+pub(super) fn root_condition(matches: bool, config: &SidecarConfig, now: Time) -> Condition {
+    let (status, why, message) = if matches {
+        ("True", "RootReady", String::new())
+    } else {
+        let root = config.root_of_class();
+        ("False", reason::ROOT_MISMATCH, format!("this sidecar has the root {root}, its class names another"))
+    };
+    Condition {
+        type_: "RootReady".to_owned(),
+        status: status.to_owned(),
+        reason: why.to_owned(),
+        message,
+        last_transition_time: now,
+        observed_generation: None,
+    }
+}
