@@ -1,0 +1,95 @@
+//! The `samara` command: the whole flow on one machine, and BitTorrent without Kubernetes.
+//!
+//! Results go to standard output, everything else to standard error. A reader that has seen enough (`samara ... | head`) is no
+//! error.
+
+mod demo;
+mod get;
+mod output;
+mod progress;
+mod seed;
+mod torrent_command;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: daemon::Allocator = daemon::Allocator;
+
+/// Content to every node, from peer to peer.
+#[derive(Debug, Parser)]
+#[command(name = "samara", version, after_help = EXAMPLES, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  samara demo                               8 nodes get 256 MiB, on this machine, without a cluster
+  samara demo --nodes 20 model.gguf         the same with a file of yours
+  samara torrent create -o a.torrent dir/   make a torrent
+  samara seed a.torrent --data .            share it
+  samara get a.torrent -o out --peer 10.0.0.1:6881
+
+Environment:
+  SAMARA_LOG   what to log, as in RUST_LOG (default: warn)
+  NO_COLOR     no colours";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::DemoArgs),
+    Seed(seed::SeedArgs),
+    Get(get::GetArgs),
+    Torrent(torrent_command::TorrentArgs),
+    Tracker(tracker::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Torrent(args) => finish(torrent_command::run(args)),
+        Command::Tracker(args) => {
+            let logs = args.logs.clone();
+            daemon::run("samara-tracker", &logs, |shutdown| args.run(shutdown))
+        }
+        Command::Demo(args) => run(|shutdown| demo::run(args, shutdown)),
+        Command::Seed(args) => run(|shutdown| seed::run(args, shutdown)),
+        Command::Get(args) => run(|shutdown| get::run(args, shutdown)),
+    }
+}
+
+/// Runs a command that needs a runtime. It says by itself what it does, so only what goes wrong is logged.
+fn run<F>(command: impl FnOnce(daemon::CancellationToken) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let filter = std::env::var("SAMARA_LOG")
+        .or_else(|_| std::env::var("RUST_LOG"))
+        .unwrap_or_else(|_| "warn".to_owned());
+    let logs = daemon::LogArgs { filter: Some(filter), ..daemon::LogArgs::default() };
+    daemon::run("samara", &logs, async |shutdown| {
+        command(shutdown).await.or_else(output::forgive_broken_pipe)
+    })
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result.or_else(output::forgive_broken_pipe) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::say(&daemon::error_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

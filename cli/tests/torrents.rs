@@ -1,0 +1,157 @@
+//! `samara torrent`, `seed` and `get` as a user runs them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to fail")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+fn samara(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_samara"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    samara(args).output().unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A folder with some files, and the torrent of it.
+fn folder() -> (TempDir, std::path::PathBuf, std::path::PathBuf) {
+    let temp = TempDir::new().unwrap();
+    let data = temp.path().join("data");
+    fs::create_dir_all(data.join("sub")).unwrap();
+    fs::write(data.join("empty"), "").unwrap();
+    fs::write(data.join("sub/big"), (0..3_000_000u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>())
+        .unwrap();
+    fs::write(data.join("small"), "s").unwrap();
+    let torrent = temp.path().join("data.torrent");
+    let made = output(&[
+        "torrent",
+        "create",
+        text(&data),
+        "-o",
+        text(&torrent),
+        "-t",
+        "http://127.0.0.1:9/announce",
+    ]);
+    assert!(made.status.success(), "{made:?}");
+    (temp, data, torrent)
+}
+
+#[test]
+fn create_show_and_verify() {
+    let (temp, data, torrent) = folder();
+    let shown = output(&["torrent", "show", text(&torrent), "--json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["version"], "hybrid");
+    assert_eq!(shown["size"], 12_000_001);
+    assert_eq!(shown["files"].as_array().unwrap().len(), 3);
+    assert_eq!(shown["trackers"][0][0], "http://127.0.0.1:9/announce");
+    let again = output(&["torrent", "create", text(&data), "--version", "v1"]);
+    fs::write(temp.path().join("v1.torrent"), again.stdout).unwrap();
+    let v1 = output(&["torrent", "show", text(&temp.path().join("v1.torrent"))]);
+    let v1 = String::from_utf8(v1.stdout).unwrap();
+    assert!(v1.contains("version       v1") && !v1.contains("infohash v2"), "{v1}");
+
+    for torrent in [&torrent, &temp.path().join("v1.torrent")] {
+        let good = output(&["torrent", "verify", text(torrent), "--data", text(&data)]);
+        assert!(good.status.success(), "{good:?}");
+    }
+    let mut bytes = fs::read(data.join("sub/big")).unwrap();
+    bytes[7_000_000] ^= 1;
+    fs::write(data.join("sub/big"), bytes).unwrap();
+    fs::remove_file(data.join("small")).unwrap();
+    let bad = output(&["torrent", "verify", text(&torrent), "--data", text(&data)]);
+    let said = String::from_utf8(bad.stdout).unwrap();
+    assert!(!bad.status.success() && said.contains("1 bad pieces") && said.contains("missing"), "{said}");
+}
+
+#[test]
+fn a_torrent_is_not_for_everything() {
+    let (temp, data, torrent) = folder();
+    std::os::unix::fs::symlink("small", data.join("link")).unwrap();
+    let linked = output(&["torrent", "create", text(&data), "-o", text(&torrent)]);
+    assert!(
+        !linked.status.success()
+            && String::from_utf8_lossy(&linked.stderr).contains("neither a file nor a folder")
+    );
+    fs::write(temp.path().join("no.torrent"), "garbage").unwrap();
+    let garbage = output(&["torrent", "show", text(&temp.path().join("no.torrent"))]);
+    assert!(
+        !garbage.status.success()
+            && String::from_utf8_lossy(&garbage.stderr).contains("not a usable torrent")
+    );
+}
+
+/// A seeder, killed when it goes out of scope.
+struct Seeder(Child, String);
+
+impl Drop for Seeder {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn seed(args: &[&str]) -> Seeder {
+    let mut child = samara(&[&["seed"], args, &["--bind", "127.0.0.1", "--port", "0"]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut addresses =
+        lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("listening ").map(str::to_owned));
+    let address = addresses.next().expect("a seeder says where it listens");
+    Seeder(child, address)
+}
+
+#[test]
+fn what_is_seeded_can_be_got() {
+    let (temp, data, torrent) = folder();
+    let seeder = seed(&[text(&torrent), "--data", text(&data)]);
+    let out = temp.path().join("out");
+    let got = samara(&["get", text(&torrent), "-o", text(&out), "--peer", &seeder.1, "--bind", "127.0.0.1"])
+        .output()
+        .unwrap();
+    assert!(got.status.success(), "{got:?}");
+    for file in ["empty", "small", "sub/big"] {
+        assert_eq!(fs::read(data.join(file)).unwrap(), fs::read(out.join(file)).unwrap(), "{file}");
+    }
+    let printed = String::from_utf8(got.stdout).unwrap();
+    assert_eq!(printed.lines().count(), 3, "{printed}");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 3, "the journal is gone");
+}
+
+#[test]
+fn a_file_is_seeded_without_a_torrent() {
+    let (temp, data, _) = folder();
+    let torrent = temp.path().join("made.torrent");
+    let big = data.join("sub/big");
+    let seeder = seed(&[text(&big), "--write-torrent", text(&torrent)]);
+    let out = temp.path().join("out");
+    let got = output(&["get", text(&torrent), "-o", text(&out), "--peer", &seeder.1, "--bind", "127.0.0.1"]);
+    assert!(got.status.success(), "{got:?}");
+    let file = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read(file).unwrap(), fs::read(big).unwrap());
+}
+
+#[test]
+fn without_peers_or_trackers_it_says_so() {
+    let temp = TempDir::new().unwrap();
+    fs::write(temp.path().join("a"), "a").unwrap();
+    let torrent = temp.path().join("a.torrent");
+    assert!(
+        output(&["torrent", "create", text(&temp.path().join("a")), "-o", text(&torrent)]).status.success()
+    );
+    let got = output(&["get", text(&torrent), "-o", text(&temp.path().join("out"))]);
+    assert!(!got.status.success() && String::from_utf8_lossy(&got.stderr).contains("--peer"), "{got:?}");
+}
