@@ -1,0 +1,61 @@
+{{- /* The image of all daemons. */}}
+{{- define "samara.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- /* Labels that every object has. */}}
+{{- define "samara.labels" -}}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+app.kubernetes.io/name: samara
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- /* A container that can do nothing but run: the operator, the hook. */}}
+{{- define "samara.restricted" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- /* What every daemon learns of its pod, and how it logs. */}}
+{{- define "samara.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: POD_UID
+  valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+- name: POD_IP
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+- name: SAMARA_LOG
+  value: {{ .Values.log.filter | quote }}
+- name: SAMARA_LOG_FORMAT
+  value: {{ .Values.log.format | quote }}
+{{- end }}
+
+{{- /* Refuses what would fight on the nodes. */}}
+{{- define "samara.check" -}}
+{{- $names := list }}{{ $everywhere := 0 }}
+{{- range .Values.classes }}
+  {{- if has .name $names }}{{ fail (printf "classes: the name %s occurs twice" .name) }}{{ end }}
+  {{- $names = append $names .name }}
+  {{- $sidecar := mergeOverwrite (deepCopy $.Values.sidecar) (deepCopy (.sidecar | default dict)) }}
+  {{- if and (empty $sidecar.nodeSelector) (empty $sidecar.affinity) }}{{ $everywhere = add1 $everywhere }}{{ end }}
+  {{- $network := mergeOverwrite (deepCopy $.Values.network) (deepCopy (.network | default dict)) }}
+  {{- if eq (int $network.peerPort) (int $network.healthPort) }}
+    {{- fail (printf "classes: %s has the same port for peers and for health" .name) }}
+  {{- end }}
+{{- end }}
+{{- if and (gt (len .Values.classes) 1) (gt $everywhere 0) }}
+  {{- fail "classes: with more than one, each needs a sidecar.nodeSelector or sidecar.affinity of its own: a node serves one class" }}
+{{- end }}
+{{- end }}
