@@ -1,0 +1,191 @@
+//! Other people's BitTorrent clients as processes, each on an address of its own in a network namespace.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use torrent::Version;
+
+use crate::real::skip;
+
+/// Set in the process that runs inside a namespace.
+const INSIDE: &str = "SAMARA_TEST_INSIDE";
+/// Where every client listens, on its own address.
+pub const PORT: u16 = 6885;
+
+/// A client of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// libtorrent 2.1.1 by its Python binding.
+    Libtorrent,
+    /// rTorrent.
+    Rtorrent,
+    /// aria2.
+    Aria2,
+    /// transmission-daemon.
+    Transmission,
+}
+
+/// What a client is to do.
+pub struct Job<'a> {
+    /// On which address.
+    pub address: Ipv4Addr,
+    /// The .torrent, with its trackers.
+    pub torrent: &'a Path,
+    /// Where the payload is or will be.
+    pub folder: &'a Path,
+    /// An empty folder for what the client keeps to itself.
+    pub scratch: &'a Path,
+    /// The Python that has libtorrent; only [`Client::Libtorrent`] needs it.
+    pub python: &'a Path,
+    /// The trackers in the torrent, for the client that wants to hear of them apart from it.
+    pub trackers: &'a [String],
+}
+
+/// A client that runs; it ends with this.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; there is nobody left to tell.
+        let _gone = self.child.kill().and_then(|()| self.child.wait()).is_ok();
+    }
+}
+
+impl Client {
+    /// The program to look for; none for libtorrent, which [`crate::python::libtorrent`] finds.
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            Client::Libtorrent => None,
+            Client::Rtorrent => Some("rtorrent"),
+            Client::Aria2 => Some("aria2c"),
+            Client::Transmission => Some("transmission-daemon"),
+        }
+    }
+
+    /// What it can read of what we make: aria2 1.36 and Transmission 3.00 know no hybrids.
+    pub fn version(self) -> Version {
+        match self {
+            Client::Libtorrent | Client::Rtorrent => Version::Hybrid,
+            Client::Aria2 | Client::Transmission => Version::V1,
+        }
+    }
+
+    /// Starts it.
+    pub fn start(self, job: &Job<'_>) -> Result<Running> {
+        std::fs::create_dir_all(job.folder)?;
+        std::fs::create_dir_all(job.scratch)?;
+        let mut command = match self {
+            Client::Libtorrent => libtorrent(job),
+            Client::Rtorrent => rtorrent(job)?,
+            Client::Aria2 => aria2(job),
+            Client::Transmission => transmission(job)?,
+        };
+        let log = job.scratch.join("log");
+        let file = std::fs::File::create(&log)?;
+        let child = command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file).spawn();
+        Ok(Running { child: child.with_context(|| format!("{command:?} does not start"))?, log })
+    }
+}
+
+fn libtorrent(job: &Job<'_>) -> Command {
+    let what = serde_json::json!({
+        "listen": job.address.to_string(), "torrent": job.torrent, "folder": job.folder, "peers": [], "trackers": job.trackers,
+    });
+    let mut command = Command::new(job.python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/peer.py")).arg(what.to_string());
+    command
+}
+
+fn rtorrent(job: &Job<'_>) -> Result<Command> {
+    let session = job.scratch.join("session");
+    std::fs::create_dir(&session)?;
+    let rc = job.scratch.join("rc");
+    let settings = format!(
+        "system.daemon.set = true\nnetwork.bind_address.set = {}\nnetwork.port_range.set = {PORT}-{PORT}\n\
+         network.port_random.set = no\ndht.mode.set = disable\nprotocol.pex.set = no\ntrackers.use_udp.set = no\n\
+         directory.default.set = {}\nsession.path.set = {}\nschedule2 = load,1,0,\"load.start={}\"\n",
+        job.address,
+        job.folder.display(),
+        session.display(),
+        job.torrent.display()
+    );
+    std::fs::write(&rc, settings)?;
+    let mut command = Command::new("rtorrent");
+    command.arg("-n").arg("-o").arg(format!("import={}", rc.display()));
+    Ok(command)
+}
+
+fn aria2(job: &Job<'_>) -> Command {
+    let mut command = Command::new("aria2c");
+    command
+        .args(["--interface", &job.address.to_string(), "--listen-port", &PORT.to_string()])
+        .args([
+            "--enable-dht=false",
+            "--enable-dht6=false",
+            "--bt-enable-lpd=false",
+            "--enable-peer-exchange=false",
+        ])
+        .args(["--file-allocation=none", "--check-integrity=true", "--seed-ratio=0.0", "--no-conf", "--dir"])
+        .arg(job.folder)
+        .arg(job.torrent);
+    command
+}
+
+fn transmission(job: &Job<'_>) -> Result<Command> {
+    let (config, watch) = (job.scratch.join("config"), job.scratch.join("watch"));
+    std::fs::create_dir(&config)?;
+    std::fs::create_dir(&watch)?;
+    std::fs::copy(job.torrent, watch.join("it.torrent"))?;
+    let settings = serde_json::json!({
+        "bind-address-ipv4": job.address.to_string(), "peer-port": PORT, "rpc-enabled": false, "dht-enabled": false,
+        "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false, "port-forwarding-enabled": false, "encryption": 0,
+    });
+    std::fs::write(config.join("settings.json"), settings.to_string())?;
+    let mut command = Command::new("transmission-daemon");
+    command.arg("-f").arg("-g").arg(&config).arg("-w").arg(job.folder).arg("-c").arg(&watch);
+    Ok(command)
+}
+
+/// Runs the named test of this binary again inside a network namespace whose loopback has `addresses` (of 10.77.0.0/24), and
+/// answers false: the test is done. Inside it answers true: now test. What is missing here is skipped by name, or with
+/// `CI=true` an error.
+pub fn inside_namespace(test: &str, addresses: &[Ipv4Addr], programs: &[&str]) -> Result<bool> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(true);
+    }
+    let needed = ["unshare", "ip"];
+    let missing: Vec<&str> =
+        programs.iter().chain(&needed).copied().filter(|program| !is_installed(program)).collect();
+    if !missing.is_empty() || !rustix::process::geteuid().is_root() {
+        skip(test, &format!("root is needed, and these programs: {missing:?}"))?;
+        return Ok(false);
+    }
+    let added: Vec<String> =
+        addresses.iter().map(|address| format!("ip addr add {address}/24 dev lo")).collect();
+    let script = format!("ip link set lo up && {} && exec \"$@\"", added.join(" && "));
+    let status = Command::new("unshare")
+        .args(["--net", "sh", "-c", &script, "sh"])
+        .arg(std::env::current_exe()?)
+        .args([test, "--exact", "--nocapture", "--include-ignored"])
+        .env(INSIDE, "1")
+        .status()?;
+    ensure!(status.success(), "the run inside the namespace failed");
+    Ok(false)
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

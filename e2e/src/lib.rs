@@ -1,0 +1,12 @@
+//! What crosses processes: other clients, real clusters, faults, benchmarks.
+
+pub mod clients;
+pub mod cluster;
+pub mod conformance;
+pub mod installed;
+pub mod origin;
+pub mod payload;
+pub mod python;
+pub mod real;
+pub mod samara;
+pub mod suite;

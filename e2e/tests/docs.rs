@@ -1,0 +1,122 @@
+//! The documentation holds against the tree: links lead somewhere, every reason is explained, examples are of the API.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crds::{DistributionClassSpec, DistributionSpec};
+use serde::Deserialize;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &Path) -> String {
+    let text = fs::read_to_string(path);
+    assert!(text.is_ok(), "{}: {text:?}", path.display());
+    text.unwrap_or_default()
+}
+
+/// Every Markdown file of the root and of `docs/`.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    for folder in ["", "docs", "docs/decisions"] {
+        let entries = fs::read_dir(root().join(folder)).expect("the folder exists");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        pages.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    }
+    assert!(pages.len() > 10, "{pages:?}");
+    pages
+}
+
+/// What stands between `](` and `)`.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for page in pages() {
+        for link in links(&read(&page)).filter(|link| !link.starts_with("http")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.with_file_name("").join(file) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            let titles = read(&target).to_lowercase().replace(' ', "-");
+            assert!(
+                anchor.is_empty() || titles.contains(&format!("#-{anchor}\n")),
+                "{}: {link}",
+                page.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_reason_is_explained() {
+    let source = read(&root().join("operator/api/src/lib.rs"));
+    let explained = read(&root().join("docs/troubleshooting.md"));
+    let reasons: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub const ")?.split_once(": &str = \""))
+        .map(|(_, value)| value.trim_end_matches("\";"))
+        .filter(|value| value.starts_with(|c: char| c.is_ascii_uppercase()))
+        .collect();
+    assert!(reasons.len() > 10, "{reasons:?}");
+    for reason in reasons {
+        assert!(
+            explained.contains(&format!("| `{reason}` |")),
+            "docs/troubleshooting.md does not explain {reason}"
+        );
+    }
+}
+
+/// The YAML blocks of a page.
+fn examples(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(yaml, _)| yaml)
+}
+
+#[test]
+fn examples_are_of_the_api() {
+    let mut seen = 0;
+    for page in pages() {
+        for example in examples(&read(&page)) {
+            for document in serde_yaml::Deserializer::from_str(example) {
+                let written = Value::deserialize(document).expect("YAML");
+                let spec = written["spec"].clone();
+                let understood = match written["kind"].as_str() {
+                    Some("Distribution") => {
+                        serde_json::from_value::<DistributionSpec>(spec.clone()).map(serde_json::to_value)
+                    }
+                    Some("DistributionClass") => {
+                        serde_json::from_value::<DistributionClassSpec>(spec.clone())
+                            .map(serde_json::to_value)
+                    }
+                    _ => continue,
+                };
+                let understood =
+                    understood.unwrap_or_else(|error| panic!("{error}: {example}")).expect("JSON");
+                covers(&understood, &spec, example);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 3, "{seen} examples");
+}
+
+/// Nothing that the example says got lost.
+fn covers(understood: &Value, written: &Value, example: &str) {
+    match written {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                assert!(understood.get(key).is_some(), "no such field: {key}: {example}");
+                covers(&understood[key], value, example);
+            }
+        }
+        Value::Array(items) => {
+            for (nth, item) in items.iter().enumerate() {
+                covers(&understood[nth], item, example);
+            }
+        }
+        _ => assert_eq!(understood, written, "{example}"),
+    }
+}
