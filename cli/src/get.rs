@@ -19,7 +19,8 @@ use crate::{
 
 /// Download the files of a .torrent.
 ///
-/// Every piece is verified before it counts. A download that was interrupted goes on where it was.
+/// Every piece is verified before it counts, and a download that was interrupted goes on where it was. The paths of the files go to
+/// standard output when all of them are there.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samara get a.torrent -o downloads/
@@ -69,8 +70,8 @@ pub async fn run(args: GetArgs, shutdown: CancellationToken) -> Result<()> {
         upload_limit: args.upload_limit,
         ..EngineConfig::default()
     };
-    let name = metainfo.name().to_owned();
-    let journal = args.output.join(format!(".{name}.samara-journal"));
+    let id = metainfo.wire_ids().first().map_or_else(String::new, |id| hex::encode(id.0));
+    let journal = args.output.join(format!(".{id}.samara-journal"));
     let assume = if journal.exists() { Assume::Journal } else { Assume::Nothing };
     let engine = Engine::start(config).await?;
     let handle = engine
@@ -85,25 +86,28 @@ pub async fn run(args: GetArgs, shutdown: CancellationToken) -> Result<()> {
         })
         .await?;
     let (mut stats, mut line) = (handle.changed(), Line::new());
-    let complete = loop {
+    let mut complete = false;
+    loop {
         let now = stats.borrow_and_update().clone();
         line.show(&now);
-        if now.phase == Phase::Complete && !args.seed {
-            break true;
+        if now.phase == Phase::Complete && !complete {
+            complete = true;
+            for path in &layout {
+                output::result(&args.output.join(path.as_str()).display().to_string())?;
+            }
+        }
+        if complete && !args.seed {
+            break;
         }
         tokio::select! {
-            () = shutdown.cancelled() => break now.phase == Phase::Complete,
+            () = shutdown.cancelled() => break,
             changed = stats.changed() => changed.context("the torrent ended")?,
         }
-    };
+    }
     line.finish();
     engine.shutdown().await;
     if !complete {
         bail!("interrupted; the same command goes on where it was");
     }
-    std::fs::remove_file(&journal).with_context(|| format!("cannot remove {}", journal.display()))?;
-    for path in layout {
-        output::result(&args.output.join(path.as_str()).display().to_string())?;
-    }
-    Ok(())
+    std::fs::remove_file(&journal).with_context(|| format!("cannot remove {}", journal.display()))
 }

@@ -31,7 +31,7 @@ Examples:
   samara demo                               8 nodes get 256 MiB, on this machine, without a cluster
   samara demo --nodes 20 model.gguf         the same with a file of yours
   samara torrent create -o a.torrent dir/   make a torrent
-  samara seed a.torrent --data .            share it
+  samara seed a.torrent --data dir/         share it
   samara get a.torrent -o out --peer 10.0.0.1:6881
 
 Environment:

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use daemon::CancellationToken;
 use swarm::{AddTorrent, Assume, Engine, EngineConfig, TrackerSpec};
@@ -13,20 +13,21 @@ use torrent::{Metainfo, RelPath, Version};
 use crate::{
     output,
     progress::Line,
-    torrent_command::{layout, metainfo_of, read_metainfo},
-    units::parse_bytes,
+    torrent_command::{check, layout, metainfo_of, places, read_metainfo, sources},
+    units::{bytes, parse_bytes},
 };
 
 /// Share a file, a folder, or the files of a .torrent.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samara seed model.gguf --tracker http://10.0.0.1:6969/announce
-  samara seed a.torrent --data downloads/ --upload-limit 16M")]
+  samara seed a.torrent --data downloads/ --upload-limit 16M
+  samara seed model.torrent --data model.gguf")]
 pub struct SeedArgs {
     /// A file or folder to make a torrent of, or a .torrent whose files are here
     path: PathBuf,
-    /// The folder that holds the files of a .torrent
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    /// The folder that holds the files of a .torrent, or its one file whatever it is called
+    #[arg(short, long, value_name = "PATH", default_value = ".")]
     data: PathBuf,
     /// Announce URL, besides those of the .torrent; may be given several times
     #[arg(short, long, value_name = "URL")]
@@ -47,7 +48,7 @@ pub struct SeedArgs {
 
 /// Seeds until it is stopped.
 pub async fn run(args: SeedArgs, shutdown: CancellationToken) -> Result<()> {
-    let (metainfo, folder, layout, assume) = what(&args).await?;
+    let (metainfo, folder, layout) = what(&args).await?;
     if let Some(path) = &args.write_torrent {
         let tiers = args.tracker.iter().map(|url| vec![url.clone()]).collect();
         let bytes = metainfo.clone().with_trackers(tiers).encode();
@@ -62,6 +63,7 @@ pub async fn run(args: SeedArgs, shutdown: CancellationToken) -> Result<()> {
     announce(&metainfo, &engine)?;
     let trackers = trackers(&metainfo, &args.tracker);
     let metainfo = Arc::new(metainfo);
+    let assume = Assume::Complete;
     let spec = AddTorrent { metainfo, folder, layout, journal: None, trackers, assume, peers: Vec::new() };
     let handle = engine.add(spec).await?;
     let (mut stats, mut line) = (handle.changed(), Line::new());
@@ -77,28 +79,54 @@ pub async fn run(args: SeedArgs, shutdown: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-type What = (Metainfo, PathBuf, Vec<RelPath>, Assume);
+/// A torrent, and where each of its files lies below a folder.
+type What = (Metainfo, PathBuf, Vec<RelPath>);
 
-/// A .torrent means the files that it names; anything else is hashed, and then known to be complete.
+/// A .torrent means the files that it names, which are checked first; anything else is hashed, and then known to be whole.
 async fn what(args: &SeedArgs) -> Result<What> {
-    if args.path.extension().is_some_and(|extension| extension == "torrent") {
-        let metainfo = read_metainfo(&args.path)?;
-        let layout = layout(&metainfo);
-        return Ok((metainfo, args.data.clone(), layout, Assume::Nothing));
+    let (path, data) = (args.path.clone(), args.data.clone());
+    tokio::task::spawn_blocking(move || {
+        if path.extension().is_some_and(|extension| extension == "torrent") {
+            return of_torrent(&path, &data);
+        }
+        let metainfo = metainfo_of(&path, Version::Hybrid, None, false)?;
+        if path.is_dir() {
+            // The only file of a folder is named after its bytes in the torrent, but not on the disk.
+            let layout = sources(&path)?.into_iter().map(|source| source.path).collect();
+            return Ok((metainfo, path, layout));
+        }
+        let (folder, name) = split(&path)?;
+        Ok((metainfo, folder, vec![name]))
+    })
+    .await?
+}
+
+fn of_torrent(path: &Path, data: &Path) -> Result<What> {
+    let metainfo = read_metainfo(path)?;
+    output::say(&format!("checking {} of {}", bytes(metainfo.total_size()), data.display()));
+    if !check(&metainfo, data)?.is_whole() {
+        bail!(
+            "{} does not hold all that {} names: `samara torrent verify` says what, `samara get` downloads it",
+            data.display(),
+            path.display()
+        );
     }
-    let path = args.path.clone();
-    let metainfo =
-        tokio::task::spawn_blocking(move || metainfo_of(&path, Version::Hybrid, None, false)).await??;
-    if args.path.is_dir() {
-        let layout = layout(&metainfo);
-        return Ok((metainfo, args.path.clone(), layout, Assume::Complete));
+    if let ([file], true) = (&places(&metainfo, data)[..], data.is_file()) {
+        let (folder, name) = split(file)?;
+        return Ok((metainfo, folder, vec![name]));
     }
-    let name = args.path.file_name().and_then(|name| name.to_str()).context("the path names no file")?;
-    let folder = match args.path.parent() {
+    let layout = layout(&metainfo);
+    Ok((metainfo, data.to_owned(), layout))
+}
+
+/// The folder and the name of a file.
+fn split(file: &Path) -> Result<(PathBuf, RelPath)> {
+    let name = file.file_name().and_then(|name| name.to_str()).context("the path names no file")?;
+    let folder = match file.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    Ok((metainfo, folder, vec![RelPath::parse(name)?], Assume::Complete))
+    Ok((folder, RelPath::parse(name)?))
 }
 
 fn announce(metainfo: &Metainfo, engine: &Engine) -> Result<()> {

@@ -144,6 +144,62 @@ fn a_file_is_seeded_without_a_torrent() {
     assert_eq!(fs::read(file).unwrap(), fs::read(big).unwrap());
 }
 
+/// Gets the torrent from the seeder; answers the bytes of its one file.
+fn got(temp: &TempDir, torrent: &Path, seeder: &Seeder) -> Vec<u8> {
+    let out = temp.path().join("out");
+    let got = output(&["get", text(torrent), "-o", text(&out), "--peer", &seeder.1, "--bind", "127.0.0.1"]);
+    assert!(got.status.success(), "{got:?}");
+    let printed = String::from_utf8(got.stdout).unwrap();
+    fs::read(printed.trim()).unwrap()
+}
+
+#[test]
+fn the_only_file_of_a_folder_is_seeded_under_its_own_name() {
+    let temp = TempDir::new().unwrap();
+    let (data, torrent) = (temp.path().join("data"), temp.path().join("made.torrent"));
+    fs::create_dir_all(data.join("sub")).unwrap();
+    fs::write(data.join("sub/only"), "the only one").unwrap();
+    let seeder = seed(&[text(&data), "--write-torrent", text(&torrent)]);
+    assert_eq!(got(&temp, &torrent, &seeder), b"the only one");
+}
+
+#[test]
+fn a_file_is_seeded_for_its_torrent_whatever_it_is_called() {
+    let temp = TempDir::new().unwrap();
+    let (file, torrent) = (temp.path().join("renamed"), temp.path().join("it.torrent"));
+    fs::write(&file, "whatever").unwrap();
+    assert!(output(&["torrent", "create", text(&file), "-o", text(&torrent)]).status.success());
+    let seeder = seed(&[text(&torrent), "--data", text(&file)]);
+    assert_eq!(got(&temp, &torrent, &seeder), b"whatever");
+}
+
+#[test]
+fn what_differs_is_not_seeded_and_not_touched() {
+    let (_temp, data, torrent) = folder();
+    fs::write(data.join("small"), "another").unwrap();
+    let refused = output(&["seed", text(&torrent), "--data", text(&data), "--port", "0"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("torrent verify"), "{refused:?}");
+    assert_eq!(fs::read(data.join("small")).unwrap(), b"another");
+}
+
+#[test]
+fn more_files_than_a_process_may_open_are_verified() {
+    let temp = TempDir::new().unwrap();
+    let (data, torrent) = (temp.path().join("data"), temp.path().join("it.torrent"));
+    fs::create_dir(&data).unwrap();
+    for number in 0..300 {
+        fs::write(data.join(format!("{number}")), format!("{number}")).unwrap();
+    }
+    assert!(output(&["torrent", "create", text(&data), "-o", text(&torrent)]).status.success());
+    let verified = Command::new("sh")
+        .args(["-c", "ulimit -n 64; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_samara")])
+        .args(["torrent", "verify", text(&torrent), "--data", text(&data)])
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
 #[test]
 fn without_peers_or_trackers_it_says_so() {
     let temp = TempDir::new().unwrap();

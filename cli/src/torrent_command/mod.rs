@@ -50,3 +50,4 @@ pub fn layout(metainfo: &Metainfo) -> Vec<RelPath> {
 
 pub use create::metainfo_of;
 pub use hashing::{Source, sources};
+pub use verify::{check, places};
