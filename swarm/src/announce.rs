@@ -174,7 +174,8 @@ impl Answer {
     /// How long to wait until the next announce, within bounds.
     pub fn wait(&self, own: bool) -> Duration {
         let least = if own { OWN_MIN_INTERVAL } else { FOREIGN_MIN_INTERVAL };
-        self.interval.unwrap_or(DEFAULT_INTERVAL).clamp(least, MAX_INTERVAL)
+        let wanted = self.interval.unwrap_or(DEFAULT_INTERVAL).max(self.min_interval.unwrap_or_default());
+        wanted.clamp(least, MAX_INTERVAL)
     }
 }
 
@@ -267,6 +268,8 @@ mod tests {
             assert_eq!(answer.wait(true).as_secs(), own);
             assert_eq!(answer.wait(false).as_secs(), foreign);
         }
+        let eager = Answer::parse(b"d8:intervali30e12:min intervali90ee").unwrap();
+        assert_eq!(eager.wait(true).as_secs(), 90);
         let many = [b"d5:peers60000:".to_vec(), vec![1; 60_000], b"e".to_vec()].concat();
         assert_eq!(Answer::parse(&many).unwrap().peers.len(), MAX_PEERS);
         let huge = [b"d5:peers6000000:".to_vec(), vec![1; 6_000_000], b"e".to_vec()].concat();

@@ -120,6 +120,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, P: Copy + PartialEq> Download<B, P> {
     /// Asks for blocks up to the target; says whether there is room for another piece.
     pub fn fill(&mut self, now: Duration, requests: &mut Vec<Block>) -> bool {
         let target = self.target(now);
+        if self.outstanding.is_empty() {
+            self.last_block = now;
+        }
         for piece in &mut self.pieces {
             for index in 0..piece.assembly.block_count() {
                 if self.outstanding.len() >= target {
@@ -179,6 +182,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, P: Copy + PartialEq> Download<B, P> {
 
     /// The peer choked us without the fast extension: everything that is out is forgotten.
     pub fn choked(&mut self) {
+        // Some of it may be on its way.
+        self.forgiven += self.outstanding.len() as u32;
         self.outstanding.clear();
         for piece in &mut self.pieces {
             for (index, asked) in piece.asked.iter_mut().enumerate() {
@@ -200,6 +205,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, P: Copy + PartialEq> Download<B, P> {
         });
         self.forgiven += cancelled.len() as u32;
         Some((assembly, cancelled))
+    }
+
+    /// For so long nothing was taken from the peer, so that its silence means nothing.
+    pub fn looked_away(&mut self, time: Duration) {
+        self.last_block += time;
     }
 
     /// Whether the peer owes us blocks and sends none.
@@ -298,5 +308,37 @@ mod tests {
         download.fill(SECOND, &mut Vec::new());
         assert!(!download.is_snubbed(9 * SECOND));
         assert!(download.is_snubbed(12 * SECOND));
+    }
+
+    #[test]
+    fn t040_who_chokes_for_long_and_then_unchokes_does_not_snub() {
+        let mut download = download(&[3]);
+        download.fill(SECOND, &mut Vec::new());
+        download.choked();
+        download.fill(60 * SECOND, &mut Vec::new());
+        assert!(!download.is_snubbed(69 * SECOND));
+        assert!(download.is_snubbed(71 * SECOND));
+    }
+
+    #[test]
+    fn t040_time_in_which_we_did_not_listen_is_no_silence() {
+        let mut download = download(&[3]);
+        download.fill(SECOND, &mut Vec::new());
+        download.looked_away(30 * SECOND);
+        assert!(!download.is_snubbed(40 * SECOND));
+        assert!(download.is_snubbed(42 * SECOND));
+    }
+
+    #[test]
+    fn t029_blocks_that_were_on_their_way_when_the_peer_choked_are_forgiven() {
+        let mut download = download(&[3]);
+        let mut requests = Vec::new();
+        download.fill(SECOND, &mut requests);
+        download.choked();
+        let data = [0; BLOCK as usize];
+        for _ in 0..FORGIVEN as usize + requests.len() {
+            assert!(matches!(download.arrived(3, 0, &data, SECOND), Arrival::Unwanted));
+        }
+        assert!(matches!(download.arrived(3, 0, &data, SECOND), Arrival::Flood));
     }
 }

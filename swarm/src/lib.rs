@@ -8,6 +8,22 @@
 //! for, [`assembly`] puts it into the piece's buffer and hashes it while it is hot; the last one proves the piece, which is
 //! written once, announced to all peers, and made durable with its group ([`journal`]). Which piece a connection fetches is
 //! decided under the torrent's only lock by [`core`], once per piece and never per block.
+//!
+//! # Memory
+//!
+//! Whatever peers and trackers do, an engine holds no more than this:
+//!
+//! * **Pieces** under way, half-fetched ones (`MAX_SHELVED` of each torrent) and those that wait for the disk: together
+//!   `EngineConfig::buffer_budget` for all torrents, or one piece if that is more. Spare buffers (`MAX_SPARE`) count too. Beside
+//!   each 16 KiB block lie its hash and its sender, 0.5 %.
+//! * **Bookkeeping**: some 50 bytes for each piece of a torrent, for [`picker`], what a seed gave to whom, the order of arrival (no
+//!   piece is in it twice) and what is durable; and two bits for each piece and connection.
+//! * **Connections**: `EngineConfig::max_peers` for each torrent, and `MAX_PENDING` that have not shaken hands. One has a buffer
+//!   to read (`READ`; a longer frame than the codec's limits is refused), a run of blocks to send (`HELPING`), control messages
+//!   (`MAX_CONTROL`; more, and it ends), `REQQ` requests of the peer and `MAX_OUTSTANDING` of ours.
+//! * **Addresses and verdicts** for each torrent: `MAX_ADDRESSES`, `MAX_CASES` of blame (the hashes of one piece each),
+//!   `MAX_VERDICTS`. A tracker's answer is read up to `MAX_RESPONSE`.
+//! * **Journal**: on disk, `MAX_LEN` and `MAX_LEN_PER_PIECE`; in memory only while a start reads it.
 
 pub mod announce;
 pub mod assembly;

@@ -111,9 +111,10 @@ impl Picker {
         self.reserved
     }
 
-    /// Whether no piece is left to reserve: what is missing is all being fetched.
+    /// Whether no piece is left to reserve: what is missing is being fetched, or nobody has it.
     pub fn in_end_game(&self) -> bool {
-        self.open.count() == 0 && self.reserved > 0
+        let out_of_reach = if self.seeds > 0 { 0 } else { self.buckets.first().map_or(0, Vec::len) };
+        self.open.count() as usize == out_of_reach && self.reserved > 0
     }
 
     /// The hash of `piece` has become known.

@@ -23,8 +23,8 @@ impl UploadQueue {
         if fits { Ok(()) } else { Err(BadRequest(block)) }
     }
 
-    /// Takes a checked request; `false` if the queue is full and it must be rejected (T27). A request that waits
-    /// already is taken once.
+    /// Takes a checked request; `false` if the queue is full and it must be rejected (T27). One that waits already is taken
+    /// again: BEP 6 owes an answer to each.
     pub fn push(&mut self, block: Block) -> bool {
         if self.queue.len() >= REQQ as usize {
             return false;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::scripted::{self, Answer, Connection};
-use common::{TestTorrent, below, complete, engine, seed};
+use common::{PATIENCE, TestTorrent, below, complete, engine, seed};
 use swarm::wire::{Block, HashRequest, Message};
 use swarm::{Assume, TorrentHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,12 +48,19 @@ async fn fetch(torrent: &TestTorrent, peers: Vec<SocketAddr>) -> TorrentHandle {
 #[tokio::test(flavor = "multi_thread")]
 async fn t030_a_liar_is_banned_and_the_data_is_whole() {
     let torrent = torrent();
-    let peers =
-        vec![scripted_seed(&torrent, b'x', flipping()).await, scripted_seed(&torrent, b'h', honest()).await];
-    let handle = fetch(&torrent, peers).await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = engine().await;
+    let peers = vec![scripted_seed(&torrent, b'x', flipping()).await];
+    let handle = to.add(torrent.spec(folder.path(), Assume::Journal, peers)).await.unwrap();
+    let mut stats = handle.changed();
+    let banned = stats.wait_for(|stats| stats.banned > 0);
+    tokio::time::timeout(PATIENCE, banned).await.unwrap().unwrap();
+    handle.add_peers(vec![scripted_seed(&torrent, b'h', honest()).await]);
+    complete(&handle).await;
+    torrent.check(folder.path());
     let stats = handle.stats();
+    assert_eq!(stats.banned, 1);
     assert!(stats.wasted <= PIECE as u64, "{} bytes wasted on one liar", stats.wasted);
-    assert!(stats.banned <= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,10 +96,36 @@ async fn t040_a_silent_peer_is_left_for_another() {
             None
         }),
     );
-    let peers = vec![silent.await, scripted_seed(&torrent, b'h', honest()).await];
+    let folder = tempfile::tempdir().unwrap();
+    let to = engine().await;
+    let handle = to.add(torrent.spec(folder.path(), Assume::Journal, vec![silent.await])).await.unwrap();
     let started = std::time::Instant::now();
-    fetch(&torrent, peers).await;
+    while asked.load(Ordering::Relaxed) == 0 {
+        assert!(started.elapsed() < PATIENCE, "the silent one was never asked");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    handle.add_peers(vec![scripted_seed(&torrent, b'h', honest()).await]);
+    complete(&handle).await;
+    torrent.check(folder.path());
     assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked <= PIECE / 16384, "it has proved nothing, and {asked} blocks were asked of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dialled_us_is_dialled_at_the_port_that_it_names_when_it_is_gone() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let to = engine().await;
+    let handle = to.add(torrent.spec(folder.path(), Assume::Journal, Vec::new())).await.unwrap();
+    let port = scripted_seed(&torrent, b'h', honest()).await.port();
+    let mut peer = Connection::dial_and_name_port(to.addresses()[0], &torrent.metainfo, b'h', port).await;
+    // It answers what comes after the extension handshake: that has been heard.
+    peer.send(Message::HashRequest(HashRequest { root: [0; 32], base: 0, index: 0, length: 2, proofs: 0 }))
+        .await;
+    while !peer.next(|message| matches!(message, Message::HashReject(_))).await.unwrap() {}
+    drop(peer);
+    complete(&handle).await;
 }
 
 /// Connects to a seed, sends what `talk` says, and expects to be cut off.

@@ -21,13 +21,19 @@ struct Faulty {
     /// Bytes that may still be written.
     space: AtomicU64,
     sync_fails: AtomicBool,
+    /// Bytes that were written.
+    written: AtomicU64,
+    /// The next sync takes until so many are, and fails.
+    sync_fails_at: AtomicU64,
     read_fails: AtomicBool,
 }
 
 impl Faulty {
     fn new(memory: Memory) -> Arc<Self> {
         let (sync_fails, read_fails) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { memory, space: AtomicU64::new(u64::MAX), sync_fails, read_fails })
+        let (written, sync_fails_at) = (AtomicU64::new(0), AtomicU64::new(0));
+        let space = AtomicU64::new(u64::MAX);
+        Arc::new(Self { memory, space, sync_fails, written, sync_fails_at, read_fails })
     }
 }
 
@@ -44,14 +50,20 @@ impl Storage for Faulty {
         if self.space.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).is_err() {
             return Err(io::Error::from_raw_os_error(28));
         }
-        self.memory.write(file, offset, data)
+        self.memory.write(file, offset, data)?;
+        self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()> {
         if self.sync_fails.swap(false, Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(5));
         }
-        self.memory.sync(files)
+        let fails_at = self.sync_fails_at.swap(0, Ordering::Relaxed);
+        while self.written.load(Ordering::Relaxed) < fails_at {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if fails_at > 0 { Err(io::Error::from_raw_os_error(5)) } else { self.memory.sync(files) }
     }
 
     fn size(&self, file: usize) -> io::Result<Option<u64>> {
@@ -117,6 +129,23 @@ async fn t071_after_a_failed_fdatasync_the_group_is_fetched_again() {
     let stats = handle.stats();
     assert!(stats.downloaded > stats.total, "nothing was fetched again: {stats:?}");
     assert!(!storage.sync_fails.load(Ordering::Relaxed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t071_what_was_written_while_an_fdatasync_failed_is_written_again() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = Engine::start(EngineConfig { upload_limit: Some(4 << 20), ..config() }).await.unwrap();
+    seed(&from, &torrent, folder.path()).await;
+    let storage = empty(&torrent);
+    let total = torrent.files[0].bytes.len() as u64;
+    storage.sync_fails_at.store(total, Ordering::Relaxed);
+    let to = engine().await;
+    let spec = torrent.spec(folder.path(), Assume::Journal, from.addresses().to_vec());
+    let handle = to.add_with(spec, storage.clone()).await.unwrap();
+    complete(&handle).await;
+    assert_eq!(storage.written.load(Ordering::Relaxed), 2 * total);
+    assert_eq!(handle.stats().trouble, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

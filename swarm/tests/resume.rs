@@ -3,10 +3,15 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{PATIENCE, TestTorrent, below, complete, config, engine, seed};
+use swarm::net::storage::{Disk, Storage};
 use swarm::{AddTorrent, Assume, Engine, EngineConfig};
 use torrent::Version;
 
@@ -68,7 +73,7 @@ fn a_killed_leecher_fetches_nothing_again_that_was_durable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_clean_end_nothing_is_hashed_or_fetched_again() {
+async fn after_a_clean_end_a_few_samples_are_hashed_and_nothing_is_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
     let torrent = torrent();
     let from = engine().await;
@@ -79,9 +84,54 @@ async fn after_a_clean_end_nothing_is_hashed_or_fetched_again() {
     to.shutdown().await;
     from.shutdown().await;
     let again = engine().await;
-    let handle = again.add(leech(&torrent, folder.path(), &from)).await.unwrap();
+    let spec = leech(&torrent, folder.path(), &from);
+    let storage = Arc::new(Metered::new(&spec));
+    let handle = again.add_with(spec, storage.clone()).await.unwrap();
     complete(&handle).await;
     assert_eq!(handle.stats().downloaded, 0);
+    let read = storage.read.load(Ordering::Relaxed);
+    assert!((1..handle.stats().total / 4).contains(&read), "{read} bytes read to be hashed");
+}
+
+/// A disk that counts the bytes that are read.
+#[derive(Debug)]
+struct Metered {
+    disk: Disk,
+    read: AtomicU64,
+}
+
+impl Metered {
+    fn new(spec: &AddTorrent) -> Self {
+        let disk = Disk::open(&spec.folder, spec.metainfo.files(), &spec.layout).unwrap();
+        Self { disk, read: AtomicU64::new(0) }
+    }
+}
+
+impl Storage for Metered {
+    fn read(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.disk.read(file, offset, buffer)
+    }
+
+    fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write(file, offset, data)
+    }
+
+    fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()> {
+        self.disk.sync(files)
+    }
+
+    fn size(&self, file: usize) -> io::Result<Option<u64>> {
+        self.disk.size(file)
+    }
+
+    fn create_empty(&self) -> io::Result<()> {
+        self.disk.create_empty()
+    }
+
+    fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
+        self.disk.is_hole(file, offset, len)
+    }
 }
 
 /// Completes a leecher, damages its files, and starts it again: it must notice and heal.
@@ -126,6 +176,27 @@ async fn a_deleted_file_is_noticed() {
 async fn a_damaged_journal_costs_hashing_not_fetching() {
     let fetched = damaged(|folder| std::fs::write(folder.join("journal"), b"not a journal").unwrap()).await;
     assert_eq!(fetched, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_files_are_hashed_costs_no_fetching() {
+    let folder = tempfile::tempdir().unwrap();
+    let torrent = torrent();
+    let from = engine().await;
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    let to = engine().await;
+    complete(&to.add(leech(&torrent, folder.path(), &from)).await.unwrap()).await;
+    to.shutdown().await;
+    std::fs::write(folder.path().join("journal"), b"not a journal").unwrap();
+    let interrupted = engine().await;
+    let handle = interrupted.add(leech(&torrent, folder.path(), &from)).await.unwrap();
+    interrupted.shutdown().await;
+    let stats = handle.stats();
+    assert!(stats.have < stats.total, "it had hashed everything before it was stopped");
+    let again = engine().await;
+    let handle = again.add(leech(&torrent, folder.path(), &from)).await.unwrap();
+    complete(&handle).await;
+    assert_eq!(handle.stats().downloaded, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

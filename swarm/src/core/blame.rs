@@ -13,6 +13,9 @@ const PEERS_PER_ADDRESS: u32 = 3;
 /// Strikes after which one of our own is banned: the first may be honest bit rot, and it is only disconnected.
 const OWN_STRIKES: u32 = 2;
 
+/// Peers with strikes, and banned ones, that are remembered: a liar costs us a piece, so that so many are an attack.
+const MAX_VERDICTS: usize = 10_000;
+
 /// A peer as the sender of data: it stays the same when the connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
@@ -27,8 +30,8 @@ pub struct Source {
 pub(super) struct Blame {
     /// For pieces that failed with blocks of several peers: who sent which leaf.
     cases: BTreeMap<u32, Vec<(Source, Leaf)>>,
-    strikes: BTreeMap<PeerId, u32>,
-    banned: BTreeSet<PeerId>,
+    strikes: BTreeMap<Source, u32>,
+    banned: BTreeSet<Source>,
     addresses: BTreeMap<IpAddr, u32>,
 }
 
@@ -54,15 +57,19 @@ impl Blame {
 
     /// One strike against a peer.
     pub fn strike(&mut self, liar: Source, own: bool) {
-        let strikes = self.strikes.entry(liar.id).or_default();
+        let strikes = self.strikes.entry(liar).or_default();
         *strikes += 1;
-        if (!own || *strikes >= OWN_STRIKES) && self.banned.insert(liar.id) {
+        let enough = !own || *strikes >= OWN_STRIKES;
+        if self.strikes.len() > MAX_VERDICTS {
+            self.strikes.pop_first();
+        }
+        if enough && self.banned.len() < MAX_VERDICTS && self.banned.insert(liar) {
             *self.addresses.entry(liar.ip).or_default() += 1;
         }
     }
 
-    pub fn is_banned(&self, id: PeerId, ip: IpAddr) -> bool {
-        self.banned.contains(&id) || self.is_banned_address(ip)
+    pub fn is_banned(&self, source: Source) -> bool {
+        self.banned.contains(&source) || self.is_banned_address(source.ip)
     }
 
     pub fn is_banned_address(&self, ip: IpAddr) -> bool {

@@ -4,28 +4,42 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Addresses that are kept; a full book takes no new ones.
+/// Addresses that are kept; in a full book a new one takes the place of the one that failed most often.
 const MAX_ADDRESSES: usize = 2_000;
 /// First wait after a failed dial; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Longest wait after failed dials.
+/// Longest wait after failed dials, and the wait for an address whose peer is connected otherwise.
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
 /// Wait after a connection that had been made has ended.
 const REDIAL: Duration = Duration::from_secs(3);
+/// An address that failed so often in a row since it was last named is forgotten: after some 25 minutes.
+const MAX_FAILURES: u32 = 20;
 
 /// What is known about one address.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own; any combination of them occurs"
+)]
 struct Entry {
     failures: u32,
+    /// Failures since somebody last named it.
+    unconfirmed: u32,
     not_before: Duration,
     /// A dial or a connection is under way.
     busy: bool,
     /// It is ourselves, or banned.
     never: bool,
     seed: bool,
+    /// Named by the user: it is not forgotten, and makes room for nobody.
+    lasting: bool,
 }
 
 impl Entry {
+    fn can_go(&self) -> bool {
+        !(self.busy || self.never || self.lasting)
+    }
+
     fn is_due(&self, leechers_only: bool, now: Duration) -> bool {
         let wanted = !(self.never || (leechers_only && self.seed));
         wanted && !self.busy && self.not_before <= now
@@ -43,11 +57,38 @@ impl AddressBook {
     pub fn add(&mut self, address: SocketAddr) -> bool {
         let ip = address.ip();
         let nobody = address.port() == 0 || ip.is_unspecified() || ip.is_multicast();
-        if nobody || self.entries.len() >= MAX_ADDRESSES || self.entries.contains_key(&address) {
+        if nobody {
+            return false;
+        }
+        if let Some(known) = self.entries.get_mut(&address) {
+            known.unconfirmed = 0;
+            return false;
+        }
+        if self.entries.len() >= MAX_ADDRESSES && !self.evict() {
             return false;
         }
         self.entries.insert(address, Entry::default());
         true
+    }
+
+    /// As [`Self::add`], for an address that no tracker will name again.
+    pub fn add_lasting(&mut self, address: SocketAddr) -> bool {
+        let is_new = self.add(address);
+        self.edit(address, |entry| entry.lasting = true);
+        is_new
+    }
+
+    /// A peer that listens there has connected to us: no need to dial it until [`Self::closed`].
+    pub fn connected(&mut self, address: SocketAddr) {
+        self.add(address);
+        self.edit(address, |entry| entry.busy = true);
+    }
+
+    /// Makes room; `false` if no address has failed.
+    fn evict(&mut self) -> bool {
+        let failed = self.entries.iter().filter(|(_, entry)| entry.failures > 0 && entry.can_go());
+        let worst = failed.max_by_key(|(_, entry)| entry.failures).map(|(address, _)| *address);
+        worst.is_some_and(|worst| self.entries.remove(&worst).is_some())
     }
 
     /// Up to `count` addresses to dial now; they count as busy until [`Self::failed`] or [`Self::closed`]. With
@@ -67,20 +108,40 @@ impl AddressBook {
         due.into_iter().map(|(_, address)| address).collect()
     }
 
-    /// The dial failed. `attempt` of [`Self::failures`] tells which wire id to try next.
+    /// The dial failed. [`Self::failures`] tells which wire id to try next.
     pub fn failed(&mut self, address: SocketAddr, now: Duration) {
         self.edit(address, |entry| {
             entry.busy = false;
             entry.not_before =
                 now + LONGEST_WAIT.min(FIRST_WAIT * 2u32.saturating_pow(entry.failures.min(10)));
             entry.failures += 1;
+            entry.unconfirmed += 1;
+        });
+        let forgotten = |entry: &Entry| entry.unconfirmed >= MAX_FAILURES && entry.can_go();
+        if self.entries.get(&address).is_some_and(forgotten) {
+            self.entries.remove(&address);
+        }
+    }
+
+    /// The peer answered, and ended the connection before it was of use: it is full, or does not want us.
+    pub fn turned_away(&mut self, address: SocketAddr, seed: bool, now: Duration) {
+        self.edit(address, |entry| entry.seed = seed);
+        self.failed(address, now);
+    }
+
+    /// The peer behind it is connected already.
+    pub fn duplicate(&mut self, address: SocketAddr, now: Duration) {
+        self.edit(address, |entry| {
+            let (seed, lasting) = (entry.seed, entry.lasting);
+            *entry = Entry { not_before: now + LONGEST_WAIT, seed, lasting, ..Entry::default() };
         });
     }
 
     /// The connection has ended.
     pub fn closed(&mut self, address: SocketAddr, seed: bool, now: Duration) {
         self.edit(address, |entry| {
-            *entry = Entry { not_before: now + REDIAL, seed, never: entry.never, ..Entry::default() };
+            let (never, lasting) = (entry.never, entry.lasting);
+            *entry = Entry { not_before: now + REDIAL, seed, never, lasting, ..Entry::default() };
         });
     }
 
@@ -125,6 +186,71 @@ mod tests {
             book.edit(address, |entry| entry.busy = false);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 120, 120, 120]);
+    }
+
+    fn address(number: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 6881))
+    }
+
+    #[test]
+    fn t053_in_a_full_book_the_new_take_the_place_of_the_dead_and_of_nobody_else() {
+        let mut book = AddressBook::default();
+        let most = MAX_ADDRESSES as u16;
+        assert!((0..most).all(|number| book.add(address(number))));
+        assert!(!book.add(address(most)), "none has failed");
+        book.failed(address(7), Duration::ZERO);
+        for _ in 0..2 {
+            book.failed(address(8), Duration::ZERO);
+        }
+        assert!(book.add(address(most)));
+        assert_eq!((book.failures(address(7)), book.failures(address(8))), (1, 0));
+        assert!(book.add(address(most + 1)));
+        assert!(!book.add(address(most + 2)));
+        assert_eq!(book.entries.len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn a_dead_address_is_forgotten_unless_it_is_named_again() {
+        let mut book = AddressBook::default();
+        book.add(address(1));
+        for _ in 1..MAX_FAILURES {
+            book.failed(address(1), Duration::ZERO);
+        }
+        assert!(!book.add(address(1)), "it is still known");
+        for _ in 1..MAX_FAILURES {
+            book.failed(address(1), Duration::ZERO);
+        }
+        assert_eq!(book.entries.len(), 1);
+        book.failed(address(1), Duration::ZERO);
+        assert_eq!(book.entries.len(), 0);
+        book.add_lasting(address(2));
+        for _ in 0..2 * MAX_FAILURES {
+            book.failed(address(2), Duration::ZERO);
+        }
+        assert_eq!(book.entries.len(), 1, "nobody would name it again");
+    }
+
+    #[test]
+    fn who_has_connected_to_us_is_not_dialled_before_it_is_gone() {
+        let mut book = AddressBook::default();
+        book.connected(address(1));
+        assert_eq!(book.due(5, false, Duration::from_hours(1)), []);
+        book.closed(address(1), false, Duration::ZERO);
+        assert_eq!(book.due(5, false, REDIAL), [address(1)]);
+    }
+
+    #[test]
+    fn who_turns_us_away_is_dialled_ever_more_rarely() {
+        let mut book = AddressBook::default();
+        book.add(address(1));
+        let mut now = Duration::ZERO;
+        for wait in [1, 2, 4, 8, 16] {
+            assert_eq!(book.due(5, false, now), [address(1)]);
+            book.turned_away(address(1), true, now);
+            now += Duration::from_secs(wait);
+            assert_eq!(book.due(5, false, now.saturating_sub(Duration::from_millis(1))), []);
+        }
+        assert_eq!(book.due(5, true, now), [], "it is known to be a seed");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod blame;
 mod book;
 mod handout;
+mod haves;
 mod peer;
 mod reserve;
 
@@ -31,6 +32,7 @@ use crate::picker::Picker;
 use crate::wire::PeerId;
 use blame::Blame;
 use handout::Handout;
+use haves::Haves;
 
 /// Names a connection of a torrent; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,8 +107,7 @@ pub struct TorrentCore {
     picker: Picker,
     peers: BTreeMap<PeerKey, Peer>,
     next_key: u64,
-    /// Every piece in the order in which it came, so that each connection announces from where it stands and none is lost.
-    haves: Vec<u32>,
+    haves: Haves,
     blame: Blame,
     handout: Handout,
     paused: bool,
@@ -125,7 +126,7 @@ impl TorrentCore {
             picker: Picker::new(pieces),
             peers: BTreeMap::new(),
             next_key: 0,
-            haves: Vec::new(),
+            haves: Haves::default(),
             blame: Blame::default(),
             handout: Handout::new(pieces),
             paused: false,
@@ -165,11 +166,6 @@ impl TorrentCore {
         self.picker.have().is_full()
     }
 
-    /// The pieces that came, in order; a connection announces the part that it has not announced yet.
-    pub fn haves(&self) -> &[u32] {
-        &self.haves
-    }
-
     /// The connections.
     pub fn peers(&self) -> &BTreeMap<PeerKey, Peer> {
         &self.peers
@@ -192,29 +188,34 @@ impl TorrentCore {
 
     /// A connection has shaken hands. With it goes the key of an older connection that has to yield.
     ///
-    /// Of two connections between the same two peers, both sides keep the one that the greater peer id has opened.
+    /// Of two connections between the same two peers, both sides keep the one that the greater peer id has opened. A peer id
+    /// proves nothing: who comes under that of a connected peer from another address has to wait until that one is gone.
     pub fn connected(&mut self, new: NewPeer, now: Duration) -> Result<(PeerKey, Option<PeerKey>), Refusal> {
         if new.id == self.own_id {
             return Err(Refusal::OneSelf);
         }
-        if self.blame.is_banned(new.id, new.address.ip()) {
+        let source = Source { id: new.id, ip: new.address.ip() };
+        if self.blame.is_banned(source) {
             return Err(Refusal::Banned);
         }
         let twin = self
             .peers
             .iter()
             .find(|(_, peer)| peer.source.id == new.id)
-            .map(|(key, peer)| (*key, peer.outgoing));
+            .map(|(key, peer)| (*key, peer.source, peer.outgoing));
         let yields = match twin {
-            Some((_, outgoing)) if outgoing == new.outgoing => return Err(Refusal::Duplicate),
+            Some((_, other, _)) if other != source => return Err(Refusal::Duplicate),
+            Some((_, _, outgoing)) if outgoing == new.outgoing => return Err(Refusal::Duplicate),
             Some(_) if new.outgoing != (self.own_id > new.id) => return Err(Refusal::Duplicate),
-            Some((key, _)) => Some(key),
+            Some((key, ..)) => Some(key),
             None if self.peers.len() >= self.max_peers => return Err(Refusal::Full),
             None => None,
         };
         let key = PeerKey(self.next_key);
         self.next_key += 1;
-        self.peers.insert(key, Peer::new(new, self.picker.have().len(), now));
+        let mut peer = Peer::new(new, self.picker.have().len(), now);
+        peer.caught_up = self.haves().len();
+        self.peers.insert(key, peer);
         if let Some(old) = yields.and_then(|old| self.peers.get_mut(&old)) {
             old.doomed = true;
         }
@@ -329,7 +330,7 @@ impl TorrentCore {
         if !self.picker.complete(piece) {
             return false;
         }
-        self.haves.push(piece);
+        self.note_arrival(piece);
         for peer in self.peers.values_mut().filter(|peer| peer.is_seed || peer.has.contains(piece)) {
             peer.wanted = peer.wanted.saturating_sub(1);
         }

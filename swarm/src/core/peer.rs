@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::NewPeer;
 use super::blame::Source;
+use super::{NewPeer, PeerKey, TorrentCore};
 use crate::bitfield::Bitfield;
 
 /// A piece that the peer refused is not asked of it again for so long.
@@ -48,7 +48,11 @@ pub struct Peer {
     /// What may be asked of it now: what it has without what it refused a moment ago.
     pub(super) offers: Bitfield,
     pub(super) held: Vec<Held>,
+    /// Where it listens, if it connected to us and says so.
+    pub listens: Option<std::net::SocketAddr>,
     pub(super) doomed: bool,
+    /// How many of the torrent's arrivals the peer has been told of.
+    pub(super) caught_up: usize,
     /// Whether it has said anything about its pieces: then BITFIELD comes too late.
     pub(super) spoke: bool,
     hidden: Vec<(u32, Duration)>,
@@ -69,7 +73,9 @@ impl Peer {
             wanted: 0,
             offers: Bitfield::new(pieces),
             held: Vec::new(),
+            listens: None,
             doomed: false,
+            caught_up: 0,
             spoke: false,
             hidden: Vec::new(),
             suggested: Vec::new(),
@@ -116,5 +122,17 @@ impl Peer {
         let mut suggested = std::mem::take(&mut self.suggested);
         suggested.retain(|piece| self.has.contains(*piece));
         suggested
+    }
+}
+
+impl TorrentCore {
+    /// The peer named the port that it listens on: where it has dialled us, it can be dialled when the connection is lost.
+    pub fn peer_listens(&mut self, key: PeerKey, port: u16) {
+        let incoming = self.peers.get_mut(&key).filter(|peer| !peer.outgoing);
+        if let Some(peer) = incoming {
+            let address = std::net::SocketAddr::new(peer.source.ip, port);
+            peer.listens = Some(address);
+            self.book.connected(address);
+        }
     }
 }

@@ -27,6 +27,17 @@ impl TorrentCore {
     /// The piece that this connection should fetch next: what the peer has suggested, else the rarest it has, else in the
     /// end game one that another connection is too slow with.
     pub fn reserve(&mut self, key: PeerKey, now: Duration, rng: &mut impl RngCore) -> Option<Reservation> {
+        self.reserve_first(&[], key, now, rng)
+    }
+
+    /// As [`Self::reserve`], but before all else one of these pieces: parts of them are here and occupy memory.
+    pub fn reserve_first(
+        &mut self,
+        begun: &[u32],
+        key: PeerKey,
+        now: Duration,
+        rng: &mut impl RngCore,
+    ) -> Option<Reservation> {
         let paused = self.paused;
         let peer = self.peers.get_mut(&key)?;
         // A peer that has not proved itself yet may spoil one piece, not a window of them (T31).
@@ -35,8 +46,12 @@ impl TorrentCore {
             return None;
         }
         peer.unhide(now);
-        let suggested = peer.suggestions();
-        let piece = suggested.into_iter().find(|piece| self.picker.reserve_piece(*piece));
+        let begun = begun.iter().copied().filter(|piece| peer.offers.contains(*piece));
+        let first: Vec<u32> = begun.collect();
+        let piece = match first.into_iter().find(|piece| self.picker.reserve_piece(*piece)) {
+            None => peer.suggestions().into_iter().find(|piece| self.picker.reserve_piece(*piece)),
+            begun => begun,
+        };
         let offers = &self.peers.get(&key)?.offers;
         let reservation = match piece.or_else(|| self.picker.reserve(offers, rng)) {
             Some(piece) => Reservation { piece, again: false },

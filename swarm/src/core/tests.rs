@@ -49,6 +49,22 @@ fn t039_of_two_connections_both_sides_keep_the_same() {
 }
 
 #[test]
+fn t039_who_borrows_a_peer_id_harms_the_connection_of_nobody() {
+    let mut core = core();
+    let honest = join(&mut core, 9);
+    let address = SocketAddr::from(([10, 9, 9, 9], 6881));
+    let thief = NewPeer { address, ..peer(9, false) };
+    assert_eq!(core.connected(thief, ZERO), Err(Refusal::Duplicate));
+    assert!(!core.is_doomed(honest));
+    core.disconnected(honest);
+    let (key, _) = core.connected(thief, ZERO).unwrap();
+    core.failed(key, 3, vec![(core.peers()[&key].source, [0; 32])]);
+    core.disconnected(key);
+    assert_eq!(core.connected(thief, ZERO), Err(Refusal::Banned));
+    assert!(core.connected(peer(9, true), ZERO).is_ok());
+}
+
+#[test]
 fn t031_a_newcomer_gets_one_piece_until_it_has_proved_itself() {
     let mut core = core();
     let key = join(&mut core, 1);
@@ -111,6 +127,31 @@ fn interest_follows_what_is_missing() {
 }
 
 #[test]
+fn pieces_that_come_and_go_lengthen_no_list_and_every_connection_hears_of_the_last_time() {
+    let mut core = core();
+    let early = join(&mut core, 1);
+    (0..PIECES).for_each(|piece| assert!(core.arrived(piece)));
+    assert_eq!(core.catch_up(early), (0..PIECES).collect::<Vec<_>>());
+    for _ in 0..100 {
+        core.withdraw(3);
+        core.arrived(3);
+    }
+    core.withdraw(5);
+    // Greeted with a bitfield that lacks 5.
+    let late = join(&mut core, 2);
+    core.withdraw(6);
+    core.arrived(6);
+    core.arrived(5);
+    assert!(core.haves().len() <= PIECES as usize);
+    assert_eq!(core.catch_up(early), [3, 6, 5]);
+    assert_eq!(core.catch_up(late), [6, 5]);
+    core.withdraw(1);
+    core.arrived(1);
+    core.withdraw(1);
+    assert!(core.catch_up(early).is_empty(), "it is not here");
+}
+
+#[test]
 fn a_peer_that_gets_the_last_piece_counts_as_a_seed() {
     let mut core = core();
     let key = join(&mut core, 1);
@@ -143,6 +184,20 @@ fn a_suggestion_comes_first() {
     }
     let (mut core, key) = with_seed(1);
     assert_eq!(core.suggested(key, PIECES), Err(Violation::NoSuchPiece(PIECES)));
+}
+
+#[test]
+fn a_piece_that_was_begun_comes_before_suggestions_and_only_from_who_has_it() {
+    for seed in 0..20 {
+        let (mut core, key) = with_seed(1);
+        core.suggested(key, 6).unwrap();
+        let mut next = || core.reserve_first(&[2], key, ZERO, &mut TestRng(seed)).unwrap().piece;
+        assert_eq!((next(), next()), (2, 6));
+    }
+    let mut core = core();
+    let key = join(&mut core, 1);
+    core.peer_has(key, 3).unwrap();
+    assert_eq!(core.reserve_first(&[2], key, ZERO, &mut TestRng(1)).unwrap().piece, 3);
 }
 
 #[test]

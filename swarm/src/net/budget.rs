@@ -41,6 +41,7 @@ impl Budget {
         shared.used += len as u64;
         let at = shared.spare.iter().position(|spare| spare.len() == len);
         let spare = at.map(|at| shared.spare.swap_remove(at));
+        shared.trim();
         drop(shared);
         Some(Buffer { bytes: spare.unwrap_or_else(|| vec![0; len]), shared: self.shared.clone() })
     }
@@ -56,10 +57,18 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.used -= self.bytes.len() as u64;
-        let spare: u64 = shared.spare.iter().map(|spare| spare.len() as u64).sum();
-        if shared.spare.len() < MAX_SPARE && spare + shared.used + self.bytes.len() as u64 <= shared.limit {
+        if shared.spare.len() < MAX_SPARE {
             shared.spare.push(std::mem::take(&mut self.bytes));
+            shared.trim();
         }
+    }
+}
+
+impl Shared {
+    /// Spare buffers and those in use together stay within the limit.
+    fn trim(&mut self) {
+        let spare = |spare: &[Vec<u8>]| spare.iter().map(|spare| spare.len() as u64).sum::<u64>();
+        while self.used + spare(&self.spare) > self.limit && self.spare.pop().is_some() {}
     }
 }
 
@@ -89,5 +98,15 @@ mod tests {
         assert!(budget.take(1).is_none());
         drop(two);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn spare_buffers_of_one_size_make_room_for_those_of_another() {
+        let budget = Budget::new(100);
+        drop((budget.take(50).unwrap(), budget.take(50).unwrap()));
+        let small: Vec<_> = (0..10).map(|_| budget.take(10).unwrap()).collect();
+        assert_eq!(budget.shared.lock().unwrap().spare.len(), 0);
+        drop(small);
+        assert_eq!(budget.shared.lock().unwrap().spare.len(), 10);
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -71,6 +72,9 @@ pub struct Established<S> {
     pub outgoing: bool,
 }
 
+/// A connection that ended within so long without a byte of payload was of no use.
+const USELESS_WITHIN: Duration = Duration::from_secs(10);
+
 /// Runs a connection to its end. Generic over the stream, so that TLS is one more stream.
 pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, connection: Established<S>) {
     let Established { stream, handshake, address, outgoing } = connection;
@@ -86,28 +90,37 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, conne
     }
     let link = Arc::new(Link::default());
     let fast = handshake.capabilities.fast;
-    let announced = greet(&torrent, &link, handshake);
+    greet(&torrent, key, &link, handshake);
     let (read, write) = tokio::io::split(stream);
     let source = Source { id: new.id, ip: address.ip() };
     let mut reader = Reader::new(torrent.clone(), link.clone(), key, source, fast, read);
-    let mut writer = Writer::new(torrent.clone(), link, key, fast, write, announced);
+    let mut writer = Writer::new(torrent.clone(), link, key, fast, write);
     let ended = tokio::select! {
         ended = reader.run() => ended,
         ended = writer.run() => ended,
         () = torrent.stop.cancelled() => Err(Closed::Stopped),
     };
-    if let Err(reason) = ended {
+    if let Err(reason) = &ended {
         tracing::debug!(%address, id = ?new.id, %reason, "connection ended");
     }
     reader.give_up_all();
-    forget(&torrent, key, &new);
+    let lived = torrent.engine.clock.now().saturating_sub(now);
+    let payload = reader.has_received() || writer.has_sent();
+    forget(&torrent, key, &new, was_useless(&ended, lived, payload));
 }
 
-/// Puts the first messages into the outbox; returns how many arrivals the bitfield covers.
-fn greet(torrent: &Torrent, link: &Link, handshake: Handshake) -> usize {
-    let (have, announced) = {
-        let core = torrent.core();
-        (core.have().clone(), core.haves().len())
+/// Whether the peer is likely to end the next connection as soon.
+fn was_useless(ended: &Result<(), Closed>, lived: Duration, payload: bool) -> bool {
+    !payload && lived < USELESS_WITHIN && !matches!(ended, Err(Closed::BothComplete))
+}
+
+/// Puts the first messages into the outbox.
+fn greet(torrent: &Torrent, key: PeerKey, link: &Link, handshake: Handshake) {
+    let have = {
+        let mut core = torrent.core();
+        // The bitfield says it all.
+        core.catch_up(key);
+        core.have().clone()
     };
     if handshake.capabilities.extended {
         let payload = ExtensionHandshake::own(torrent.engine.port()).encode();
@@ -121,7 +134,6 @@ fn greet(torrent: &Torrent, link: &Link, handshake: Handshake) -> usize {
     };
     // The nodes are ours, and connections are capped: everyone may ask.
     link.send([Message::Unchoke]);
-    announced
 }
 
 fn refused(torrent: &Torrent, new: &NewPeer, refusal: Refusal) {
@@ -133,19 +145,39 @@ fn refused(torrent: &Torrent, new: &NewPeer, refusal: Refusal) {
     let mut core = torrent.core();
     match refusal {
         Refusal::OneSelf | Refusal::Banned => core.book.never(new.address),
-        Refusal::Duplicate | Refusal::Full => core.book.failed(new.address, now),
+        Refusal::Duplicate => core.book.duplicate(new.address, now),
+        Refusal::Full => core.book.failed(new.address, now),
     }
 }
 
-fn forget(torrent: &Torrent, key: PeerKey, new: &NewPeer) {
+fn forget(torrent: &Torrent, key: PeerKey, new: &NewPeer, useless: bool) {
     let now = torrent.engine.clock.now();
     {
         let mut core = torrent.core();
-        let seed = core.peers().get(&key).is_some_and(|peer| peer.is_seed);
+        let peer = core.peers().get(&key);
+        let seed = peer.is_some_and(|peer| peer.is_seed);
+        let listens = peer.and_then(|peer| peer.listens);
         core.disconnected(key);
-        if new.outgoing {
-            core.book.closed(new.address, seed, now);
+        match if new.outgoing { Some(new.address) } else { listens } {
+            Some(address) if useless => core.book.turned_away(address, seed, now),
+            Some(address) => core.book.closed(address, seed, now),
+            None => {}
         }
     }
     torrent.bump();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_ends_at_once_and_without_payload_was_useless() {
+        let second = Duration::from_secs(1);
+        assert!(was_useless(&Err(Closed::ByPeer), second, false));
+        assert!(was_useless(&Err(Closed::Doomed), second, false));
+        assert!(!was_useless(&Err(Closed::ByPeer), second, true));
+        assert!(!was_useless(&Err(Closed::ByPeer), USELESS_WITHIN, false));
+        assert!(!was_useless(&Err(Closed::BothComplete), second, false));
+    }
 }

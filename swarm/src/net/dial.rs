@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use torrent::WireId;
 
 use super::connection::{self, Established};
@@ -20,19 +21,24 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(500);
 /// Dials of one torrent under way at a time.
 const MAX_DIALS: usize = 16;
+/// The same while nothing is missing: those who miss something go first, and they dial seeds too.
+const SEEDING_DIALS: usize = 4;
 
 /// Dials what the address book has, until the torrent stops.
 pub async fn dial_loop(torrent: Arc<Torrent>) {
+    let turns = Arc::new(Semaphore::new(MAX_DIALS));
     loop {
         let due = {
             let now = torrent.engine.clock.now();
             let mut core = torrent.core();
-            let room = torrent.engine.max_peers.saturating_sub(core.peers().len()).min(MAX_DIALS);
+            let under_way = MAX_DIALS - turns.available_permits();
             let complete = core.is_complete();
+            let room = room(torrent.engine.max_peers, core.peers().len(), under_way, complete);
             core.book.due(room, complete, now)
         };
         for address in due {
-            torrent.tasks.spawn(dial(torrent.clone(), address));
+            let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
+            torrent.tasks.spawn(dial(torrent.clone(), address, turn));
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -42,7 +48,13 @@ pub async fn dial_loop(torrent: Arc<Torrent>) {
     }
 }
 
-async fn dial(torrent: Arc<Torrent>, address: SocketAddr) {
+/// How many dials may start now.
+fn room(max_peers: usize, peers: usize, under_way: usize, complete: bool) -> usize {
+    let most = if complete { SEEDING_DIALS } else { MAX_DIALS };
+    most.min(max_peers.saturating_sub(peers)).saturating_sub(under_way)
+}
+
+async fn dial(torrent: Arc<Torrent>, address: SocketAddr, turn: OwnedSemaphorePermit) {
     // After a failure the next id is tried: a peer that knows only one side of a hybrid refuses the other.
     let (id, banned) = {
         let core = torrent.core();
@@ -59,6 +71,7 @@ async fn dial(torrent: Arc<Torrent>, address: SocketAddr) {
         shaken = shake(&torrent, address, id) => shaken,
         () = torrent.stop.cancelled() => return,
     };
+    drop(turn);
     match shaken {
         Ok((stream, handshake)) => {
             connection::run(torrent, Established { stream, handshake, address, outgoing: true }).await;
@@ -103,4 +116,20 @@ async fn connect(torrent: &Torrent, address: SocketAddr) -> io::Result<TcpStream
 /// The address among `listening` from which `to` is dialled.
 pub fn source(listening: &[SocketAddr], to: IpAddr) -> Option<IpAddr> {
     listening.iter().map(SocketAddr::ip).find(|ip| ip.is_ipv4() == to.is_ipv4() && !ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dials_under_way_take_room_and_who_seeds_dials_less() {
+        assert_eq!(room(100, 0, 0, false), MAX_DIALS);
+        assert_eq!(room(100, 0, MAX_DIALS - 3, false), 3);
+        assert_eq!(room(100, 0, MAX_DIALS, false), 0);
+        assert_eq!(room(100, 95, 3, false), 2);
+        assert_eq!(room(100, 200, 0, false), 0);
+        assert_eq!(room(100, 0, 0, true), SEEDING_DIALS);
+        assert_eq!(room(100, 0, MAX_DIALS, true), 0);
+    }
 }

@@ -8,18 +8,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rand::RngCore;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::WireId;
 
 use super::api::{AddError, AddTorrent, EngineConfig, EngineError};
-use super::budget::Budget;
+use super::budget::{Budget, Buffer};
 use super::clock::Clock;
 use super::handle::TorrentHandle;
 use super::limiter::Limiter;
-use super::listen::accept_loop;
+use super::listen::{accept_loop, listen_all};
 use super::open;
 use super::storage::{Disk, Storage};
 use super::torrent::{Parts, Torrent};
@@ -38,7 +37,7 @@ const TRACKER_TIME: Duration = Duration::from_secs(15);
 /// is not shut down, its tasks run as long as the runtime.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What all tasks of an engine use.
@@ -77,11 +76,7 @@ impl Engine {
     /// Opens the listeners and starts to accept.
     #[expect(clippy::unused_async, reason = "it needs a runtime around it, as all of the engine does")]
     pub async fn start(config: EngineConfig) -> Result<Self, EngineError> {
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            listeners
-                .push(listen(*address).map_err(|source| EngineError::Listen { address: *address, source })?);
-        }
+        let listeners = listen_all(&config.listen)?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let shared = Arc::new(Shared::new(&config, addresses)?);
         for listener in listeners {
@@ -157,19 +152,6 @@ impl Engine {
     }
 }
 
-/// With SO_REUSEADDR, so that a restart finds its port free.
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket =
-        if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    if address.is_ipv6() {
-        // 0.0.0.0 and [::] can then both be listened on with the same port.
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    socket.bind(address)?;
-    socket.listen(1024)
-}
-
 /// Checks what has to be checked, then lets peers and trackers in.
 fn start_tasks(torrent: &Arc<Torrent>, to_check: Vec<u32>) {
     if to_check.is_empty() {
@@ -235,16 +217,31 @@ impl Shared {
         })
     }
 
-    fn torrent_of(self: &Arc<Self>, spec: &AddTorrent, storage: Arc<dyn Storage>) -> Torrent {
+    /// A torrent that nobody finds yet.
+    pub(super) fn torrent_of(self: &Arc<Self>, spec: &AddTorrent, storage: Arc<dyn Storage>) -> Torrent {
         let metainfo = spec.metainfo.clone();
         let inner = InnerId::of(&metainfo);
         let pieces = metainfo.pieces().count();
         let mut core = TorrentCore::new(inner, metainfo.wire_ids(), pieces, self.peer_id, self.max_peers);
         for peer in &spec.peers {
-            core.book.add(*peer);
+            core.book.add_lasting(*peer);
         }
         let (folder, trackers): (PathBuf, _) = (spec.folder.clone(), spec.trackers.clone());
         Torrent::new(Parts { engine: self.clone(), metainfo, storage, folder, core, trackers })
+    }
+
+    /// Memory for a piece. Where there is none, half-fetched pieces that wait for a peer make room: a torrent whose seeds are
+    /// gone must not stop the others.
+    pub fn buffer(&self, len: usize) -> Option<Buffer> {
+        self.budget.take(len).or_else(|| {
+            self.clear_shelves();
+            self.budget.take(len)
+        })
+    }
+
+    fn clear_shelves(&self) {
+        let held = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
+        held.values().for_each(|torrent| torrent.clear_shelf());
     }
 
     /// The port that others connect to.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::api::{Phase, Stats, TrackerSpec};
 use super::torrent::Torrent;
+use crate::core::AddressBook;
 use crate::rate::Rate;
 
 /// How often figures are made.
@@ -59,7 +60,7 @@ impl TorrentHandle {
 
     /// Learns peers.
     pub fn add_peers(&self, peers: Vec<SocketAddr>) {
-        self.torrent.learn(peers);
+        self.torrent.learn_by(peers, AddressBook::add_lasting);
     }
 
     /// The folder has been renamed. Open files stay open, and further ones are opened through the open folder, so that only
@@ -81,11 +82,15 @@ impl TorrentHandle {
 }
 
 impl Torrent {
-    /// Learns addresses of peers.
-    pub fn learn(&self, peers: impl IntoIterator<Item = SocketAddr>) {
+    /// Learns addresses of peers from a tracker.
+    pub fn learn(&self, peers: Vec<SocketAddr>) {
+        self.learn_by(peers, AddressBook::add);
+    }
+
+    fn learn_by(&self, peers: Vec<SocketAddr>, add: fn(&mut AddressBook, SocketAddr) -> bool) {
         let learned = {
             let mut core = self.core();
-            peers.into_iter().filter(|peer| core.book.add(*peer)).count()
+            peers.into_iter().filter(|peer| add(&mut core.book, *peer)).count()
         };
         if learned > 0 {
             self.dial_now.notify_one();
@@ -97,6 +102,8 @@ impl Torrent {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // A handle may outlive the torrent, and with it what the last connections gave up.
+        self.clear_shelf();
     }
 
     /// Figures without rates.

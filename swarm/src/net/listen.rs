@@ -1,13 +1,15 @@
 //! Connections that come in: one listener for all torrents, told apart by the infohash.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use super::api::EngineError;
 use super::connection::{self, Established};
 use super::engine::Shared;
 use crate::wire::{Capabilities, HANDSHAKE_LEN, Handshake};
@@ -18,6 +20,43 @@ pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 const MAX_PENDING_PER_IP: usize = 32;
 /// Connections that have not shaken hands yet, in all (T22).
 pub const MAX_PENDING: usize = 512;
+
+/// Opens the ports. A wildcard of a family that this machine has not is passed over if there is another.
+pub fn listen_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, EngineError> {
+    usable(addresses.iter().map(|address| (*address, listen(*address))).collect())
+}
+
+fn usable<L>(opened: Vec<(SocketAddr, io::Result<L>)>) -> Result<Vec<L>, EngineError> {
+    let some = opened.iter().any(|(_, listener)| listener.is_ok());
+    let mut listeners = Vec::new();
+    for (address, listener) in opened {
+        match listener {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if some && address.ip().is_unspecified() && is_missing_family(&error) => {
+                tracing::info!(%address, %error, "this machine has no such addresses; listening on the others");
+            }
+            Err(source) => return Err(EngineError::Listen { address, source }),
+        }
+    }
+    Ok(listeners)
+}
+
+/// A kernel that was started with `ipv6.disable=1` makes no sockets for IPv6.
+fn is_missing_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+/// With SO_REUSEADDR, so that a restart finds its port free.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if address.is_ipv6() {
+        // 0.0.0.0 and [::] can then both be listened on with the same port.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(1024)
+}
 
 /// Accepts until the engine stops.
 pub async fn accept_loop(engine: Arc<Shared>, listener: TcpListener) {
@@ -130,4 +169,24 @@ pub fn both(ours: Handshake, theirs: Handshake) -> Handshake {
         v2: ours.capabilities.v2 && theirs.capabilities.v2,
     };
     Handshake { capabilities, ..theirs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_that_the_machine_has_not_is_passed_over_beside_another() {
+        let missing = || io::Error::from_raw_os_error(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+        let (v4, v6) = ("0.0.0.0:1".parse().unwrap(), "[::]:1".parse().unwrap());
+        assert_eq!(usable(vec![(v4, Ok(4)), (v6, Err(missing()))]).unwrap(), [4]);
+        assert!(usable::<u8>(vec![(v6, Err(missing()))]).is_err(), "then nobody would listen");
+        let named = "[2001:db8::1]:1".parse().unwrap();
+        assert!(usable(vec![(v4, Ok(4)), (named, Err(missing()))]).is_err(), "this one was asked for");
+        let taken = io::Error::from(io::ErrorKind::AddrInUse);
+        assert!(
+            usable(vec![(v4, Ok(4)), (v6, Err(taken))]).is_err(),
+            "a port that is taken is no missing family"
+        );
+    }
 }

@@ -20,6 +20,8 @@ mod link;
 mod listen;
 mod open;
 mod reader;
+mod record;
+mod shelf;
 pub mod storage;
 mod store;
 mod torrent;

@@ -11,6 +11,7 @@ use super::store::blocking;
 use super::torrent::Torrent;
 use crate::bitfield::Bitfield;
 use crate::core::InnerId;
+use crate::journal::Record;
 
 /// Durable pieces hashed at a start, spread over the torrent: a file that was zeroed or replaced behind us is noticed.
 const SAMPLES: u32 = 16;
@@ -51,13 +52,17 @@ fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> 
     }
     // A published tree is read, not written: its journal starts when a piece has to be fetched again.
     if let Some(path) = &spec.journal {
-        let journal = JournalFile::create(path, InnerId::of(&torrent.metainfo), &found.trusted)
+        // What is to be hashed is in it: a torrent that stops before that has not forgotten it.
+        let to_check = found.to_check.clone();
+        let journal = JournalFile::create(path, InnerId::of(&torrent.metainfo), &found.trusted, to_check)
             .map_err(|source| AddError::Journal { path: path.clone(), source })?;
         *torrent.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(journal);
     }
     for piece in found.trusted.iter() {
         take_in(torrent, piece);
     }
+    let mut ledger = torrent.ledger();
+    found.to_check.iter().for_each(|piece| ledger.doubted(*piece));
     Ok(found.to_check)
 }
 
@@ -129,16 +134,25 @@ pub async fn check(torrent: &Arc<Torrent>, pieces: Vec<u32>) -> bool {
         }
         let _turn = torrent.engine.disk.acquire().await;
         let worker = torrent.clone();
-        let good = blocking(move || hash_piece(&worker, piece)).await;
-        if let Ok(true) = good {
-            // It may have been written just before a crash: the next group makes it durable.
-            let files = torrent.metainfo.pieces().segments(piece).map(|segment| segment.file).collect();
-            torrent.core().arrived(piece);
-            torrent.ledger().written(piece, torrent.payload(piece), files);
+        if let Err(error) = blocking(move || check_piece(&worker, piece)).await {
+            tracing::warn!(piece, %error, "a piece on disk could not be looked at; it is fetched");
         }
     }
     torrent.flush().await;
     !torrent.stop.is_cancelled()
+}
+
+/// Hashes a piece, and takes it in if it is good.
+fn check_piece(torrent: &Torrent, piece: u32) -> io::Result<()> {
+    let failures = torrent.ledger().failures();
+    if hash_piece(torrent, piece)? {
+        // It may have been written just before a crash: the next group makes it durable.
+        let files = torrent.metainfo.pieces().segments(piece).map(|segment| segment.file).collect();
+        torrent.count(piece, files, failures);
+        return Ok(());
+    }
+    torrent.ledger().refuted(piece);
+    torrent.record(&Record::Withdrawn(piece))
 }
 
 /// Whether the bytes on disk are the piece.

@@ -54,6 +54,8 @@ pub struct Reader<R> {
     last_heard: Duration,
     /// Payload bytes since the download limit was last asked.
     unpaid: u64,
+    /// Payload has come in.
+    received: bool,
     rng: StdRng,
 }
 
@@ -86,6 +88,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             snubbed_until: Duration::ZERO,
             last_heard: now,
             unpaid: 0,
+            received: false,
             rng: StdRng::from_rng(&mut rand::rng()),
         }
     }
@@ -110,11 +113,24 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 _ = tick.tick() => self.tick()?,
             }
             self.refill()?;
-            let unpaid = std::mem::take(&mut self.unpaid);
-            if unpaid > 0 {
-                self.torrent.engine.download_limit.pass(unpaid).await;
+            if self.unpaid > 0 {
+                self.pay().await;
             }
         }
+    }
+
+    /// Waits for the download limit. That we do not listen meanwhile is not the peer's silence.
+    async fn pay(&mut self) {
+        let before = self.torrent.engine.clock.now();
+        self.torrent.engine.download_limit.pass(std::mem::take(&mut self.unpaid)).await;
+        let waited = self.torrent.engine.clock.now().saturating_sub(before);
+        self.last_heard += waited;
+        self.download.looked_away(waited);
+    }
+
+    /// Whether payload has come in.
+    pub fn has_received(&self) -> bool {
+        self.received
     }
 
     /// Gives all pieces back, half-fetched ones to whoever comes next.
@@ -160,14 +176,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             Message::Request(block) => self.counter.request(block),
             Message::Cancel(block) => self.counter.cancel(block),
             Message::Choke => {
-                self.choked = true;
-                if !self.fast {
-                    self.download.choked();
-                }
+                self.choked();
                 Ok(())
             }
             Message::Unchoke => {
                 self.choked = false;
+                self.starved = false;
                 Ok(())
             }
             Message::Reject(block) => {
@@ -226,6 +240,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         let mut core = self.torrent.core();
         core.peer_is_own(self.key, said.is_own());
+        said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));
         Ok(())
     }
 
@@ -244,13 +259,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Takes one more piece; `false` if there is none, or no memory for it now.
     fn reserve(&mut self, now: Duration) -> bool {
-        let Some(reservation) = self.torrent.core().reserve(self.key, now, &mut self.rng) else {
-            return false;
-        };
+        let shelved = self.torrent.shelved();
+        let reserved = self.torrent.core().reserve_first(&shelved, self.key, now, &mut self.rng);
+        let Some(reservation) = reserved else { return false };
         let piece = reservation.piece;
         let kept = if reservation.again { None } else { self.torrent.unshelve(piece) };
         let len = self.torrent.metainfo.pieces().len(piece);
-        let fresh = || Some(Assembly::new(piece, len, self.torrent.engine.budget.take(len as usize)?));
+        let fresh = || Some(Assembly::new(piece, len, self.torrent.engine.buffer(len as usize)?));
         let Some(assembly) = kept.or_else(fresh) else {
             self.torrent.core().release(self.key, piece);
             return false;
@@ -265,6 +280,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let counters = &self.torrent.counters;
         counters.downloaded.fetch_add(len, Ordering::Relaxed);
         self.unpaid += len;
+        self.received = true;
         match self.download.arrived(piece, begin, data, now) {
             Arrival::Block => Ok(()),
             Arrival::Complete(assembly) => self.complete(assembly),
@@ -286,7 +302,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Ok(());
         }
         tracing::info!(piece, from = ?self.source, "a piece does not verify");
-        self.torrent.counters.wasted.fetch_add(u64::from(assembly.len()), Ordering::Relaxed);
+        self.torrent.wasted(&assembly);
         let doomed = {
             let mut core = self.torrent.core();
             core.failed(self.key, piece, assembly.evidence());
@@ -310,6 +326,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
+    /// With BEP 6 the peer says what becomes of each request; without it, all that were out are forgotten, and nobody knows for
+    /// how long: others go on with the pieces.
+    fn choked(&mut self) {
+        self.choked = true;
+        if !self.fast {
+            self.download.choked();
+            self.give_up_all();
+            self.torrent.bump();
+        }
+    }
+
     fn rejected(&mut self, block: Block) {
         if self.download.rejected(block) {
             let now = self.torrent.engine.clock.now();
@@ -327,7 +354,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if keep {
             self.torrent.shelve(assembly);
         } else {
-            self.torrent.counters.wasted.fetch_add(u64::from(assembly.received()), Ordering::Relaxed);
+            self.torrent.wasted(&assembly);
         }
         self.torrent.core().release(self.key, piece);
     }
@@ -343,11 +370,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if doomed {
             return Err(Closed::Doomed);
         }
-        if useless {
-            return Err(Closed::BothComplete);
-        }
         for piece in superseded {
             self.give_up(piece, false);
+        }
+        if useless {
+            return Err(Closed::BothComplete);
         }
         self.show_interest()
     }
@@ -366,3 +393,6 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.look_again()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::api::Trouble;
@@ -19,14 +19,33 @@ const GROUP_BYTES: u64 = 256 << 20;
 /// A write that failed is tried again after so long.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// What became of a piece that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// It is here now.
+    New,
+    /// It was here already.
+    Again,
+    /// An fdatasync failed meanwhile: nobody knows whether it is on the medium.
+    Doubtful,
+}
+
 impl Torrent {
     /// Writes a verified piece once, from the buffer it came in, and announces it. While the disk is full the piece waits
     /// in its buffer, and nothing more is asked for: no byte that was received is lost.
     pub async fn store(self: Arc<Self>, piece: Piece) {
-        let piece = Arc::new(piece);
+        let (number, piece) = (piece.piece(), Arc::new(piece));
         loop {
+            let failures = self.ledger().failures();
             match self.write(&piece).await {
-                Ok(files) => return self.stored(piece.piece(), files),
+                Ok(files) => {
+                    let counted = self.count(number, files, failures);
+                    if counted != Counted::Doubtful {
+                        // Before the others look again: they find its memory free.
+                        drop(piece);
+                        return self.stored(number, counted == Counted::New);
+                    }
+                }
                 Err(error) => {
                     self.set_trouble(Some(trouble(&error)));
                     self.core().pause(true);
@@ -46,7 +65,7 @@ impl Torrent {
             let files =
                 write_piece(&*torrent.storage, torrent.metainfo.pieces(), piece.piece(), piece.data())?;
             // Without this record the piece would be fetched again after a crash; that is no reason to fail.
-            if let Err(error) = torrent.record(&Record::Written(vec![piece.piece()]), false) {
+            if let Err(error) = torrent.record(&Record::Written(vec![piece.piece()])) {
                 tracing::debug!(%error, "a written piece could not be noted in the journal");
             }
             Ok(files)
@@ -54,28 +73,49 @@ impl Torrent {
         .await
     }
 
-    /// A piece is written: it counts.
-    fn stored(&self, piece: u32, files: BTreeSet<usize>) {
-        self.set_trouble(None);
+    /// A piece is on disk as far as the kernel says, and was put or found there when [`super::ledger::Ledger::failures`] was
+    /// `failures`: it counts, and waits for the next fdatasync.
+    pub fn count(&self, piece: u32, files: BTreeSet<usize>, failures: u64) -> Counted {
         let bytes = self.payload(piece);
-        let (is_new, complete) = {
-            let mut core = self.core();
-            core.pause(false);
-            (core.arrived(piece), core.is_complete())
-        };
+        // Held to the end, so that the piece is in the group before another fdatasync can fail.
+        let mut ledger = self.ledger();
+        if ledger.failures() != failures {
+            return Counted::Doubtful;
+        }
+        if !self.core().arrived(piece) {
+            return Counted::Again;
+        }
+        ledger.written(piece, bytes, files);
+        Counted::New
+    }
+
+    fn stored(&self, piece: u32, is_new: bool) {
+        self.resume();
         if !is_new {
-            self.counters.wasted.fetch_add(bytes, Ordering::Relaxed);
+            self.counters.wasted.fetch_add(self.payload(piece), Ordering::Relaxed);
             return;
         }
-        let waiting = {
-            let mut ledger = self.ledger();
-            ledger.written(piece, bytes, files);
-            ledger.waiting()
-        };
-        self.bump();
         drop(self.unshelve(piece));
-        if complete || waiting >= GROUP_BYTES {
+        let complete = self.core().is_complete();
+        if complete {
+            self.clear_shelf();
+        }
+        self.bump();
+        if complete || self.ledger().waiting() >= GROUP_BYTES {
             self.flush_now.notify_one();
+        }
+    }
+
+    /// Pieces can be written (again).
+    fn resume(&self) {
+        let was_paused = {
+            let mut core = self.core();
+            let was_paused = core.is_paused();
+            core.pause(false);
+            was_paused
+        };
+        if was_paused {
+            self.set_trouble(None);
         }
     }
 
@@ -98,31 +138,23 @@ impl Torrent {
         if group.pieces.is_empty() {
             return;
         }
-        let torrent = self.clone();
-        let (group, synced) = blocking(move || {
-            let synced = torrent.storage.sync(&group.files);
-            Ok((group, synced))
-        })
-        .await
-        .unwrap_or_else(|error| (Group::default(), Err(error)));
-        match synced {
+        let (torrent, files) = (self.clone(), group.files.clone());
+        match blocking(move || torrent.storage.sync(&files)).await {
             Ok(()) => self.synced(group).await,
-            Err(error) => self.withdraw_group(&group, &error),
+            Err(error) => self.sync_failed(group, &error).await,
         }
+        self.stats_now.notify_one();
     }
 
     /// The data is on the medium: say so in the journal.
     async fn synced(self: &Arc<Self>, group: Group) {
-        let torrent = self.clone();
-        let record = Record::Durable(group.pieces.clone());
-        match blocking(move || torrent.record(&record, true)).await {
-            Ok(()) => {
-                let mut ledger = self.ledger();
-                for &piece in &group.pieces {
-                    // It may have been withdrawn since.
-                    if self.core().have().contains(piece) {
-                        ledger.proved(piece, self.payload(piece));
-                    }
+        let (torrent, pieces) = (self.clone(), group.pieces.clone());
+        match blocking(move || torrent.record_durable(&pieces)).await {
+            Ok(recorded) => {
+                self.prove(&recorded);
+                // While pieces cannot be written, that is the trouble.
+                if !self.core().is_paused() {
+                    self.set_trouble(None);
                 }
             }
             Err(error) => {
@@ -130,39 +162,31 @@ impl Torrent {
                 self.ledger().put_back(group);
             }
         }
-        self.stats_now.notify_one();
     }
 
-    /// After a failed fdatasync nobody knows what is on the medium, and a second one would say yes to anything: the
-    /// pieces are fetched again (T71).
-    fn withdraw_group(&self, group: &Group, error: &io::Error) {
+    fn prove(&self, pieces: &[u32]) {
+        let mut ledger = self.ledger();
+        for &piece in pieces {
+            // It may have been withdrawn since, or even written anew.
+            if self.core().have().contains(piece) && !ledger.waits(piece) {
+                ledger.proved(piece, self.payload(piece));
+            }
+        }
+    }
+
+    /// After a failed fdatasync nobody knows what is on the medium, and a second one would say yes to anything: all pieces that
+    /// were written before are fetched again (T71).
+    async fn sync_failed(self: &Arc<Self>, group: Group, error: &io::Error) {
         self.set_trouble(Some(trouble(error)));
-        for &piece in &group.pieces {
-            self.withdraw(piece);
+        let pieces = self.ledger().sync_failed(group);
+        let torrent = self.clone();
+        let withdrawn = blocking(move || {
+            torrent.withdraw_all(pieces);
+            Ok(())
+        });
+        if let Err(error) = withdrawn.await {
+            tracing::warn!(%error, "pieces could not be withdrawn");
         }
-    }
-
-    /// A piece cannot be read, or was not made durable: it is fetched again.
-    pub fn withdraw(&self, piece: u32) {
-        let was_here = self.core().withdraw(piece);
-        if !was_here {
-            return;
-        }
-        self.ledger().withdrawn(piece, self.payload(piece));
-        if let Err(error) = self.record(&Record::Withdrawn(piece), false) {
-            tracing::warn!(piece, %error, "a withdrawn piece could not be noted in the journal");
-        }
-        self.bump();
-        self.dial_now.notify_one();
-        self.stats_now.notify_one();
-    }
-
-    /// Appends to the journal, if there is one; `durable` waits for the medium.
-    fn record(&self, record: &Record, durable: bool) -> io::Result<()> {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(journal) = journal.as_mut() else { return Ok(()) };
-        journal.append(record)?;
-        if durable { journal.sync() } else { Ok(()) }
     }
 }
 
@@ -176,3 +200,6 @@ pub async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
+
+#[cfg(test)]
+pub(super) mod tests;

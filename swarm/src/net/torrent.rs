@@ -14,15 +14,13 @@ use super::budget::Buffer;
 use super::engine::Shared;
 use super::journal_file::JournalFile;
 use super::ledger::Ledger;
+use super::shelf::Shelf;
 use super::storage::Storage;
 use crate::assembly::Assembly;
 use crate::core::{Source, TorrentCore};
 
 /// A piece on its way in.
 pub type Piece = Assembly<Buffer, Source>;
-
-/// Half-fetched pieces of connections that ended, kept for the next that fetches them.
-const MAX_SHELVED: usize = 8;
 
 /// Payload bytes since the start.
 #[derive(Debug, Default)]
@@ -50,7 +48,8 @@ pub struct Torrent {
     pub journal: Mutex<Option<JournalFile>>,
     core: Mutex<TorrentCore>,
     ledger: Mutex<Ledger>,
-    shelf: Mutex<Vec<Piece>>,
+    /// Half-fetched pieces.
+    pub shelf: Shelf,
     trouble: Mutex<Option<Trouble>>,
     /// Announce URLs and how it goes with them.
     pub trackers: watch::Sender<Vec<TrackerSpec>>,
@@ -106,7 +105,7 @@ impl Torrent {
             journal: Mutex::default(),
             core: Mutex::new(parts.core),
             ledger: Mutex::new(Ledger::new(pieces)),
-            shelf: Mutex::default(),
+            shelf: Shelf::default(),
             trouble: Mutex::default(),
             trackers: watch::Sender::new(parts.trackers),
             tracker_status: Mutex::default(),
@@ -138,23 +137,6 @@ impl Torrent {
     /// Connections look again.
     pub fn bump(&self) {
         self.news.send_modify(|count| *count += 1);
-    }
-
-    /// Keeps a half-fetched piece for whoever fetches it next.
-    pub fn shelve(&self, piece: Piece) {
-        let mut kept = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        if piece.received() > 0 && kept.len() < MAX_SHELVED {
-            kept.push(piece);
-        } else {
-            self.counters.wasted.fetch_add(u64::from(piece.received()), Ordering::Relaxed);
-        }
-    }
-
-    /// What was kept of a piece.
-    pub fn unshelve(&self, piece: u32) -> Option<Piece> {
-        let mut kept = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|one| one.piece() == piece)?;
-        Some(kept.swap_remove(at))
     }
 
     /// Something is wrong, or (`None`) is right again.

@@ -23,6 +23,8 @@ const HELPING: u32 = 128 * 1024;
 const LIMITED_HELPING: u32 = 32 * 1024;
 /// Something is said at least so often.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
+/// A peer that takes no byte for so long is gone. Longer than a peer with a tight limit of its own pauses to read.
+const STALLED: Duration = Duration::from_mins(3);
 
 /// The writing half.
 pub struct Writer<W> {
@@ -31,26 +33,20 @@ pub struct Writer<W> {
     key: PeerKey,
     stream: W,
     fast: bool,
-    /// How much of the torrent's list of arrivals has been announced.
-    announced: usize,
     news: watch::Receiver<u64>,
+    /// Payload has gone out.
+    sent: bool,
     run: Vec<Block>,
     data: Vec<u8>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    /// For a connection that has shaken hands and whose bitfield (which says what was here when `announced` pieces had come)
-    /// is in the outbox.
-    pub fn new(
-        torrent: Arc<Torrent>,
-        link: Arc<Link>,
-        key: PeerKey,
-        fast: bool,
-        stream: W,
-        announced: usize,
-    ) -> Self {
-        let news = torrent.news.subscribe();
-        Self { torrent, link, key, stream, fast, announced, news, run: Vec::new(), data: Vec::new() }
+    /// For a connection that has shaken hands and whose bitfield is in the outbox.
+    pub fn new(torrent: Arc<Torrent>, link: Arc<Link>, key: PeerKey, fast: bool, stream: W) -> Self {
+        let mut news = torrent.news.subscribe();
+        // What came since the bitfield was made.
+        news.mark_changed();
+        Self { torrent, link, key, stream, fast, news, sent: false, run: Vec::new(), data: Vec::new() }
     }
 
     /// Writes until the connection ends.
@@ -68,6 +64,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
+    /// Whether payload has gone out.
+    pub fn has_sent(&self) -> bool {
+        self.sent
+    }
+
     /// Waits until there is something to do.
     async fn wait(&mut self) -> Result<(), Closed> {
         tokio::select! {
@@ -83,18 +84,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Sends control messages and what has come since the last time; says whether there was anything.
     async fn say(&mut self) -> Result<bool, Closed> {
         let mut bytes = std::mem::take(&mut self.link.outbox().control);
-        if self.news.has_changed().unwrap_or(false) || self.announced == 0 {
+        if self.news.has_changed().unwrap_or(false) {
             self.news.mark_unchanged();
-            let core = self.torrent.core();
-            for &piece in &core.haves()[self.announced..] {
+            let news = self.torrent.core().catch_up(self.key);
+            for piece in news {
                 Message::Have(piece).encode(&mut bytes);
             }
-            self.announced = core.haves().len();
         }
         if bytes.is_empty() {
             return Ok(false);
         }
-        self.stream.write_all(&bytes).await?;
+        write_all(&mut self.stream, &mut [IoSlice::new(&bytes)]).await?;
         Ok(true)
     }
 
@@ -106,6 +106,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         match self.read(run[0].piece, run[0].begin, bytes).await {
             Ok(()) => {
                 write_blocks(&mut self.stream, &run, &self.data).await?;
+                self.sent = true;
                 self.torrent.counters.uploaded.fetch_add(u64::from(bytes), Ordering::Relaxed);
             }
             Err(error) => self.unreadable(&run, &error)?,
@@ -162,7 +163,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 }
 
 /// Writes PIECE messages, headers and data gathered, without copying the data.
-async fn write_blocks(stream: &mut (impl AsyncWrite + Unpin), run: &[Block], data: &[u8]) -> io::Result<()> {
+async fn write_blocks(
+    stream: &mut (impl AsyncWrite + Unpin),
+    run: &[Block],
+    data: &[u8],
+) -> Result<(), Closed> {
     let headers: Vec<[u8; 13]> = run.iter().map(|b| piece_header(b.piece, b.begin, b.len)).collect();
     let mut slices = Vec::with_capacity(run.len() * 2);
     let mut rest = data;
@@ -172,13 +177,46 @@ async fn write_blocks(stream: &mut (impl AsyncWrite + Unpin), run: &[Block], dat
         slices.push(IoSlice::new(block));
         rest = behind;
     }
-    let mut left = &mut slices[..];
+    write_all(stream, &mut slices).await
+}
+
+/// Writes everything, as long as the peer takes some of it now and then.
+async fn write_all(
+    stream: &mut (impl AsyncWrite + Unpin),
+    mut left: &mut [IoSlice<'_>],
+) -> Result<(), Closed> {
     while !left.is_empty() {
-        let written = stream.write_vectored(left).await?;
+        let written = tokio::time::timeout(STALLED, stream.write_vectored(left)).await;
+        let written = written.map_err(|_| Closed::NotReading)??;
         if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
         IoSlice::advance_slices(&mut left, written);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_is_cut_off_and_a_slow_one_is_not() {
+        let bytes = [7; 64];
+        let (mut ours, theirs) = tokio::io::duplex(16);
+        let stuck = write_all(&mut ours, &mut [IoSlice::new(&bytes)]).await;
+        assert!(matches!(stuck, Err(Closed::NotReading)), "{stuck:?}");
+        drop(theirs);
+
+        let (mut ours, mut theirs) = tokio::io::duplex(16);
+        let slow = tokio::spawn(async move {
+            let mut part = [0; 16];
+            for _ in 0..4 {
+                tokio::time::sleep(STALLED * 2 / 3).await;
+                tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut part).await.unwrap();
+            }
+        });
+        write_all(&mut ours, &mut [IoSlice::new(&bytes)]).await.unwrap();
+        slow.await.unwrap();
+    }
 }

@@ -61,6 +61,19 @@ fn unknown_hashes_are_asked_of_nobody() {
 }
 
 #[test]
+fn pieces_that_nobody_has_do_not_keep_the_end_game_away() {
+    let mut picker = Picker::new(3);
+    picker.peer_has(0);
+    picker.peer_has(1);
+    assert!(picker.reserve_piece(0));
+    assert!(!picker.in_end_game(), "1 is to be had");
+    assert!(picker.reserve_piece(1));
+    assert!(picker.in_end_game());
+    picker.seed_came();
+    assert!(!picker.in_end_game(), "2 is to be had");
+}
+
+#[test]
 fn a_withdrawn_piece_is_fetched_again() {
     let mut picker = Picker::new(2);
     assert!(picker.complete(0));

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use swarm::wire::{self, Block, Capabilities, Decoded, HANDSHAKE_LEN, Handshake, Message, PeerId};
+use swarm::wire::{
+    self, Block, Capabilities, Decoded, ExtensionHandshake, HANDSHAKE_LEN, Handshake, Message, PeerId,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use torrent::Metainfo;
@@ -25,6 +27,40 @@ impl Connection {
         let mut bytes = [0; HANDSHAKE_LEN];
         stream.read_exact(&mut bytes).await.unwrap();
         Self { stream, buffer: Vec::new() }
+    }
+
+    /// As [`Self::dial`], and says in the extension handshake that it listens on `port`.
+    pub async fn dial_and_name_port(address: SocketAddr, metainfo: &Metainfo, id: u8, port: u16) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut ours = handshake(metainfo, id);
+        ours.capabilities.extended = true;
+        stream.write_all(&ours.encode()).await.unwrap();
+        stream.read_exact(&mut [0; HANDSHAKE_LEN]).await.unwrap();
+        let mut connection = Self { stream, buffer: Vec::new() };
+        let payload = ExtensionHandshake::own(Some(port)).encode();
+        connection.send(Message::Extended { id: 0, payload: &payload }).await;
+        connection
+    }
+
+    /// Takes a connection and shakes hands without the fast extension.
+    pub async fn accept_without_fast(listener: &TcpListener, metainfo: &Metainfo, id: u8) -> Self {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; HANDSHAKE_LEN]).await.unwrap();
+        let mut ours = handshake(metainfo, id);
+        ours.capabilities.fast = false;
+        stream.write_all(&ours.encode()).await.unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// The next request; `None` if the other side has closed.
+    pub async fn request(&mut self) -> Option<Block> {
+        loop {
+            let next =
+                self.next(|message| if let Message::Request(block) = message { Some(block) } else { None });
+            if let Some(block) = next.await? {
+                return Some(block);
+            }
+        }
     }
 
     /// Sends a message; `false` if the other side has closed.
@@ -90,11 +126,7 @@ async fn serve(mut stream: TcpStream, metainfo: Arc<Metainfo>, bytes: Arc<Vec<u8
     connection.send_raw(&handshake(&metainfo, id).encode()).await;
     connection.send(Message::HaveAll).await;
     connection.send(Message::Unchoke).await;
-    loop {
-        let request =
-            connection.next(|message| if let Message::Request(block) = message { Some(block) } else { None });
-        let Some(request) = request.await else { return };
-        let Some(block) = request else { continue };
+    while let Some(block) = connection.request().await {
         let start = u64::from(block.piece) * metainfo.piece_length() + u64::from(block.begin);
         let honest = &bytes[start as usize..start as usize + block.len as usize];
         if let Some(data) = answer(block, honest) {

@@ -40,6 +40,9 @@ struct Open {
 #[derive(Debug)]
 pub struct Disk {
     folder: OwnedFd,
+    /// To sync the file system by. Open from the start: the kernel tells each descriptor of the errors since it was opened.
+    /// Not there if the folder cannot be listed.
+    whole: Option<OwnedFd>,
     places: Vec<Place>,
     /// The files used last, at the back.
     open: Mutex<VecDeque<Open>>,
@@ -50,9 +53,11 @@ impl Disk {
     pub fn open(folder: &Path, files: &[Payload], layout: &[RelPath]) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let fd = fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let whole = fs::openat2(&fd, ".", flags, Mode::empty(), BENEATH).ok();
         let places =
             files.iter().zip(layout).map(|(file, path)| Place { path: path.clone(), size: file.size });
-        Ok(Self { folder: fd, places: places.collect(), open: Mutex::default() })
+        Ok(Self { folder: fd, whole, places: places.collect(), open: Mutex::default() })
     }
 
     /// The file, from the cache or opened now.
@@ -158,10 +163,8 @@ impl Storage for Disk {
     }
 
     fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()> {
-        if files.len() > SYNC_EACH {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let folder = fs::openat2(&self.folder, ".", flags, Mode::empty(), BENEATH)?;
-            return Ok(fs::syncfs(folder)?);
+        if let Some(whole) = self.whole.as_ref().filter(|_| files.len() > SYNC_EACH) {
+            return Ok(fs::syncfs(whole)?);
         }
         for &file in files {
             // Any open file will do; one that is only read may have a second name, which `open_to_write` refuses.
