@@ -52,9 +52,9 @@ pub struct Args {
     #[arg(long, env = "SAMARA_DOWNLOAD_LIMIT", value_name = "BYTES")]
     download_limit: Option<u64>,
 
-    /// Addresses that are never an origin, whatever the class says
-    #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_delimiter = ',', value_name = "IP")]
-    deny_origin: Vec<IpAddr>,
+    /// Hosts that are never an origin, whatever the class says: the API server
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_delimiter = ',', value_name = "HOST")]
+    deny_origin: Vec<String>,
 
     #[command(flatten)]
     pub logs: daemon::LogArgs,
@@ -90,8 +90,26 @@ impl Args {
             listen_health,
             upload_limit,
             download_limit,
-            denied_origins: deny_origin,
+            denied_origins: addresses_of(&deny_origin).await,
         };
         Ok(sidecar::run(config, shutdown).await?)
     }
+}
+
+/// Some platforms name the API server instead of giving its address.
+async fn addresses_of(hosts: &[String]) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for host in hosts {
+        if let Ok(address) = host.parse() {
+            addresses.push(address);
+            continue;
+        }
+        match tokio::net::lookup_host((host.as_str(), 443)).await {
+            Ok(found) => addresses.extend(found.map(|address| address.ip())),
+            Err(error) => {
+                tracing::warn!(host, %error, "it has no address now, and is not denied as an origin");
+            }
+        }
+    }
+    addresses
 }

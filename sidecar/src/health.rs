@@ -10,10 +10,9 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use daemon::{Health, ServeOptions};
+use daemon::{BindError, Health, ServeOptions};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// The main loop turns once a second; one that has not turned for so long hangs.
@@ -107,13 +106,13 @@ async fn liveness(State(watchdog): State<Watchdog>, request: Request, next: Next
 }
 
 /// Serves it on these addresses until `shutdown`.
-pub async fn serve(
+pub fn serve(
     addresses: &[SocketAddr],
     router: &Router,
     shutdown: &CancellationToken,
-) -> std::io::Result<()> {
+) -> Result<(), BindError> {
     for address in addresses {
-        let listener = TcpListener::bind(address).await?;
+        let listener = daemon::bind(*address)?;
         tokio::spawn(daemon::serve(listener, router.clone(), ServeOptions::default(), shutdown.clone()));
     }
     Ok(())

@@ -29,8 +29,8 @@ const ROOT_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
     /// Health cannot be served.
-    #[error("cannot serve health and metrics: {0}; is another process using the port?")]
-    Health(#[from] std::io::Error),
+    #[error("health and metrics: {0}; is another process using the port?")]
+    Health(#[from] daemon::BindError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -47,7 +47,7 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
     let health = Health::new("sidecar");
     let watchdog = Watchdog::default();
     let router = health::router(&health, watchdog.clone());
-    health::serve(&config.listen_health, &router, &shutdown).await?;
+    health::serve(&config.listen_health, &router, &shutdown)?;
 
     let watches = watches(&config, &shutdown);
     let (report, reports) = watch::channel(None);

@@ -97,6 +97,9 @@ pub struct Progress {
     pub bytes: u64,
     /// Of those, bytes read from the origin under this grant.
     pub origin_bytes: u64,
+    /// Bytes read, written or hashed under this grant: it grows as long as the fetcher gets on, also while it hashes what lies on its
+    /// disk and `bytes` stands still.
+    pub worked: u64,
 }
 
 /// The grant goes on.
@@ -185,6 +188,8 @@ pub mod reason {
     pub const PATH_OCCUPIED: &str = "PathOccupied";
     /// A read or write under the data root failed.
     pub const DISK_ERROR: &str = "DiskError";
+    /// Another revision of the node has the same bytes and is getting them.
+    pub const SAME_BYTES_COMING: &str = "SameBytesComing";
     /// The metainfo or manifest is at no tracker.
     pub const METAINFO_UNAVAILABLE: &str = "MetainfoUnavailable";
     /// The data root of the class is not the one that this sidecar has.

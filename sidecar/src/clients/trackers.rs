@@ -74,13 +74,16 @@ impl Trackers {
         self.first(trackers, &format!("{MANIFESTS_PATH}{digest}")).await
     }
 
-    /// Whether a tracker has this metainfo.
-    pub async fn has_metainfo(&self, tracker: &str, infohash: &str) -> Result<bool, TrackerError> {
-        match self.send(Method::HEAD, tracker, &format!("{METAINFO_PATH}{infohash}"), None).await {
-            Ok(_) => Ok(true),
-            Err(TrackerError::Missing(_)) => Ok(false),
-            Err(error) => Err(error),
+    /// Whether a tracker has both documents. Revisions of the same bytes share their metainfo, but each has a manifest of its own.
+    pub async fn has_both(&self, tracker: &str, infohash: &str, digest: &str) -> Result<bool, TrackerError> {
+        for path in [format!("{MANIFESTS_PATH}{digest}"), format!("{METAINFO_PATH}{infohash}")] {
+            match self.send(Method::HEAD, tracker, &path, None).await {
+                Ok(_) => {}
+                Err(TrackerError::Missing(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(true)
     }
 
     /// Stores manifest and metainfo of a revision at one tracker.

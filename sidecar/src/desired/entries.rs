@@ -51,15 +51,23 @@ pub fn entries(
 ) -> Vec<NodeEntry> {
     let none = Local::default();
     let names: BTreeSet<&String> = observed.desired.keys().chain(observed.local.keys()).collect();
-    names
+    let mut entries: Vec<NodeEntry> = names
         .into_iter()
         .filter_map(|name| {
             let local = observed.local.get(name).unwrap_or(&none);
             let phase = phase(observed, name, local, statuses.get(name))?;
             Some(entry(name, phase, statuses.get(name), before, now))
         })
-        .take(MAX_ENTRIES)
-        .collect()
+        .collect();
+    if entries.len() > MAX_ENTRIES {
+        // Those that the operator waits for come first.
+        let is_current =
+            |entry: &NodeEntry| observed.desired.get(&entry.revision).is_some_and(|desired| desired.current);
+        entries.sort_by_key(|entry| !is_current(entry));
+        entries.truncate(MAX_ENTRIES);
+        entries.sort_by(|a, b| a.revision.cmp(&b.revision));
+    }
+    entries
 }
 
 /// The phase and, where no job can say it, the reason.

@@ -10,6 +10,10 @@ use super::select::{NodeView, Selection, select};
 /// How long a folder whose revision is gone is left alone before anyone asks whether it is an orphan.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
+/// How long what is here stays on a node that does not match any more: a Node that is registered anew lacks for a moment the
+/// labels that others put on it.
+pub const UNSELECTED_GRACE: Duration = Duration::from_mins(1);
+
 /// All that decides.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -56,7 +60,7 @@ pub struct Desired {
     pub selector: BTreeMap<String, String>,
     /// Taints that do not keep a node out.
     pub tolerations: Vec<Toleration>,
-    /// This node is elected to read the origin.
+    /// This node is elected to read the origin: before there are torrents, or again when no whole copy is left.
     pub fetch_here: bool,
 }
 
@@ -75,6 +79,8 @@ pub struct Local {
     pub job: Option<Job>,
     /// Since when its revision is missing from the list.
     pub missing_since: Option<Duration>,
+    /// Since when the node does not match its revision.
+    pub unselected_since: Option<Duration>,
     /// A fresh list lacked it, and the class does not say Keep.
     pub orphan: bool,
 }
@@ -177,7 +183,14 @@ fn want_desired(observed: &Observed, desired: &Desired, local: &Local) -> Want {
         return go_on(local);
     };
     match select(node, &desired.selector, &desired.tolerations) {
-        Selection::Out => return remove(local, false),
+        Selection::Out => {
+            let left = |since: Duration| observed.now.saturating_sub(since) >= UNSELECTED_GRACE;
+            return if local.unselected_since.is_some_and(left) {
+                remove(local, false)
+            } else {
+                go_on(local)
+            };
+        }
         Selection::Kept if matches!(local.data, Data::None | Data::Retained) => return Want::Nothing,
         Selection::Kept | Selection::Selected => {}
     }
@@ -189,13 +202,19 @@ fn want_desired(observed: &Observed, desired: &Desired, local: &Local) -> Want {
             Data::Incoming => Want::Nothing,
         };
     }
-    if desired.torrents {
-        Want::Job(Job::Share)
-    } else if desired.fetch_here {
+    if desired.fetch_here && local.data != Data::Published {
+        // Also when the torrents exist: then every whole copy is lost, and peers have nothing to give.
         Want::Job(Job::Fetch)
+    } else if desired.torrents {
+        Want::Job(Job::Share)
     } else {
         Want::Nothing
     }
+}
+
+/// Whether the node, as far as it is known, is not one of those that the revision is for.
+pub fn is_unselected(node: Option<&NodeView>, desired: &Desired) -> bool {
+    node.is_some_and(|node| select(node, &desired.selector, &desired.tolerations) == Selection::Out)
 }
 
 fn successor_is_here(observed: &Observed, old: &Desired) -> bool {

@@ -48,6 +48,17 @@ fn a_new_revision_waits_then_is_fetched_by_the_elected_and_shared_by_all() {
 }
 
 #[test]
+fn when_every_copy_is_lost_the_elected_node_reads_the_origin_again() {
+    let elected = Desired { torrents: true, fetch_here: true, ..wanted() };
+    assert_eq!(plan(&with(Some(elected.clone()), None)), start(Job::Fetch));
+    let sharing = local(Data::Incoming, Some(Job::Share));
+    assert_eq!(plan(&with(Some(elected.clone()), Some(sharing))), stop(), "peers have nothing to give");
+    assert_eq!(plan(&with(Some(elected.clone()), Some(local(Data::Incoming, None)))), start(Job::Fetch));
+    let published = local(Data::Published, Some(Job::Share));
+    assert_eq!(plan(&with(Some(elected), Some(published))), [], "this node has the copy");
+}
+
+#[test]
 fn a_lost_election_stops_the_fetch_and_keeps_the_bytes() {
     assert_eq!(plan(&with(Some(wanted()), Some(local(Data::Incoming, Some(Job::Fetch))))), stop());
     assert_eq!(plan(&with(Some(wanted()), Some(local(Data::Incoming, None)))), []);
@@ -172,8 +183,16 @@ fn a_node_that_is_no_longer_selected_frees_the_disk() {
     let elsewhere =
         Desired { torrents: true, selector: BTreeMap::from([("pool".into(), "gpu".into())]), ..wanted() };
     assert_eq!(plan(&with(Some(elsewhere.clone()), None)), []);
-    assert_eq!(plan(&with(Some(elsewhere.clone()), Some(local(Data::Published, Some(Job::Share))))), stop());
-    assert_eq!(plan(&with(Some(elsewhere), Some(local(Data::Published, None)))), start(Job::Remove));
+    let after = |seconds: u64, job| {
+        let here = Local { unselected_since: Some(Duration::from_secs(100)), ..local(Data::Published, job) };
+        let observed = with(Some(elsewhere.clone()), Some(here));
+        plan(&Observed { now: Duration::from_secs(100 + seconds), ..observed })
+    };
+    assert_eq!(after(59, Some(Job::Share)), [], "its labels may come back");
+    assert_eq!(after(60, Some(Job::Share)), stop());
+    assert_eq!(after(60, None), start(Job::Remove));
+    let fresh = local(Data::Published, Some(Job::Share));
+    assert_eq!(plan(&with(Some(elsewhere), Some(fresh))), [], "nobody has looked for how long");
 }
 
 fn now() -> Time {

@@ -50,10 +50,10 @@ pub enum FetchError {
     #[error("no content manifest can be made of it: {0}")]
     Manifest(#[from] ManifestError),
     /// No tracker took the metainfo.
-    #[error("no tracker takes the metainfo: {0}")]
+    #[error("no tracker takes the metainfo: {0}; look at the tracker pods of the class")]
     Trackers(String),
     /// The operator does not take it.
-    #[error("the operator does not take it: {0}")]
+    #[error("the operator does not take it: {0}; it is read again")]
     Refused(String),
     /// It was told to stop.
     #[error("the fetch was stopped")]

@@ -1,5 +1,6 @@
 //! One file: from the origin into its sink, over as many connections as it takes.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -58,8 +59,10 @@ async fn pump(
     commands: mpsc::Sender<Command>,
 ) -> Result<(), FetchError> {
     let (mut best, mut failures, mut pause) = (*position, 0, FIRST_PAUSE);
+    let mut validator = Validator::from(granted);
     while *position < granted.size {
-        let Err(error) = connection(reading, granted, position, &commands).await else { continue };
+        let read = connection(reading, granted, &mut validator, position, &commands);
+        let Err(error) = read.await else { continue };
         let FetchError::Origin(origin) = &error else { return Err(error) };
         if *position > best {
             (best, failures, pause) = (*position, 0, FIRST_PAUSE);
@@ -80,17 +83,24 @@ async fn pump(
     Ok(())
 }
 
-/// Reads as far as one connection goes.
+/// Reads as far as one connection goes. A file that was resolved without a validator gets the one that its first answer shows.
 async fn connection(
     reading: &Reading,
     granted: &GrantedFile,
+    validator: &mut Validator,
     position: &mut u64,
     commands: &mpsc::Sender<Command>,
 ) -> Result<(), FetchError> {
-    let range = ReadRange { from: *position, validator: Validator::from(granted) };
-    let mut body = reading.origin.read(&granted.url, range).await?;
+    // Nothing would tell if the rest were of another version.
+    let continued = validator.is_telling() || granted.sha256.is_some();
+    let from = if continued { *position } else { 0 };
+    let mut body =
+        reading.origin.read(&granted.url, ReadRange { from, validator: validator.clone() }).await?;
+    if !validator.is_telling() {
+        validator.clone_from(body.validator());
+    }
     if body.start() != *position {
-        tracing::info!(path = granted.path, "the origin ignores ranges: starting over");
+        tracing::info!(path = granted.path, "it cannot be read on from where it broke: starting over");
         commands.send(Command::Restart).await.map_err(|_| FetchError::Stopped)?;
         *position = body.start();
     }
@@ -113,10 +123,17 @@ async fn reuse(
     granted: &GrantedFile,
     path: &RelPath,
 ) -> Result<Option<FileHashes>, FetchError> {
-    let Some(declared) = granted.sha256.as_deref().and_then(parse_sha256) else { return Ok(None) };
+    let declared = granted.sha256.as_deref().and_then(parse_sha256);
     let (shared, owned, at) = (Arc::clone(reading), granted.clone(), path.clone());
     let hashing = reading.threads.spawn_blocking(move || {
         let to = shared.data.join(at.as_str());
+        let Some(declared) = declared else {
+            // Linked while it was to come from peers. What is written to must be nobody else's.
+            if std::fs::symlink_metadata(&to).is_ok_and(|file| file.nlink() > 1) {
+                remove_tree(&to)?;
+            }
+            return Ok(None);
+        };
         shared.donors.link(&(declared, owned.size), &to)?;
         let Some(hashes) = hash_linked(&shared.common, &owned, &at)? else { return Ok(None) };
         if hashes.sha256 == declared {

@@ -190,7 +190,9 @@ impl Work<'_> {
         let options = Options { denied: self.context.denied_origins.clone(), ..Options::default() };
         let origin = Origin::new(&self.grant.origin_policy, options)?;
         let layout = &self.context.layout;
-        let whole = read_all(layout, &self.job.revision, &self.grant, origin, &self.counters, halt).await?;
+        let mut whole =
+            read_all(layout, &self.job.revision, &self.grant, origin, &self.counters, halt).await?;
+        whole.metainfo = self.context.with_trackers(whole.metainfo);
         self.count();
         self.save(folder, &whole).await?;
         Ok(whole)
@@ -315,8 +317,12 @@ impl Work<'_> {
                 grant: self.id(),
                 bytes: self.counters.on_disk.load(Ordering::Relaxed),
                 origin_bytes: self.counters.origin.load(Ordering::Relaxed),
+                worked: self.counters.worked.load(Ordering::Relaxed),
             };
-            match self.operator.progress(&self.job.revision, &progress).await {
+            // Whatever the answer would be, it comes too late after that.
+            let told = self.operator.progress(&self.job.revision, &progress);
+            let Ok(answer) = tokio::time::timeout_at(until.into(), told).await else { return };
+            match answer {
                 Ok(renewed) => until = lease(renewed.expires_in_seconds),
                 Err(error) if error.is_lost() => match self.operator.grant(&self.job.revision).await {
                     // Another leader, who knows nothing of the grants of the last one.
@@ -343,6 +349,7 @@ impl Work<'_> {
 
     fn count(&self) {
         let read = self.counters.origin.load(Ordering::Relaxed);
+        self.context.ledger.arrived(&self.job.revision, self.counters.on_disk.load(Ordering::Relaxed));
         self.job.update(|state| state.status.origin_bytes = self.before + read);
     }
 }

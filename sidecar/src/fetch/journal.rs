@@ -60,10 +60,15 @@ impl Journal {
         Ok(Self { path: path.to_owned(), known, writer })
     }
 
-    /// How many bytes of a file were durable when the journal was opened, if the file is still the same version.
+    /// How many bytes of a file were durable when the journal was opened, if the file is still the same version. Of a file that
+    /// nothing tells from another of its length, all or nothing: what is missing might be of the other.
     pub fn durable(&self, file: &GrantedFile) -> u64 {
+        let told = file.etag.is_some() || file.last_modified.is_some() || file.sha256.is_some();
         match self.known.get(&file.path) {
-            Some((validator, durable)) if *validator == validator_of(file) => (*durable).min(file.size),
+            Some((validator, durable)) if *validator == validator_of(file) => {
+                let durable = (*durable).min(file.size);
+                if told || durable == file.size { durable } else { 0 }
+            }
             _ => 0,
         }
     }
@@ -166,6 +171,18 @@ mod tests {
         assert_eq!(again.durable(&file("b", "1")), 100, "never more than there is");
         assert_eq!(again.durable(&file("c", "1")), 100);
         assert_eq!(again.durable(&file("d", "1")), 0);
+    }
+
+    #[test]
+    fn a_file_without_validator_is_whole_or_read_anew() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("journal");
+        let blind = |path: &str| GrantedFile { etag: None, ..file(path, "") };
+        let journal = Journal::open(&path).unwrap();
+        journal.record(&blind("part"), 99).unwrap();
+        journal.record(&blind("whole"), 100).unwrap();
+        let again = Journal::open(&path).unwrap();
+        assert_eq!((again.durable(&blind("part")), again.durable(&blind("whole"))), (0, 100));
     }
 
     #[test]

@@ -18,13 +18,10 @@ use super::file::fetch_file;
 use super::sink::Common;
 use super::{FetchError, Journal};
 use crate::contents::hex;
-use crate::store::{Donors, Folder, Layout, StoreError, open_beneath, unseal};
+use crate::store::{Donors, Folder, Layout, StoreError, open_beneath, remove_tree, unseal};
 
 /// Files that are read at the same time.
 pub const MAX_FILES: usize = 8;
-/// Read at once in the second pass that a v1-only torrent of several files needs.
-const READ: usize = 1 << 20;
-
 /// Bytes so far, for signs of life. Shared with whoever sends them.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -32,6 +29,8 @@ pub struct Counters {
     pub on_disk: Arc<AtomicU64>,
     /// Read from the origin since the start of the fetch.
     pub origin: Arc<AtomicU64>,
+    /// Written or hashed since the start of the fetch: what shows that it gets on where the others stand still.
+    pub worked: Arc<AtomicU64>,
 }
 
 /// The content is whole, durable, and has a torrent.
@@ -90,7 +89,9 @@ pub async fn read_all(
         () = stop.cancelled() => Err(FetchError::Stopped),
         result = read_files(&reading, &grant.files, &paths) => result,
     };
-    halt.cancel();
+    if result.is_err() {
+        halt.cancel();
+    }
     threads.close();
     threads.wait().await;
     let hashes = result?;
@@ -107,6 +108,8 @@ fn prepare(
     stop: CancellationToken,
 ) -> Result<(Arc<Common>, Donors, PathBuf), FetchError> {
     let folder = layout.coming(revision);
+    // It speaks of files that are written to from now on.
+    remove_tree(&folder.journal())?;
     let data = open_data(&folder)?;
     let size = grant.files.iter().map(|file| file.size).sum();
     let version = match grant.torrent_version {
@@ -120,6 +123,7 @@ fn prepare(
         files: grant.files.len(),
         journal: Journal::open(&folder.fetch_journal())?,
         on_disk: Arc::clone(&counters.on_disk),
+        worked: Arc::clone(&counters.worked),
         stop,
     };
     // Only a declared digest tells before reading that a file is here already.
@@ -182,18 +186,10 @@ fn finish(
 
 /// SHA-1 over all files one behind the other: the one torrent that costs a second read of the disk.
 fn concatenated(common: &Common, manifest: &Manifest) -> Result<Vec<u8>, FetchError> {
-    use std::io::Read;
     let mut hasher = common.builder.v1_hasher();
-    let mut buffer = vec![0; READ];
     for entry in manifest.entries() {
-        let mut file = open_beneath(&common.data, &entry.path, OFlags::RDONLY)?;
-        loop {
-            let read = file.read(&mut buffer).map_err(StoreError::io("read", entry.path.as_ref()))?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&buffer[..read]);
-        }
+        let file = open_beneath(&common.data, &entry.path, OFlags::RDONLY)?;
+        common.each_chunk(&file, entry.path.as_ref(), |bytes| hasher.update(bytes))?;
     }
     Ok(hasher.finish())
 }

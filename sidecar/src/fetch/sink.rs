@@ -29,7 +29,7 @@ const SYNC_BYTES: u64 = 64 << 20;
 const SYNC_TIME: Duration = Duration::from_secs(1);
 /// See [`SYNC_TIME`]; also the size up to which a file is synced together with others.
 const SYNC_LEAST: u64 = 1 << 20;
-/// Read at once when a prefix is hashed again.
+/// Read at once when what is on the disk is hashed again.
 const READ: usize = 1 << 20;
 
 /// What the thread is told.
@@ -53,8 +53,38 @@ pub struct Common {
     pub journal: Journal,
     /// Bytes of all files on the disk.
     pub on_disk: Arc<AtomicU64>,
+    /// Bytes written or hashed.
+    pub worked: Arc<AtomicU64>,
     /// Ends threads that read.
     pub stop: CancellationToken,
+}
+
+impl Common {
+    /// Hands a file to `take` from its start to its end, and answers its length. It counts as work, and ends when it is told to stop.
+    pub fn each_chunk(
+        &self,
+        mut file: &File,
+        shown: &Path,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<u64, FetchError> {
+        let mut buffer = vec![0; READ];
+        let mut length = 0;
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(FetchError::Stopped);
+            }
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(length),
+                Ok(count) => {
+                    take(&buffer[..count]);
+                    length += count as u64;
+                    self.worked.fetch_add(count as u64, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(StoreError::io("read", shown)(error).into()),
+            }
+        }
+    }
 }
 
 /// One file being written.
@@ -85,7 +115,7 @@ impl Sink {
             synced_at: Instant::now(),
         };
         sink.reserve()?;
-        let read = hash_file(&sink.file, shown, &mut sink.hasher, &sink.common.stop)?;
+        let read = common.each_chunk(&sink.file, shown, |bytes| sink.hasher.update(bytes))?;
         sink.common.on_disk.fetch_add(read, Ordering::Relaxed);
         Ok(sink)
     }
@@ -120,6 +150,7 @@ impl Sink {
         self.file.write_all_at(bytes, self.position()).map_err(StoreError::io("write", shown))?;
         self.hasher.update(bytes);
         self.common.on_disk.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.common.worked.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let fresh = self.position() - self.synced;
         if fresh >= SYNC_BYTES || (fresh >= SYNC_LEAST && self.synced_at.elapsed() >= SYNC_TIME) {
             self.sync()?;
@@ -172,31 +203,6 @@ pub fn hash_linked(
         return Ok(None);
     }
     let mut hasher = common.builder.file_hasher(common.files);
-    hash_file(&file, shown, &mut hasher, &common.stop)?;
+    common.each_chunk(&file, shown, |bytes| hasher.update(bytes))?;
     Ok(Some(hasher.finish()))
-}
-
-/// Hashes a file from its start to its end.
-fn hash_file(
-    mut file: &File,
-    shown: &Path,
-    hasher: &mut FileHasher,
-    stop: &CancellationToken,
-) -> Result<u64, FetchError> {
-    let mut buffer = vec![0; READ];
-    let mut read = 0;
-    loop {
-        if stop.is_cancelled() {
-            return Err(FetchError::Stopped);
-        }
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(read),
-            Ok(count) => {
-                hasher.update(&buffer[..count]);
-                read += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(StoreError::io("read", shown)(error).into()),
-        }
-    }
 }

@@ -30,6 +30,8 @@ struct Behaviour {
     encoding: Option<&'static str>,
     /// From the second request on, the ETag is this one.
     later_etag: Option<&'static str>,
+    /// Shows no ETag.
+    blind: bool,
     status: u16,
 }
 
@@ -42,6 +44,7 @@ fn honest(bytes: &[u8]) -> Behaviour {
         say_length: None,
         encoding: None,
         later_etag: None,
+        blind: false,
         status: 200,
     }
 }
@@ -121,7 +124,10 @@ async fn answer(mut stream: TcpStream, behaviour: Arc<Mutex<Behaviour>>, log: Ar
         _ => (200, 0),
     };
     let body = &b.bytes[from..];
-    let mut text = format!("HTTP/1.1 {status} x\r\nconnection: close\r\netag: {etag}\r\n");
+    let mut text = format!("HTTP/1.1 {status} x\r\nconnection: close\r\n");
+    if !b.blind {
+        write!(text, "etag: {etag}\r\n").unwrap();
+    }
     write!(text, "content-length: {}\r\n", b.say_length.unwrap_or(body.len())).unwrap();
     if status == 206 {
         write!(text, "content-range: bytes {from}-{}/{}\r\n", b.bytes.len() - 1, b.bytes.len()).unwrap();
@@ -221,6 +227,42 @@ async fn every_version_of_torrent_of_one_and_of_several_files() {
             assert_eq!(whole.metainfo.files().len(), grant.files.len());
         }
     }
+}
+
+#[tokio::test]
+async fn reading_the_disk_again_counts_as_work() {
+    let bytes = noise(100_000);
+    let server = Server::start(honest(&bytes)).await;
+    let node = Node::new();
+    let files = (0..4).map(|i| server.file(&format!("f{i}"), &bytes)).collect();
+    node.fetch(&Grant { torrent_version: TorrentVersion::V1, ..grant(files) }).await.unwrap();
+    let worked = node.counters.worked.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(worked, 2 * 400_000, "written once, and read once more for the pieces across files");
+}
+
+#[tokio::test]
+async fn t86_what_nothing_tells_from_another_version_is_never_continued() {
+    let bytes = noise(1_000_000);
+    let server = Server::start(Behaviour { drop_after: Some(300_000), blind: true, ..honest(&bytes) }).await;
+    let node = Node::new();
+    let blind = GrantedFile { etag: None, ..server.file("f", &bytes) };
+    let error = node.fetch(&grant(vec![blind.clone()])).await.unwrap_err();
+    assert_eq!(error.reason(), reason::ORIGIN_UNAVAILABLE);
+    assert!(server.ranges().iter().all(Option::is_none), "{:?}", server.ranges());
+    server.set(|b| b.drop_after = None);
+    node.fetch(&grant(vec![blind])).await.unwrap();
+    assert_eq!(node.read("f"), bytes);
+}
+
+#[tokio::test]
+async fn t86_the_first_answer_pins_what_was_resolved_without_a_validator() {
+    let bytes = noise(1_000_000);
+    let changing = Behaviour { drop_after: Some(300_000), later_etag: Some("\"2\""), ..honest(&bytes) };
+    let server = Server::start(changing).await;
+    let node = Node::new();
+    let unpinned = GrantedFile { etag: None, ..server.file("f", &bytes) };
+    let error = node.fetch(&grant(vec![unpinned])).await.unwrap_err();
+    assert_eq!(error.reason(), reason::SOURCE_CHANGED);
 }
 
 #[tokio::test]

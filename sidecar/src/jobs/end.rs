@@ -34,20 +34,12 @@ impl From<StoreError> for End {
     }
 }
 
-/// What to do about a torrent that the engine does not take.
-pub(super) async fn not_added(revision: &str, error: AddError) -> End {
+/// What to do about a torrent that the engine does not take, where hashing what is here does not help.
+pub(super) fn not_added(error: &AddError) -> End {
     let problem = |reason| End::Problem(Problem { reason, message: error.to_string() });
-    match &error {
+    match error {
         AddError::Duplicate => End::Wait(RETRY / 2),
         AddError::ShutDown => End::Stopped,
-        AddError::Journal { path, source } if !is_full(source) => {
-            tracing::warn!(revision, %error, "dropping the journal, hashing what is here");
-            let path = path.clone();
-            match disk(move || crate::store::remove_tree(&path)).await {
-                Ok(()) => End::Wait(RETRY),
-                Err(end) => end,
-            }
-        }
         AddError::Storage { source, .. } | AddError::Journal { source, .. } if is_full(source) => {
             problem(reason::DISK_FULL)
         }

@@ -73,13 +73,17 @@ async fn ensure(
     let (Some(name), Some(digest)) = (infohash(record), record.manifest_digest.as_deref()) else {
         return Ok(());
     };
-    if context.trackers.has_metainfo(tracker, name).await? {
+    if context.trackers.has_both(tracker, name, digest).await? {
         return Ok(());
     }
     let paths = [folder.metainfo(), folder.manifest()];
     let read = move || paths.map(|path| read_file_capped(&path, MAX_DOCUMENT).ok().flatten());
     let Ok([Some(metainfo), Some(manifest)]) = tokio::task::spawn_blocking(read).await else { return Ok(()) };
-    tracing::info!(revision = record.revision, tracker, "storing metainfo at a tracker that has none");
+    tracing::info!(
+        revision = record.revision,
+        tracker,
+        "storing metainfo and manifest at a tracker that lacks one of them"
+    );
     let (metainfo, manifest) = ((name, metainfo.into()), (digest, manifest.into()));
     context.trackers.store(tracker, &record.revision, metainfo, manifest).await
 }

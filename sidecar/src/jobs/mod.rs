@@ -1,12 +1,17 @@
 //! What is being done with each revision: one job at a time, each a task that can be stopped.
 
 mod documents;
+mod download;
 mod end;
+mod evidence;
 mod keeper;
 mod share;
 mod simple;
 mod state;
 mod steps;
+#[cfg(test)]
+mod tests;
+mod twin;
 
 pub use share::share;
 pub use simple::{remove_job, retain_job};

@@ -7,16 +7,16 @@ use std::time::Duration;
 use crds::NodePhase;
 use operator_api::reason;
 use rand::Rng;
-use swarm::{AddError, AddTorrent, Assume, Phase, TorrentHandle, Trouble};
+use swarm::{AddError, AddTorrent, Assume, TorrentHandle, Trouble};
 use tokio::time::Instant;
 
 use super::documents::Documents;
-use super::end::{End, RETRY, disk, not_added, problem_of};
+use super::end::{End, RETRY, disk, not_added};
 use super::keeper::Keeper;
 use super::state::{Context, JobHandle, stoppable};
 use super::steps::{self, Place, Published};
 use crate::desired::{Data, Problem};
-use crate::store::{Record, withdraw};
+use crate::store::{Folder, Record, doubt, is_full, shared_bytes, withdraw};
 
 /// Metainfo that cannot be had is a problem after this long.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,37 +26,32 @@ const LOOK: Duration = Duration::from_secs(10);
 const LOOK_FILES: usize = 1024;
 
 /// A revision being shared.
-struct Sharing {
-    context: Arc<Context>,
-    job: JobHandle,
+pub(super) struct Sharing {
+    pub(super) context: Arc<Context>,
+    pub(super) job: JobHandle,
     record: Option<Record>,
-    handle: Option<TorrentHandle>,
+    pub(super) handle: Option<TorrentHandle>,
     keeper: Keeper,
-    /// What is on the disk proved wrong: it is taken out of the store and hashed.
-    damaged: bool,
+    /// What is on the disk proved wrong, which the disk is still to be told: then it is out of the store, and hashed.
+    pub(super) damaged: bool,
     /// Files that other revisions share were not what they should be: this one gets its own.
-    alone: bool,
-    /// The engine has verified all of it.
-    verified: bool,
+    pub(super) alone: bool,
     /// Bytes from peers before this handle.
-    peer_bytes: u64,
+    pub(super) peer_bytes: u64,
 }
 
 /// Shares a revision until it is told to stop.
 pub async fn share(context: Arc<Context>, job: JobHandle) {
+    let (ending, revision) = (Arc::clone(&context), job.revision.clone());
+    share_until_stopped(context, job).await;
+    ending.ledger.rests(&revision);
+}
+
+async fn share_until_stopped(context: Arc<Context>, job: JobHandle) {
     let keeper = Keeper::new(Arc::clone(&context));
     let (record, handle) = (None, None);
-    let mut sharing = Sharing {
-        context,
-        job,
-        record,
-        handle,
-        keeper,
-        damaged: false,
-        alone: false,
-        verified: false,
-        peer_bytes: 0,
-    };
+    let mut sharing =
+        Sharing { context, job, record, handle, keeper, damaged: false, alone: false, peer_bytes: 0 };
     loop {
         let Err(end) = sharing.round().await;
         if let Some(handle) = sharing.handle.take() {
@@ -84,6 +79,7 @@ impl Sharing {
             self.download(&documents).await?;
             self.publish(&documents).await?;
         } else {
+            self.account(&documents, self.context.layout.published(&self.job.revision)).await?;
             self.open_published(&documents).await?;
         }
         self.seed(&documents).await
@@ -95,10 +91,12 @@ impl Sharing {
         let (place, record) = disk(move || {
             if damaged {
                 withdraw(&layout, &revision)?;
+                doubt(&layout.coming(&revision))?;
             }
             steps::find(&layout, &revision, spec.as_deref(), known)
         })
         .await?;
+        self.damaged = false;
         self.peer_bytes = record.peer_bytes.max(self.job.state.borrow().status.peer_bytes);
         self.record = Some(record);
         self.job.update(|state| {
@@ -108,7 +106,7 @@ impl Sharing {
         Ok(place)
     }
 
-    fn record(&mut self) -> &mut Record {
+    pub(super) fn record(&mut self) -> &mut Record {
         self.record.as_mut().expect("a round begins with finding the record")
     }
 
@@ -145,48 +143,7 @@ impl Sharing {
         }
     }
 
-    async fn download(&mut self, documents: &Documents) -> Result<(), End> {
-        let (layout, record) = (self.context.layout.clone(), self.record().clone());
-        let (manifest, alone) = (Arc::clone(&documents.manifest), self.alone);
-        let prepared = disk(move || steps::prepare(&layout, &record, &manifest, alone)).await?;
-        let total = documents.manifest.total_size();
-        let (root, quota) = (self.context.layout.root(), self.context.class().quota);
-        self.context
-            .ledger
-            .book(root, &self.job.revision, total, prepared.here, quota)
-            .map_err(|error| End::Problem(Problem { reason: error.reason(), message: error.to_string() }))?;
-        if prepared.reused.files > 0 {
-            let steps::Prepared { reused, .. } = prepared;
-            tracing::info!(
-                revision = self.job.revision,
-                files = reused.files,
-                bytes = reused.bytes,
-                "linked from other revisions"
-            );
-            self.context.metrics.reused_bytes.inc_by(reused.bytes);
-        }
-        // Published files were verified when they were published, fetched ones while they were read.
-        let sized = prepared.whole && !self.damaged;
-        let filled = documents.manifest.entries().iter().filter(|entry| entry.size > 0).count();
-        let trusted = self.verified || self.record().fetched || prepared.reused.files == filled;
-        let assume = match (sized && trusted, prepared.journal && !self.damaged) {
-            (true, _) => Assume::Complete,
-            (false, true) => Assume::Journal,
-            (false, false) => Assume::Nothing,
-        };
-        self.job.phase(NodePhase::Downloading);
-        let folder = self.context.layout.coming(&self.job.revision);
-        match self.add(documents, folder.data(), Some(folder.journal()), assume).await {
-            Ok(()) => {}
-            // The same bytes under another revision, whole here by hard links: that one seeds.
-            Err(AddError::Duplicate) if assume == Assume::Complete => return Ok(()),
-            Err(error) => return Err(self.not_added(error).await),
-        }
-        self.damaged = false;
-        self.wait_complete().await
-    }
-
-    async fn add(
+    pub(super) async fn add(
         &mut self,
         documents: &Documents,
         folder: std::path::PathBuf,
@@ -206,59 +163,15 @@ impl Sharing {
         Ok(())
     }
 
-    async fn not_added(&mut self, error: AddError) -> End {
-        if let AddError::Incomplete { .. } = &error {
-            tracing::warn!(revision = self.job.revision, %error, "hashing what is here");
-            self.distrust();
-            return End::Wait(Duration::ZERO);
-        }
-        not_added(&self.job.revision, error).await
-    }
-
-    fn distrust(&mut self) {
+    pub(super) fn not_added(&mut self, error: &AddError) -> End {
+        let wait = match error {
+            AddError::Incomplete { .. } => Duration::ZERO,
+            AddError::Journal { source, .. } if !is_full(source) => RETRY,
+            _ => return not_added(error),
+        };
+        tracing::warn!(revision = self.job.revision, %error, "hashing what is here");
         self.damaged = true;
-        self.verified = false;
-        if let Some(record) = &mut self.record {
-            record.fetched = false;
-        }
-    }
-
-    /// Follows the engine until everything is here.
-    async fn wait_complete(&mut self) -> Result<(), End> {
-        let Some(handle) = self.handle.clone() else { return Ok(()) };
-        let mut stats = handle.changed();
-        let (mut class, mut token) = (self.context.class.clone(), self.context.session.watch());
-        loop {
-            let now = stats.borrow_and_update().clone();
-            self.follow(&now);
-            if let (Some(Trouble::Disk(_)), false) = (&now.trouble, self.alone) {
-                // It may be a linked file that is damaged and that the engine rightly does not write to.
-                self.alone = true;
-                self.distrust();
-                return Err(End::Wait(RETRY));
-            }
-            if now.phase == Phase::Complete {
-                self.verified = true;
-                return Ok(());
-            }
-            tokio::select! {
-                biased;
-                () = self.job.stop.cancelled() => return Err(End::Stopped),
-                changed = stats.changed() => if changed.is_err() { return Err(End::Wait(RETRY)) },
-                Ok(()) = class.changed() => handle.set_trackers(self.context.tracker_specs()),
-                Ok(()) = token.changed() => handle.set_trackers(self.context.tracker_specs()),
-            }
-        }
-    }
-
-    fn follow(&self, stats: &swarm::Stats) {
-        let peer_bytes = self.peer_bytes + stats.downloaded.saturating_sub(stats.wasted);
-        self.job.update(|state| state.status.peer_bytes = peer_bytes);
-        match &stats.trouble {
-            Some(trouble) => self.job.problem(problem_of(trouble)),
-            None if stats.phase != Phase::Complete => self.job.phase(NodePhase::Downloading),
-            None => {}
-        }
+        End::Wait(wait)
     }
 
     async fn publish(&mut self, documents: &Documents) -> Result<(), End> {
@@ -267,6 +180,7 @@ impl Sharing {
         let spec = self.job.spec();
         let record = self.record();
         record.peer_bytes = peer_bytes;
+        record.unproven = false;
         if let Some(spec) = spec {
             record.update(&spec);
         }
@@ -275,7 +189,7 @@ impl Sharing {
         let manifest = Arc::clone(&documents.manifest);
         match disk(move || steps::publish_verified(&layout, &record, &manifest)).await? {
             Published::Damaged => {
-                self.distrust();
+                self.damaged = true;
                 return Err(End::Wait(Duration::ZERO));
             }
             published => self.published(published),
@@ -290,7 +204,7 @@ impl Sharing {
 
     /// Says where the revision stands now that it is in the store.
     fn published(&self, published: Published) {
-        let linked = matches!(published, Published::Linked);
+        let linked = matches!(published, Published::Linked(_));
         self.job.update(|state| {
             state.data = Data::Published;
             state.linked = linked;
@@ -299,8 +213,23 @@ impl Sharing {
             Published::Occupied(error) => {
                 self.job.problem(Problem { reason: error.reason(), message: error.to_string() });
             }
-            _ => self.job.phase(NodePhase::Ready),
+            Published::Linked(removed) => {
+                for revision in &removed {
+                    self.context.ledger.free(revision);
+                }
+                self.job.phase(NodePhase::Ready);
+            }
+            Published::Damaged => {}
         }
+    }
+
+    /// Tells the ledger what of a folder's files other revisions have too.
+    pub(super) async fn account(&self, documents: &Documents, folder: Folder) -> Result<(), End> {
+        let (layout, revision) = (self.context.layout.clone(), self.job.revision.clone());
+        let manifest = Arc::clone(&documents.manifest);
+        let shared = disk(move || shared_bytes(&layout, &revision, &folder.data(), &manifest)).await?;
+        self.context.ledger.shares(&self.job.revision, &shared);
+        Ok(())
     }
 
     async fn open_published(&mut self, documents: &Documents) -> Result<(), End> {
@@ -310,10 +239,10 @@ impl Sharing {
             Ok(()) | Err(AddError::Duplicate) => Ok(()),
             Err(error @ AddError::Storage { .. }) => {
                 tracing::warn!(revision = self.job.revision, %error, "the published data is damaged");
-                self.distrust();
+                self.damaged = true;
                 Err(End::Wait(Duration::ZERO))
             }
-            Err(error) => Err(self.not_added(error).await),
+            Err(error) => Err(self.not_added(&error)),
         }
     }
 
@@ -329,7 +258,7 @@ impl Sharing {
                 let stats = handle.stats();
                 if let Some(Trouble::Disk(error)) = &stats.trouble {
                     tracing::warn!(revision = self.job.revision, error, "the published data cannot be read");
-                    self.distrust();
+                    self.damaged = true;
                     return Err(End::Wait(RETRY));
                 }
                 let record = self.record.clone().expect("a round begins with finding the record");
@@ -370,14 +299,14 @@ impl Sharing {
                     revision = self.job.revision,
                     "published data is missing or was changed: getting it again"
                 );
-                self.distrust();
+                self.damaged = true;
                 Err(End::Wait(Duration::ZERO))
             }
             published @ Published::Occupied(_) => {
                 self.published(published);
                 Ok(RETRY)
             }
-            published @ Published::Linked => {
+            published @ Published::Linked(_) => {
                 self.published(published);
                 Ok(LOOK)
             }

@@ -8,6 +8,7 @@ use crds::{DistributionRevisionSpec, NodePhase};
 use swarm::{Engine, TrackerSpec};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use torrent::Metainfo;
 
 use crate::class::ClassInfo;
 use crate::clients::{Session, TokenSource, Trackers};
@@ -49,13 +50,28 @@ impl Context {
     /// All trackers, for announces.
     pub fn tracker_specs(&self) -> Vec<TrackerSpec> {
         let bearer = self.session.token().map(|token| token.0.to_string());
-        let spec = |url: &String| TrackerSpec {
-            url: format!("{}/announce", url.trim_end_matches('/')),
+        let spec = |url: String| TrackerSpec {
+            url,
             bearer: bearer.clone(),
             // Without the token a tracker takes nobody's word for a node's name.
             node: bearer.as_ref().map(|_| self.node.clone()),
         };
-        self.class().trackers.iter().map(spec).collect()
+        self.announce_urls().into_iter().map(spec).collect()
+    }
+
+    /// The torrent with all trackers in it, each in a tier of its own (BEP 12), for clients that have nothing but the .torrent. Most of
+    /// them ask only the first: which one that is depends on the torrent, so that the trackers share the work.
+    pub fn with_trackers(&self, metainfo: Metainfo) -> Metainfo {
+        let mut tiers: Vec<_> = self.announce_urls().into_iter().map(|url| vec![url]).collect();
+        let first = metainfo.wire_ids().first().map_or(0, |id| usize::from(id.0[0]));
+        let first = first.checked_rem(tiers.len()).unwrap_or_default();
+        tiers.rotate_left(first);
+        metainfo.with_trackers(tiers)
+    }
+
+    fn announce_urls(&self) -> Vec<String> {
+        let url = |tracker: &String| format!("{}/announce", tracker.trim_end_matches('/'));
+        self.class().trackers.iter().map(url).collect()
     }
 }
 

@@ -1,15 +1,18 @@
 //! The steps of sharing that are disk only. Synchronous: callers wrap them in `spawn_blocking`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use swarm::Assume;
 use torrent::manifest::Manifest;
 
+use super::evidence::{Evidence, assume};
 use crate::store::{
-    Folder, Layout, Record, Reused, StoreError, allocated, clean_leftovers, link, open_beneath, publish,
-    reuse_files, unseal, withdraw,
+    Folder, Layout, Record, Reused, StoreError, allocated, clean_leftovers, is_whole, link, open_beneath,
+    publish, reuse_files, shared_bytes, unseal, withdraw,
 };
 
 /// Where a revision lies.
@@ -30,11 +33,34 @@ pub fn find(
 ) -> Result<(Place, Record), StoreError> {
     layout.ensure()?;
     let (published, coming) = (layout.published(revision), layout.coming(revision));
-    if !published.complete().exists() {
+    if !is_whole(&published) {
         withdraw(layout, revision)?;
     }
-    let mut place = if published.complete().exists() { Place::Store } else { Place::Incoming };
+    let place = if published.path().exists() { Place::Store } else { Place::Incoming };
     let folder = if place == Place::Store { &published } else { &coming };
+    // Of bytes in `incoming/` nothing is known without their folder's own word.
+    let unproven = place == Place::Incoming;
+    let known = known.map(|known| Record { fetched: false, unproven, ..known });
+    let record = record_in(folder, revision, spec, known)?;
+    if place == Place::Store || !is_whole(&coming) {
+        return Ok((place, record));
+    }
+    match publish(layout, &record) {
+        Ok(()) | Err(StoreError::Occupied { .. }) if published.complete().exists() => {
+            Ok((Place::Store, record))
+        }
+        Ok(()) => Ok((place, record)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The record of a folder, else what is known of it, brought up to date and written down.
+fn record_in(
+    folder: &Folder,
+    revision: &str,
+    spec: Option<&crds::DistributionRevisionSpec>,
+    known: Option<Record>,
+) -> Result<Record, StoreError> {
     let stored = match Record::load(folder) {
         Err(StoreError::Damaged { path, why }) => {
             tracing::warn!(path = %path.display(), why, "the record is made anew");
@@ -58,29 +84,20 @@ pub fn find(
         fs::create_dir_all(folder.path()).map_err(StoreError::io("make", folder.path()))?;
         record.save(folder)?;
     }
-    if place == Place::Incoming && coming.complete().exists() {
-        match publish(layout, &record) {
-            Ok(()) | Err(StoreError::Occupied { .. }) if published.complete().exists() => {
-                place = Place::Store;
-            }
-            Ok(()) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((place, record))
+    Ok(record)
 }
 
 /// What is here before the engine starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Prepared {
     /// Linked from other revisions.
     pub reused: Reused,
-    /// Every file has its size.
-    pub whole: bool,
+    /// What the engine is to make of the files.
+    pub assume: Assume,
     /// Bytes taken on the disk.
     pub here: u64,
-    /// The engine has a journal of it.
-    pub journal: bool,
+    /// Bytes that other revisions have too.
+    pub shared: BTreeMap<String, u64>,
 }
 
 /// Gets the folder in `incoming/` ready: writable, empty files made, files of other revisions linked.
@@ -88,7 +105,7 @@ pub struct Prepared {
 /// With `alone`, files that other revisions have too are let go instead: what is to be mended must not be theirs.
 pub fn prepare(
     layout: &Layout,
-    record: &Record,
+    record: &mut Record,
     manifest: &Manifest,
     alone: bool,
 ) -> Result<Prepared, StoreError> {
@@ -107,7 +124,20 @@ pub fn prepare(
         let wanted = manifest.entries().iter().map(|entry| (entry.path.clone(), (entry.sha256, entry.size)));
         reuse_files(layout, &record.revision, &wanted.collect::<Vec<_>>())?
     };
-    Ok(Prepared { reused, whole: whole(&data, manifest), here: allocated(&data), journal })
+    let (unproven, fetched, whole) = (record.unproven, record.fetched, whole(&data, manifest));
+    let assume = assume(Evidence { unproven, journal, fetched, whole });
+    if assume == Assume::Nothing && !record.unproven {
+        record.unproven = true;
+        record.save(&folder)?;
+    }
+    let shared = shared_bytes(layout, &record.revision, &data, manifest)?;
+    Ok(Prepared { reused, assume, here: allocated(&data), shared })
+}
+
+/// Everything that is here has been hashed: from now on the engine's journal speaks for it.
+pub fn proved(layout: &Layout, record: &mut Record) -> Result<(), StoreError> {
+    record.unproven = false;
+    record.save(&layout.coming(&record.revision))
 }
 
 fn let_go(data: &Path, manifest: &Manifest) -> Result<(), StoreError> {
@@ -148,8 +178,8 @@ pub fn sound(data: &Path, manifest: &Manifest, from: usize, count: usize) -> boo
 /// How publishing ended.
 #[derive(Debug)]
 pub enum Published {
-    /// The dataset's name leads to it, or is not meant to.
-    Linked,
+    /// The dataset's name leads to it, or is not meant to. These revisions had to go for that.
+    Linked(Vec<String>),
     /// It is in the store, but something stands where its link belongs.
     Occupied(StoreError),
     /// A file is not there or has another size.
@@ -168,7 +198,7 @@ pub fn publish_verified(
         return Ok(Published::Damaged);
     }
     match publish(layout, record) {
-        Ok(()) => tidy(layout, record).map(|()| Published::Linked),
+        Ok(()) => tidy(layout, record).map(Published::Linked),
         Err(error @ StoreError::Occupied { .. }) if is_published(&layout.published(&record.revision)) => {
             Ok(Published::Occupied(error))
         }
@@ -180,13 +210,15 @@ fn is_published(folder: &Folder) -> bool {
     folder.complete().exists()
 }
 
-fn tidy(layout: &Layout, record: &Record) -> Result<(), StoreError> {
-    if record.current {
-        for revision in clean_leftovers(layout, record)? {
-            tracing::info!(revision, "removed: it was kept for the user under a name that is now another's");
-        }
+fn tidy(layout: &Layout, record: &Record) -> Result<Vec<String>, StoreError> {
+    if !record.current {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let removed = clean_leftovers(layout, record)?;
+    for revision in &removed {
+        tracing::info!(revision, "removed: it was kept for the user under a name that is now another's");
+    }
+    Ok(removed)
 }
 
 /// Looks after a published revision: its record follows the API, its link is there, its files are.
@@ -206,10 +238,10 @@ pub fn look_after(
         record.save(&folder)?;
     }
     if !record.current {
-        return Ok(Published::Linked);
+        return Ok(Published::Linked(Vec::new()));
     }
     match link(layout, &record.namespace, &record.name, &record.revision) {
-        Ok(()) => tidy(layout, record).map(|()| Published::Linked),
+        Ok(()) => tidy(layout, record).map(Published::Linked),
         Err(error @ StoreError::Occupied { .. }) => Ok(Published::Occupied(error)),
         Err(error) => Err(error),
     }

@@ -18,6 +18,8 @@ use super::gate::Gate;
 const MANAGER: &str = "samara-sidecar";
 /// What is found at the start gets so long to settle: a restart that changes nothing writes nothing.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Whether the object is still there is looked up about so often: nobody else writes it, but anybody may delete it.
+const LOOK: Duration = Duration::from_mins(10);
 /// First pause after a failed write; it doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
@@ -38,15 +40,24 @@ pub struct Reporter {
     node: String,
     class: String,
     gate: Gate,
-    /// What the API server has; `None` if it has no object.
+    /// What the API server has; `None` if it has no object, or one that the Node of today does not own.
     written: Option<NodeDistributionStatus>,
+    /// The Node's UID when that was looked up.
+    owner: String,
 }
 
 impl Reporter {
     /// For the object of this node.
     pub fn new(client: kube::Client, node: &str, class: &str) -> Self {
         let (node, class) = (node.to_owned(), class.to_owned());
-        Self { api: Api::all(client), node, class, gate: Gate::default(), written: None }
+        Self {
+            api: Api::all(client),
+            node,
+            class,
+            gate: Gate::default(),
+            written: None,
+            owner: String::new(),
+        }
     }
 
     /// Writes until `shutdown`, or until nobody reports any more. Nothing is written before the first report.
@@ -56,7 +67,6 @@ impl Reporter {
                 return;
             }
             tokio::time::sleep(SETTLE).await;
-            self.read().await;
             self.follow(reports).await;
         };
         tokio::select! {
@@ -65,15 +75,18 @@ impl Reporter {
         }
     }
 
-    /// What an earlier process of this node has written.
-    async fn read(&mut self) {
+    /// Looks up what is there: of an earlier process of this node, or nothing any more.
+    async fn read(&mut self, owner: &str) {
+        let ours = |object: &NodeDistribution| {
+            object.spec.class_name == self.class
+                && object.owner_references().iter().any(|reference| reference.uid == owner)
+        };
         let mut pause = FIRST_PAUSE;
         loop {
             match self.api.get_opt(&self.node).await {
                 Ok(object) => {
-                    self.written = object
-                        .filter(|object| object.spec.class_name == self.class)
-                        .map(|object| object.status.unwrap_or_default());
+                    self.written = object.filter(ours).map(|object| object.status.unwrap_or_default());
+                    owner.clone_into(&mut self.owner);
                     return;
                 }
                 Err(error) => {
@@ -86,9 +99,13 @@ impl Reporter {
 
     async fn follow(&mut self, mut reports: watch::Receiver<Option<Report>>) {
         let began = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut look) = (FIRST_PAUSE, began);
         loop {
             let report = reports.borrow_and_update().clone().unwrap_or_default();
+            if Instant::now() >= look || report.node_uid != self.owner {
+                self.read(&report.node_uid).await;
+                look = Instant::now() + rand::rng().random_range(LOOK / 2..LOOK);
+            }
             let jitter = rand::rng().random_range(Duration::ZERO..Duration::from_secs(1));
             let nothing = NodeDistributionStatus::default();
             let written = self.written.as_ref().unwrap_or(&nothing);
@@ -108,10 +125,10 @@ impl Reporter {
                 }
                 continue;
             }
-            let due = due.map(|at| began + at);
+            let due = due.map_or(look, |at| look.min(began + at));
             tokio::select! {
                 changed = reports.changed() => if changed.is_err() { return },
-                () = sleep_until(due) => {}
+                () = tokio::time::sleep_until(due) => {}
             }
         }
     }
@@ -184,11 +201,4 @@ async fn back_off(pause: &mut Duration) {
     let wait = rand::rng().random_range(*pause / 2..*pause);
     tokio::time::sleep(wait).await;
     *pause = (*pause * 2).min(MAX_PAUSE);
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crds::{
     DistributionClass, DistributionRevision, DistributionRevisionSpec, NodeDistributionStatus, NodeEntry,
-    Retire,
+    NodePhase, Retire,
 };
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::class::ClassInfo;
 use crate::config::SidecarConfig;
-use crate::desired::{Action, ClassView, Data, Desired, Job, JobStatus, Local, Observed, entries, plan};
+use crate::desired::{
+    Action, ClassView, Data, Desired, Job, JobStatus, Local, Observed, entries, is_unselected, plan,
+};
 use crate::health::Watchdog;
 use crate::jobs::{Context, JobHandle, JobState, remove_job, retain_job, share};
 use crate::kubernetes::{Mirror, Report};
@@ -69,6 +71,7 @@ pub struct Manager {
     found: BTreeMap<String, Found>,
     running: BTreeMap<String, Running>,
     missing: BTreeMap<String, Duration>,
+    unselected: BTreeMap<String, Duration>,
     asked: BTreeMap<String, Duration>,
     orphans: BTreeSet<String>,
     orphan_answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
@@ -102,6 +105,7 @@ impl Manager {
             found,
             running: BTreeMap::new(),
             missing: BTreeMap::new(),
+            unselected: BTreeMap::new(),
             asked: BTreeMap::new(),
             orphans: BTreeSet::new(),
             orphan_answers: mpsc::channel(ORPHAN_QUEUE),
@@ -212,6 +216,12 @@ impl Manager {
                 self.missing.entry(name.clone()).or_insert(now);
             }
         }
+        let node = node.map(|node| node_view(&node));
+        let out = |name: &str| desired.get(name).is_some_and(|desired| is_unselected(node.as_ref(), desired));
+        self.unselected.retain(|name, _| out(name));
+        for name in names.iter().filter(|name| out(name)) {
+            self.unselected.entry(name.clone()).or_insert(now);
+        }
         let local = names.into_iter().map(|name| (name.clone(), self.local(&name))).collect();
         Observed {
             class: class.map(|class| ClassView {
@@ -219,7 +229,7 @@ impl Manager {
                     == self.config.root_of_class().trim_end_matches('/'),
                 retire: class.spec.retire,
             }),
-            node: node.map(|node| node_view(&node)),
+            node,
             listed: revisions.listed,
             desired,
             unreadable: revisions.unreadable,
@@ -238,6 +248,7 @@ impl Manager {
             on_delete: record.map(|record| record.on_delete).unwrap_or_default(),
             job: None,
             missing_since: self.missing.get(name).copied(),
+            unselected_since: self.unselected.get(name).copied(),
             orphan: self.orphans.contains(name),
         };
         if let Some(running) = self.running.get(name) {
@@ -380,7 +391,7 @@ impl Manager {
         metrics.peer_bytes.set(signed(statuses.values().map(|status| status.peer_bytes).sum()));
         metrics
             .failed
-            .set(signed(statuses.values().filter(|status| status.problem.is_some()).count() as u64));
+            .set(signed(statuses.values().filter(|status| status.phase == NodePhase::Failed).count() as u64));
         metrics.revisions.set(signed(self.entries.len() as u64));
         metrics.stored_bytes.set(signed(self.context.ledger.used()));
     }

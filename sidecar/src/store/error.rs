@@ -9,7 +9,7 @@ use operator_api::reason;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A system call failed.
-    #[error("cannot {what} {path}: {source}")]
+    #[error("cannot {what} {path}: {source}; {}", advice(source))]
     Io {
         /// What was tried: `write`, `rename`...
         what: &'static str,
@@ -47,7 +47,7 @@ pub enum StoreError {
         name: String,
     },
     /// A file of ours does not say what it must.
-    #[error("{path} is damaged: {why}")]
+    #[error("{path} is damaged: {why}; delete it, it is made again")]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -80,6 +80,10 @@ impl StoreError {
             }
         }
     }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    if is_full(error) { "free some space or inodes there" } else { "look at the disk of this node" }
 }
 
 /// No space, no inodes, or no quota left.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::record::sync_folder;
-use super::{Layout, Record, StoreError, link, remove_tree, seal, sync_tree, write_durably};
+use super::{Layout, Record, StoreError, is_whole, link, remove_tree, seal, sync_tree, write_durably};
 
 /// One step. Doing a step again changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +12,10 @@ pub enum Step {
     Sync,
     /// Read-only for everybody.
     Seal,
-    /// The journals are of no use any more: `.complete` says more.
-    DropJournals,
     /// The mark that makes it whole.
     Complete,
+    /// The journals are of no use any more. Not before the mark: until then they spare a restart the hashing.
+    DropJournals,
     /// From `incoming/` to `store/`.
     Rename,
     /// Both parents durable.
@@ -26,7 +26,7 @@ pub enum Step {
 
 /// All steps, in order.
 pub fn publish_steps() -> [Step; 7] {
-    [Step::Sync, Step::Seal, Step::DropJournals, Step::Complete, Step::Rename, Step::SyncParents, Step::Link]
+    [Step::Sync, Step::Seal, Step::Complete, Step::DropJournals, Step::Rename, Step::SyncParents, Step::Link]
 }
 
 /// Publishes a revision whose every byte was verified. After a cut, calling it again finishes the job.
@@ -38,8 +38,8 @@ pub fn publish(layout: &Layout, record: &Record) -> Result<(), StoreError> {
     // What is sealed and marked needs no second pass over its files.
     let done = if !coming.path().exists() {
         5
-    } else if coming.complete().exists() {
-        4
+    } else if is_whole(&coming) {
+        3
     } else {
         0
     };
@@ -56,13 +56,13 @@ impl Step {
                 sync_tree(from.path())
             }
             Self::Seal => seal(&from.data()),
+            Self::Complete => write_durably(&from.complete(), b""),
             Self::DropJournals => {
                 for journal in [from.journal(), from.fetch_journal()] {
                     remove_tree(&journal)?;
                 }
                 Ok(())
             }
-            Self::Complete => write_durably(&from.complete(), b""),
             Self::Rename => {
                 // What stands there is not whole, else nobody would have got it again.
                 remove_tree(to.path())?;

@@ -17,6 +17,7 @@ const MAX_RECORD: u64 = 64 * 1024;
 /// A revision's folder in its own words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts, each with a name in the file")]
 pub struct Record {
     /// Of this format.
     pub version: u32,
@@ -44,6 +45,8 @@ pub struct Record {
     pub manifest_digest: Option<String>,
     /// This node read the origin to the end: every byte is here, hashed, and durable.
     pub fetched: bool,
+    /// What is here has yet to be hashed to its end: neither a journal nor sizes speak for it.
+    pub unproven: bool,
     /// It was given to the user: neither shared nor removed.
     pub retained: bool,
     /// Payload bytes read from the origin for it.

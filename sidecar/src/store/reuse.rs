@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use torrent::RelPath;
 use torrent::manifest::Manifest;
@@ -22,42 +23,70 @@ pub struct Reused {
     pub bytes: u64,
 }
 
+/// Published revisions but `revision` itself, each with its record. One whose record cannot be read is left out.
+pub(super) fn others(layout: &Layout, revision: &str) -> impl Iterator<Item = (String, Record)> {
+    let entries = fs::read_dir(layout.store()).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(move |name| name != revision).filter_map(|name| {
+        let folder = layout.published(&name);
+        let record = Record::load(&folder).ok().flatten().filter(|record| !record.unproven)?;
+        folder.complete().exists().then_some((name, record))
+    })
+}
+
 /// Where whole revisions keep each content; read from their manifests when it is made.
 #[derive(Debug, Default)]
 pub struct Donors {
-    files: BTreeMap<Content, std::path::PathBuf>,
+    revisions: Vec<String>,
+    /// Whose it is, and where.
+    files: BTreeMap<Content, (usize, PathBuf)>,
 }
 
 impl Donors {
     /// Of all published revisions but `revision` itself. What cannot be read is no donor.
     pub fn gather(layout: &Layout, revision: &str) -> Self {
+        Self::of(layout, others(layout, revision))
+    }
+
+    /// Of those that are the same torrent as `record`'s revision and that are ours to look after.
+    pub fn twins(layout: &Layout, record: &Record) -> Self {
+        let twin = |(_, other): &(String, Record)| !other.retained && other.same_torrent(record);
+        Self::of(layout, others(layout, &record.revision).filter(twin))
+    }
+
+    fn of(layout: &Layout, revisions: impl Iterator<Item = (String, Record)>) -> Self {
         let mut donors = Self::default();
-        let Ok(entries) = fs::read_dir(layout.store()) else { return donors };
-        for entry in entries.flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
+        for (name, record) in revisions {
             let folder = layout.published(&name);
-            if name == revision || !folder.complete().exists() {
-                continue;
-            }
-            let record = Record::load(&folder).ok().flatten();
-            let Some(digest) = record.and_then(|record| record.manifest_digest) else { continue };
+            let Some(digest) = record.manifest_digest else { continue };
             match crate::contents::load_manifest(&folder, &digest) {
-                Ok(manifest) => donors.add(&folder.data(), &manifest),
+                Ok(manifest) => donors.add(name, &folder.data(), &manifest),
                 Err(error) => tracing::debug!(%error, revision = name, "no donor"),
             }
         }
         donors
     }
 
-    fn add(&mut self, data: &std::path::Path, manifest: &Manifest) {
+    fn add(&mut self, revision: String, data: &Path, manifest: &Manifest) {
+        let whose = self.revisions.len();
+        self.revisions.push(revision);
         for file in manifest.entries() {
-            self.files.entry((file.sha256, file.size)).or_insert_with(|| data.join(file.path.as_str()));
+            let place = || (whose, data.join(file.path.as_str()));
+            self.files.entry((file.sha256, file.size)).or_insert_with(place);
         }
     }
 
+    /// The revision whose file stands at `path` under a second name, if it is the one that would be linked.
+    pub fn lender(&self, content: &Content, path: &Path) -> Option<&str> {
+        let (whose, from) = self.files.get(content)?;
+        let identity = |path: &Path| fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        let same = identity(from)? == identity(path)?;
+        same.then(|| self.revisions[*whose].as_str())
+    }
+
     /// Links the file that holds this content to `to`, if there is one of that size and nothing stands there yet.
-    pub fn link(&self, content: &Content, to: &std::path::Path) -> Result<bool, StoreError> {
-        let Some(from) = self.files.get(content).filter(|_| content.1 > 0) else { return Ok(false) };
+    pub fn link(&self, content: &Content, to: &Path) -> Result<bool, StoreError> {
+        let Some((_, from)) = self.files.get(content).filter(|_| content.1 > 0) else { return Ok(false) };
         let whole = fs::symlink_metadata(from).is_ok_and(|m| m.is_file() && m.size() == content.1);
         if !whole {
             return Ok(false);

@@ -6,7 +6,7 @@ use std::fs;
 use crate::desired::Data;
 
 use super::record::sync_folder;
-use super::{Folder, Layout, Record, StoreError, remove_tree, safe_name, unlink, unseal};
+use super::{Folder, Layout, Record, StoreError, doubt, is_whole, remove_tree, safe_name, unlink, unseal};
 
 /// A revision that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Found {
 pub fn scan(layout: &Layout) -> Result<BTreeMap<String, Found>, StoreError> {
     let mut found = BTreeMap::new();
     for name in names(layout, &layout.store())? {
-        if !layout.published(&name).complete().exists() {
+        if !is_whole(&layout.published(&name)) {
             withdraw(layout, &name)?;
         }
     }
@@ -40,7 +40,7 @@ pub fn scan(layout: &Layout) -> Result<BTreeMap<String, Found>, StoreError> {
 /// One revision; `None` if nothing of it is there.
 pub fn scan_one(layout: &Layout, revision: &str) -> Option<Found> {
     let (published, coming) = (layout.published(revision), layout.coming(revision));
-    if published.complete().exists() {
+    if is_whole(&published) {
         Some(look(&published, true))
     } else if coming.path().is_dir() {
         Some(look(&coming, false))
@@ -91,15 +91,14 @@ fn names(layout: &Layout, folder: &std::path::Path) -> Result<Vec<String>, Store
     Ok(names)
 }
 
-/// Takes a revision that proved damaged out of the store: writable again, in `incoming/`. What was in `incoming/` gives way.
+/// Takes a revision that proved damaged out of the store: doubted, writable again, in `incoming/`. What was in `incoming/`
+/// gives way.
 pub fn withdraw(layout: &Layout, revision: &str) -> Result<(), StoreError> {
     let (from, to) = (layout.published(revision), layout.coming(revision));
     if !from.path().exists() {
         return Ok(());
     }
-    remove_tree(&from.complete())?;
-    remove_tree(&from.journal())?;
-    sync_folder(from.path())?;
+    doubt(&from)?;
     unseal(&from.data())?;
     remove_tree(to.path())?;
     super::root::ensure_folder(&layout.incoming())?;

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod operator;
+mod repair;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
