@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Trackers","type":"integer","jsonPath":".spec.trackers.replicas"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
+#[x_kube(validation = Rule::new("size(self.metadata.name) <= 40 && !self.metadata.name.contains('.')").message("the name of a class has at most 40 characters and no dot: its trackers' Services are named after it"))]
 #[serde(rename_all = "camelCase")]
 pub struct DistributionClassSpec {
     /// The folder on every node that holds the data: absolute, no `..`. Immutable, since a DaemonSet's mounts are.

@@ -23,7 +23,9 @@ pub use distribution::{
     OnDelete, Placement, ProgressStatus, Retention, RevisionStatus, Source, Toleration, TorrentOptions,
     TorrentVersion, TransferStatus,
 };
-pub use node::{NodeDistribution, NodeDistributionSpec, NodeDistributionStatus, NodeEntry, NodePhase};
+pub use node::{
+    MAX_NODE_REVISIONS, NodeDistribution, NodeDistributionSpec, NodeDistributionStatus, NodeEntry, NodePhase,
+};
 pub use revision::{
     Content, DistributionRef, DistributionRevision, DistributionRevisionSpec, RevisionPolicy, Torrent,
 };

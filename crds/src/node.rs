@@ -5,6 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// A node tells of so many revisions, the first by name: its object stays small whatever happens.
+pub const MAX_NODE_REVISIONS: usize = 256;
+
 /// Written by the sidecar of the node it is named after, on changes of phase only: the first change after quiet and every
 /// terminal phase at once, the rest coalesced. Owned by the Node, so it goes with it. At most 10 KB.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,7 +33,7 @@ pub struct NodeDistributionSpec {
 #[serde(rename_all = "camelCase")]
 pub struct NodeDistributionStatus {
     /// One entry a revision, sorted by name. A revision whose data is gone from the node has none.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = MAX_NODE_REVISIONS))]
     #[serde(default)]
     pub revisions: Vec<NodeEntry>,
     /// Of the node as a whole: `RootReady` (false: `RootMismatch`, `DiskFull`...).

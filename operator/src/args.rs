@@ -6,7 +6,6 @@ use anyhow::Context;
 use clap::{ArgAction, Parser, Subcommand};
 use daemon::{CancellationToken, LogArgs};
 use kube::Client;
-use tokio::net::TcpListener;
 
 use crate::context::Settings;
 use crate::retire::{RetireArgs, retire};
@@ -66,12 +65,12 @@ pub struct Args {
     #[arg(long, env = "SAMARA_MANAGE_CRDS", value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     manage_crds: bool,
 
-    /// Address and port for sidecars, HTTPS
-    #[arg(long, env = "SAMARA_LISTEN_API", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
+    /// Address and port for sidecars, HTTPS; [::] takes IPv4 too
+    #[arg(long, env = "SAMARA_LISTEN_API", value_name = "ADDRESS:PORT", default_value = "[::]:8443")]
     listen_api: SocketAddr,
 
     /// Address and port of /healthz, /readyz and /metrics
-    #[arg(long, env = "SAMARA_LISTEN_HEALTH", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "SAMARA_LISTEN_HEALTH", value_name = "ADDRESS:PORT", default_value = "[::]:8080")]
     listen_health: SocketAddr,
 
     #[command(flatten)]
@@ -116,9 +115,6 @@ impl Args {
                 () = shutdown.cancelled() => Ok(()),
             };
         }
-        let bind = |what: &'static str, address: SocketAddr| async move {
-            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for {what}"))
-        };
         let settings = Settings {
             public_url: public_url.unwrap_or_else(|| format!("https://samara-operator.{namespace}.svc:8443")),
             namespace,
@@ -129,8 +125,8 @@ impl Args {
             manage_crds,
             api_server: api_server_addresses(),
         };
-        let api = bind("sidecars", listen_api).await?;
-        let health = Some(bind("health", listen_health).await?);
+        let api = daemon::bind(listen_api).context("for sidecars")?;
+        let health = Some(daemon::bind(listen_health).context("for health")?);
         Box::pin(run(OperatorConfig { client, settings, api, health }, shutdown)).await;
         Ok(())
     }
@@ -138,8 +134,7 @@ impl Args {
 
 /// What is left is told and no error: nothing may keep an uninstall from ending.
 async fn run_retire(client: Client, args: &RetireArgs) -> anyhow::Result<()> {
-    let left = retire(client, args).await.context("cannot retire the classes")?;
-    for what in left {
+    for what in retire(client, args).await {
         tracing::warn!(%what, "left behind");
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::Client;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::index::{Index, Indexed, ObjectId, Touched};
 use crate::lease::Leadership;
@@ -16,6 +16,9 @@ use crate::trackers::TrackerClient;
 
 /// The name under which this operator writes.
 pub const FIELD_MANAGER: &str = "samara-operator";
+
+/// So many manifests are read together: one may take 64 MiB as it comes, and several times that while it is read.
+const MANIFESTS_AT_A_TIME: usize = 2;
 
 /// What an operator is told at its start and never again.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub struct Context {
     pub certificate_wanted: Notify,
     /// What trackers should hold may have changed.
     pub registry_changed: Notify,
+    /// Manifests that are being read.
+    pub manifests: Semaphore,
     index: Mutex<Index>,
     ledger: Mutex<Ledger>,
     unsynced: watch::Sender<u32>,
@@ -76,6 +81,7 @@ impl Context {
             queue: Queue::default(),
             certificate_wanted: Notify::new(),
             registry_changed: Notify::new(),
+            manifests: Semaphore::new(MANIFESTS_AT_A_TIME),
             index: Mutex::default(),
             ledger: Mutex::default(),
             unsynced: watch::Sender::new(watches),
@@ -92,18 +98,27 @@ impl Context {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Passes on what a change touched.
-    pub fn touched(&self, touched: Touched) {
-        if !touched.is_empty() {
-            self.registry_changed.notify_one();
-            self.queue.touch(touched);
+    /// Passes on what a change of an object of this kind touched.
+    pub fn touched<T: Indexed>(&self, touched: Touched) {
+        if touched.is_empty() {
+            return;
         }
+        if T::REGISTERED {
+            self.registry_changed.notify_one();
+        }
+        self.queue.touch(touched);
     }
 
     /// Takes in the answer to a write of our own, before the watch brings it.
     pub fn assume<T: Indexed + kube::Resource>(&self, object: T) {
         let touched = self.index().assume(&ObjectId::of(&object), object);
-        self.touched(touched);
+        self.touched::<T>(touched);
+    }
+
+    /// Takes in what we have just made.
+    pub fn assume_created<T: Indexed + kube::Resource>(&self, object: T) {
+        let touched = self.index().assume_created(&ObjectId::of(&object), object);
+        self.touched::<T>(touched);
     }
 
     /// One more list was read whole.

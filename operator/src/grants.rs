@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use operator_api::{GRANT_SECONDS, reason};
+use operator_api::{GRANT_SECONDS, Progress, reason};
 use sha2::{Digest, Sha256};
 
 use crate::backoff;
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 
 /// A grant without a sign of life, and an election without a grant, last so long.
 pub const GRANT: SignedDuration = SignedDuration::from_secs(GRANT_SECONDS.cast_signed());
-/// A fetcher whose bytes do not grow for so long makes room for another.
+/// A fetcher that neither reads, writes nor hashes for so long makes room for another.
 pub const STANDSTILL: SignedDuration = SignedDuration::from_secs(60);
 /// A node that lost an election by silence or by its disk is passed over for so long, if there are others.
 const PASSED_OVER: SignedDuration = SignedDuration::from_secs(60);
@@ -39,8 +39,10 @@ pub struct Running {
     pub id: String,
     /// The last sign of life.
     pub renewed_at: Timestamp,
-    /// When its bytes last grew.
+    /// When its work last grew.
     pub grown_at: Timestamp,
+    /// Bytes read, written or hashed.
+    worked: u64,
     /// Bytes on the fetcher's disk.
     pub bytes: u64,
     /// Bytes read from the origin under this grant.
@@ -184,29 +186,24 @@ impl Election {
             return Err(Refusal::Later(seconds_until(wait, now)));
         }
         self.retry_at = None;
-        self.grant = Some(Running { id, renewed_at: now, grown_at: now, bytes: 0, origin_bytes: 0 });
+        self.grant =
+            Some(Running { id, renewed_at: now, grown_at: now, worked: 0, bytes: 0, origin_bytes: 0 });
         Ok(())
     }
 
     /// A sign of life; the answer is for how many seconds the grant goes on.
-    pub fn progress(
-        &mut self,
-        node: &str,
-        id: &str,
-        bytes: u64,
-        origin_bytes: u64,
-        now: Timestamp,
-    ) -> Result<u64, Refusal> {
+    pub fn progress(&mut self, node: &str, said: &Progress, now: Timestamp) -> Result<u64, Refusal> {
         let high_water = self.high_water;
-        let grant = self.holding(node, id)?;
+        let grant = self.holding(node, &said.grant)?;
         grant.renewed_at = now;
-        if bytes > grant.bytes {
+        if said.worked > grant.worked {
             grant.grown_at = now;
         }
-        grant.bytes = bytes;
-        grant.origin_bytes = grant.origin_bytes.max(origin_bytes);
-        if bytes > high_water {
-            self.high_water = bytes;
+        grant.worked = said.worked;
+        grant.bytes = said.bytes;
+        grant.origin_bytes = grant.origin_bytes.max(said.origin_bytes);
+        if said.bytes > high_water {
+            self.high_water = said.bytes;
             self.failures = 0;
             self.failure = None;
         }

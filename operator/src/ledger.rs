@@ -17,6 +17,9 @@ const RATE_STEP: SignedDuration = SignedDuration::from_secs(2);
 /// An origin that asks to be left alone longer is asked after so long all the same.
 const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_secs(300);
 
+/// The longest pause, in seconds, before a source that every read finds changed is resolved again: each time costs a revision.
+const LONGEST_DOUBT: f64 = 300.0;
+
 /// A `Distribution`, by UID.
 pub type Uid = String;
 
@@ -53,6 +56,8 @@ pub struct Known {
     pub resolution: Resolution,
     /// Failures to resolve it in a row.
     failures: u32,
+    /// Doubts in a row: reads that found something else than what was resolved.
+    doubts: u32,
     /// The generation that was seen last.
     pub generation: i64,
     /// When its deletion was first seen.
@@ -69,6 +74,7 @@ impl Known {
         if self.resolution.source_hash != source_hash {
             self.resolution = Resolution { source_hash: source_hash.to_owned(), ..Resolution::default() };
             self.failures = 0;
+            self.doubts = 0;
         }
         self.resolution.running = true;
     }
@@ -110,12 +116,32 @@ impl Known {
         }
     }
 
-    /// The result is doubted: it is renewed in a moment, or when the last failure's pause is over.
+    /// The result is doubted: it is renewed after a pause that grows with the doubts, or when the last failure's pause is over. An
+    /// origin that shows another face each time resolves well and fails every read, so that only doubts tell.
     pub fn doubt(&mut self, jitter: f64, now: Timestamp) {
         self.resolution.stale = true;
+        self.doubts = self.doubts.saturating_add(1);
         if self.resolution.retry_at.is_none_or(|at| at <= now) {
-            self.resolution.retry_at = Some(now + backoff::pause(1, jitter));
+            self.resolution.retry_at = Some(now + backoff::pause_up_to(LONGEST_DOUBT, self.doubts, jitter));
         }
+    }
+
+    /// The content was read as it was resolved.
+    pub fn confirm(&mut self) {
+        self.doubts = 0;
+    }
+
+    /// The user changed something: it is tried at once.
+    pub fn edited(&mut self) {
+        self.doubts = 0;
+        self.resolution.retry_at = None;
+    }
+
+    /// Drops the list of files: nobody reads them any more, and there may be a million. A copy that is lost has its source
+    /// resolved anew.
+    pub fn drop_list(&mut self) {
+        let Resolution { source_hash, running, .. } = std::mem::take(&mut self.resolution);
+        self.resolution = Resolution { source_hash, running, ..Resolution::default() };
     }
 }
 
@@ -190,9 +216,31 @@ mod tests {
         known.begin("a");
         assert!(known.end("a", Ok(resolved()), 0.0, at(0)));
         known.doubt(0.0, at(0));
+        assert_eq!(known.resolution.retry_at, Some(at(1)));
         assert!(known.resolution.stale && known.resolution.resolved.is_some());
         known.begin("a");
         assert!(!known.end("a", Ok(resolved()), 0.0, at(2)), "nothing has changed");
         assert!(!known.resolution.stale);
+    }
+
+    #[test]
+    fn a_source_that_every_read_finds_changed_waits_longer_each_time() {
+        let mut known = Known::default();
+        let mut second = 0;
+        let mut change = |known: &mut Known| {
+            second += 1000;
+            known.begin("a");
+            let resolved = Resolved { pin: second.to_string(), files: Vec::new().into(), bytes: 0 };
+            assert!(known.end("a", Ok(resolved), 0.0, at(second)), "it resolves well, to something else");
+            known.doubt(0.0, at(second));
+            known.resolution.retry_at.unwrap().duration_since(at(second)).as_secs()
+        };
+        let pauses: Vec<i64> = (0..11).map(|_| change(&mut known)).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        known.confirm();
+        assert_eq!(change(&mut known), 1, "it was read as it was resolved");
+        known.edited();
+        assert_eq!(known.resolution.retry_at, None, "an edit waits for nothing");
+        assert_eq!(change(&mut known), 1);
     }
 }

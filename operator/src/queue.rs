@@ -10,6 +10,9 @@ use tokio::time::Instant;
 /// Changes that come in crowds (node reports) are collected for so long.
 const SOON: Duration = Duration::from_millis(200);
 
+/// A key that only such changes touch is looked at so often at most.
+const BETWEEN: Duration = Duration::from_secs(1);
+
 /// One thing that is reconciled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -45,6 +48,8 @@ pub enum Urgency {
 #[derive(Debug, Default)]
 struct State {
     due: BTreeMap<Key, Instant>,
+    /// When each was taken last; no further back than [`BETWEEN`].
+    taken: BTreeMap<Key, Instant>,
     running: BTreeSet<Key>,
 }
 
@@ -62,7 +67,10 @@ impl Queue {
         for (key, urgency) in keys {
             let at = match urgency {
                 Urgency::Now => now,
-                Urgency::Soon => now + SOON,
+                Urgency::Soon => {
+                    let taken = self.lock().taken.get(&key).copied();
+                    taken.map_or(now + SOON, |at| (at + BETWEEN).max(now + SOON))
+                }
             };
             self.at(key, at);
         }
@@ -91,6 +99,8 @@ impl Queue {
                 match idle.min_by_key(|(_, at)| **at).map(|(key, at)| (key.clone(), *at)) {
                     Some((key, at)) if at <= now => {
                         state.due.remove(&key);
+                        state.taken.retain(|_, at| now.duration_since(*at) < BETWEEN);
+                        state.taken.insert(key.clone(), now);
                         state.running.insert(key.clone());
                         return key;
                     }
@@ -118,6 +128,7 @@ impl Queue {
     pub fn clear(&self) {
         let mut state = self.lock();
         state.due.clear();
+        state.taken.clear();
         state.running.clear();
     }
 
@@ -154,5 +165,23 @@ mod tests {
         let start = Instant::now();
         assert_eq!(queue.next().await, key("a"));
         assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn crowds_of_changes_are_looked_at_once_a_second() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        let mut looks = 0;
+        while start.elapsed() < Duration::from_secs(10) {
+            queue.touch([(key("a"), Urgency::Soon)]);
+            if let Ok(taken) = tokio::time::timeout(Duration::from_millis(50), queue.next()).await {
+                queue.done(&taken);
+                looks += 1;
+            }
+        }
+        assert!((9..=11).contains(&looks), "{looks} looks in 10 s");
+        queue.touch([(key("a"), Urgency::Soon), (key("a"), Urgency::Now)]);
+        let wait = tokio::time::timeout(Duration::from_millis(1), queue.next()).await;
+        assert_eq!(wait, Ok(key("a")), "what is urgent does not wait");
     }
 }

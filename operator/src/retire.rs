@@ -50,10 +50,29 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Sets `retire` on the classes and waits until nothing of them holds an object or a node, or the time is over.
 ///
-/// Answers what is left, for people to read: an uninstall goes on all the same, since nothing may keep it from ending. A
-/// class, or a definition, that does not exist has nothing to retire.
-pub async fn retire(client: Client, args: &RetireArgs) -> kube::Result<Vec<String>> {
+/// Answers what is left, for people to read: an uninstall goes on all the same, since nothing may keep it from ending, not an
+/// API server that fails either. A class, or a definition, that does not exist has nothing to retire.
+pub async fn retire(client: Client, args: &RetireArgs) -> Vec<String> {
     let deadline = Instant::now() + args.timeout;
+    let mut told = false;
+    loop {
+        let left = async {
+            if !told {
+                tell(&client, args).await?;
+                told = true;
+            }
+            look(&client, &args.classes).await
+        };
+        let left = left.await.unwrap_or_else(|error| vec![format!("the API server: {error}")]);
+        if left.is_empty() || Instant::now() >= deadline {
+            return left;
+        }
+        tracing::info!(count = left.len(), first = left[0], "waiting");
+        sleep(POLL).await;
+    }
+}
+
+async fn tell(client: &Client, args: &RetireArgs) -> kube::Result<()> {
     let wanted = match args.mode {
         RetireMode::Keep => Retire::Keep,
         RetireMode::Purge => Retire::Purge,
@@ -67,14 +86,7 @@ pub async fn retire(client: Client, args: &RetireArgs) -> kube::Result<Vec<Strin
             tracing::info!(class, "there is no such class: nothing to retire");
         }
     }
-    loop {
-        let left = look(&client, &args.classes).await?;
-        if left.is_empty() || Instant::now() >= deadline {
-            return Ok(left);
-        }
-        tracing::info!(count = left.len(), first = left[0], "waiting");
-        sleep(POLL).await;
-    }
+    Ok(())
 }
 
 async fn look(client: &Client, names: &[String]) -> kube::Result<Vec<String>> {
@@ -206,7 +218,7 @@ mod tests {
         assert!(!task.is_finished());
         let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         api.patch("default", &PatchParams::default(), &patch).await.unwrap();
-        assert!(task.await.unwrap().unwrap().is_empty());
+        assert!(task.await.unwrap().is_empty());
     }
 
     #[tokio::test]
@@ -214,14 +226,25 @@ mod tests {
         let memory = MemoryApi::new();
         let api: Api<DistributionClass> = Api::all(memory.client());
         api.create(&PostParams::default(), &class("default")).await.unwrap();
-        let left = retire(memory.client(), &args(RetireMode::Keep, Duration::ZERO)).await.unwrap();
+        let left = retire(memory.client(), &args(RetireMode::Keep, Duration::ZERO)).await;
         assert_eq!(left, ["class default has its finalizer"]);
     }
 
     #[tokio::test]
     async fn a_class_that_is_gone_has_nothing_to_retire() {
         let client = MemoryApi::new().client();
-        let left = retire(client, &args(RetireMode::Keep, Duration::from_secs(30))).await.unwrap();
+        let left = retire(client, &args(RetireMode::Keep, Duration::from_secs(30))).await;
         assert!(left.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_fails_does_not_keep_it() {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            let answer = http::Response::builder().status(500).body(kube::client::Body::empty());
+            Ok::<_, std::convert::Infallible>(answer.expect("a response"))
+        });
+        let client = Client::new(service, "default");
+        let left = retire(client, &args(RetireMode::Keep, Duration::from_secs(2))).await;
+        assert!(left[0].starts_with("the API server: "), "{left:?}");
     }
 }

@@ -85,7 +85,7 @@ async fn follow<K, T>(
             }
             Ok(watcher::Event::InitDone) => {
                 let touched = context.index().retain::<T>(|id| seen.contains(id));
-                context.touched(touched);
+                context.touched::<T>(touched);
                 seen = HashSet::new();
                 if !std::mem::replace(&mut synced, true) {
                     context.list_synced();
@@ -96,7 +96,7 @@ async fn follow<K, T>(
             }
             Ok(watcher::Event::Delete(object)) => {
                 let touched = context.index().delete::<T>(&ObjectId::of(&object));
-                context.touched(touched);
+                context.touched::<T>(touched);
             }
             Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch broke; it is taken up again"),
         }
@@ -120,6 +120,6 @@ where
             return id;
         }
     };
-    context.touched(touched);
+    context.touched::<T>(touched);
     id
 }

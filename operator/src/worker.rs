@@ -1,9 +1,11 @@
 //! Takes keys off the queue and has them looked at, several at a time.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -48,11 +50,21 @@ async fn look(context: Arc<Context>, key: Key) -> Looked {
             Key::Distribution { namespace, name } => distribution::reconcile(&context, namespace, name).await,
         }
     };
-    let result = tokio::time::timeout(TIMEOUT, looking).await;
-    let result = result.unwrap_or_else(|_| {
-        Err(kube::Error::Service("the API server does not answer in time".into()).into())
-    });
+    let result = guarded(looking).await;
     (key, result)
+}
+
+/// A look that hangs or panics ends too: else its key would stay taken, and nobody would look at it again.
+async fn guarded(
+    looking: impl Future<Output = Result<Option<Timestamp>, ApplyError>>,
+) -> Result<Option<Timestamp>, ApplyError> {
+    // What a look shares is behind mutexes that are taken for whole changes only.
+    let looking = AssertUnwindSafe(looking).catch_unwind();
+    match tokio::time::timeout(TIMEOUT, looking).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(ApplyError::Defect),
+        Err(_) => Err(kube::Error::Service("the API server does not answer in time".into()).into()),
+    }
 }
 
 fn settle(context: &Context, failures: &mut BTreeMap<Key, u32>, (key, result): Looked) {
@@ -83,5 +95,19 @@ fn settle(context: &Context, failures: &mut BTreeMap<Key, u32>, (key, result): L
             let pause = Duration::try_from(backoff::pause(*failed, rand::random())).unwrap_or_default();
             context.queue.after(key, pause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_panics_or_hangs_is_a_failed_one() {
+        let broken = guarded(async { panic!("on purpose") }).await;
+        assert!(matches!(broken, Err(ApplyError::Defect)), "{broken:?}");
+        let hung = guarded(std::future::pending()).await;
+        assert!(matches!(hung, Err(ApplyError::Api(_))), "{hung:?}");
+        assert!(matches!(guarded(async { Ok(None) }).await, Ok(None)));
     }
 }

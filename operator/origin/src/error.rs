@@ -54,7 +54,7 @@ pub enum OriginError {
         retry_after: Option<Duration>,
     },
     /// No connection, no name, no valid certificate, or it broke in the middle.
-    #[error("{url} cannot be read: {cause}")]
+    #[error("{url} cannot be read: {cause}; see that the server runs and that the nodes reach it")]
     Unreachable {
         /// Redacted.
         url: String,
@@ -62,7 +62,9 @@ pub enum OriginError {
         cause: String,
     },
     /// Nothing, or next to nothing, came for too long.
-    #[error("{url} stalled: {bytes} bytes in {seconds} s of waiting")]
+    #[error(
+        "{url} stalled: {bytes} bytes in {seconds} s of waiting; look at the server's load and at the network to it"
+    )]
     Stalled {
         /// Redacted.
         url: String,
@@ -82,7 +84,9 @@ pub enum OriginError {
         why: &'static str,
     },
     /// It is not what was resolved any more.
-    #[error("{url} has changed since it was resolved: {what}")]
+    #[error(
+        "{url} has changed since it was resolved: {what}; it is resolved again, leave the file alone until then"
+    )]
     Changed {
         /// Redacted.
         url: String,
@@ -100,7 +104,7 @@ pub enum OriginError {
         got: u64,
     },
     /// The answer contradicts HTTP or what was asked for.
-    #[error("{url} gave an answer that cannot be used: {why}")]
+    #[error("{url} gave an answer that cannot be used: {why}; check the server, and proxies in front of it")]
     Answer {
         /// Redacted.
         url: String,
@@ -108,7 +112,9 @@ pub enum OriginError {
         why: String,
     },
     /// A document that has to fit into memory does not.
-    #[error("{url} is larger than the {cap} bytes that such a document may have")]
+    #[error(
+        "{url} is larger than the {cap} bytes that such a document may have: make several Distributions of it"
+    )]
     TooLarge {
         /// Redacted.
         url: String,

@@ -120,27 +120,40 @@ fn is_name(text: &str) -> bool {
         && matches!(Host::parse(text), Ok(Host::Domain(_)))
 }
 
-/// The address, and the IPv4 address that it carries: mapped (RFC 4291), compatible (RFC 4291, deprecated), 6to4
-/// (RFC 3056), NAT64 (RFC 6052).
+/// The address, and the IPv4 addresses that it may carry: mapped (RFC 4291), compatible (RFC 4291, deprecated), translated
+/// (RFC 2765), 6to4 (RFC 3056), Teredo (RFC 4380), NAT64 (RFC 6052, RFC 8215).
 fn forms(address: IpAddr) -> Vec<IpAddr> {
     let mut forms = vec![address];
     let IpAddr::V6(v6) = address else { return forms };
     let octets = v6.octets();
     let segments = v6.segments();
-    let at = |from: usize| {
-        IpAddr::V4(Ipv4Addr::new(octets[from], octets[from + 1], octets[from + 2], octets[from + 3]))
-    };
+    let at = |places: [usize; 4]| IpAddr::V4(Ipv4Addr::from(places.map(|place| octets[place])));
     let mapped = v6.to_ipv4_mapped().is_some();
     let compatible = segments[..6] == [0; 6] && !v6.is_loopback() && !v6.is_unspecified();
+    let translated = segments[..6] == [0, 0, 0, 0, 0xffff, 0];
     let nat64 = segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
-    if mapped || compatible || nat64 {
-        forms.push(at(12));
+    if mapped || compatible || translated || nat64 {
+        forms.push(at(LAST));
     }
-    if segments[0] == 0x2002 {
-        forms.push(at(2));
+    match segments {
+        [0x2002, ..] => forms.push(at([2, 3, 4, 5])),
+        [0x2001, 0, ..] => forms.push(IpAddr::V4(Ipv4Addr::from(LAST.map(|place| !octets[place])))),
+        [0x64, 0xff9b, 1, ..] => forms.extend(LOCAL_NAT64.iter().filter_map(|(places, rest)| {
+            let fits = octets[*rest..].iter().all(|octet| *octet == 0);
+            // All zeros are what another form leaves of it.
+            (fits && places.iter().any(|place| octets[*place] != 0)).then(|| at(*places))
+        })),
+        _ => {}
     }
     forms
 }
+
+/// Where an IPv4 address lies at the end of an IPv6 address.
+const LAST: [usize; 4] = [12, 13, 14, 15];
+/// A site may take any prefix out of 64:ff9b:1::/48 for its NAT64 (RFC 8215): where the IPv4 address lies with each length, and
+/// from where on there are only zeros then (RFC 6052 section 2.2).
+const LOCAL_NAT64: [([usize; 4], usize); 4] =
+    [([6, 7, 9, 10], 11), ([7, 9, 10, 11], 12), ([9, 10, 11, 12], 13), (LAST, 16)];
 
 /// What no origin is, unless an admin says so.
 fn built_in(address: IpAddr) -> Option<&'static str> {

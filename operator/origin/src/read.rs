@@ -30,6 +30,13 @@ pub struct Validator {
     pub last_modified: Option<String>,
 }
 
+impl Validator {
+    /// Whether it tells one version from another of the same length.
+    pub fn is_telling(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
+    }
+}
+
 impl From<&GrantedFile> for Validator {
     fn from(file: &GrantedFile) -> Self {
         Self { size: file.size, etag: file.etag.clone(), last_modified: file.last_modified.clone() }
@@ -82,8 +89,14 @@ impl Origin {
             _ => return Err(status_error(&answer)),
         };
         let Answer { url, response } = answer;
+        let headers = response.headers();
+        let seen = Validator {
+            size: validator.size,
+            etag: strong_etag(headers),
+            last_modified: header(headers, LAST_MODIFIED.as_str()).map(str::to_owned),
+        };
         let flow = Flow::new(url, response, self.timeouts);
-        Ok(Body { flow, start, position: start, size: validator.size })
+        Ok(Body { flow, start, position: start, seen })
     }
 }
 
@@ -93,10 +106,15 @@ pub struct Body {
     flow: Flow,
     start: u64,
     position: u64,
-    size: u64,
+    seen: Validator,
 }
 
 impl Body {
+    /// What the origin says that it sends: for a file that was resolved without a validator, the one to hold later reads against.
+    pub fn validator(&self) -> &Validator {
+        &self.seen
+    }
+
     /// The position of the first byte that comes: what was asked for, or 0 if the origin ignores ranges. Then the bytes are
     /// still those of the same version, but the reader starts over.
     pub fn start(&self) -> u64 {
@@ -110,8 +128,9 @@ impl Body {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, OriginError> {
         let chunk = self.flow.chunk().await?;
         let got = self.position + chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if got > self.size || (chunk.is_none() && got < self.size) {
-            return Err(OriginError::Length { url: redacted(&self.flow.url), expected: self.size, got });
+        let expected = self.seen.size;
+        if got > expected || (chunk.is_none() && got < expected) {
+            return Err(OriginError::Length { url: redacted(&self.flow.url), expected, got });
         }
         self.position = got;
         Ok(chunk)

@@ -45,7 +45,7 @@ pub(super) async fn complete(
         // First the trackers, then the nodes: whoever sees the torrents announces at once.
         api.context.ledger().coming.insert(revision.clone(), built.clone());
         register(&api.context, &caller.class).await;
-        api.context.ledger().grants.of(&revision).complete(&caller.node, &said.grant, built)?;
+        finish(&api.context, &caller, &subject, &said.grant, built)?;
         tracing::info!(%revision, node = %caller.node, "built");
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
         written(&api.context, &revision, &said).await?;
@@ -53,6 +53,22 @@ pub(super) async fn complete(
     };
     let result = result.await;
     api.answer("complete", result)
+}
+
+/// Takes note of what was built; from now on nothing of the source is in doubt.
+fn finish(
+    context: &Context,
+    caller: &Caller,
+    subject: &Subject,
+    grant: &str,
+    built: Built,
+) -> Result<(), ApiFailure> {
+    let mut ledger = context.ledger();
+    ledger.grants.of(&subject.revision.name_any()).complete(&caller.node, grant, built)?;
+    if let Some(known) = ledger.distributions.get_mut(&subject.distribution.uid().unwrap_or_default()) {
+        known.confirm();
+    }
+    Ok(())
 }
 
 /// Whether the revision carries what the fetcher says.

@@ -8,12 +8,12 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use crds::{Distribution, DistributionRevision};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use operator_api::{Failed, GRANT_SECONDS, Grant, Lease, Progress, Retry, TorrentVersion};
+use operator_api::{Failed, GRANT_SECONDS, Lease, Progress, Retry, TorrentVersion};
 
+use super::granted::{Granted, Head};
 use super::{Api, ApiFailure, Caller, body};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -74,21 +74,16 @@ pub(super) async fn open(
     let result = async {
         let caller = api.caller(&headers).await?;
         let subject = subject(&api.context, &caller, &revision)?;
-        let grant = open_grant(&api.context, &caller, &subject)?;
-        tracing::info!(%revision, node = %caller.node, grant = %grant.id, "granted");
-        // A million files are 200 MB of JSON.
-        let body = tokio::task::spawn_blocking(move || serde_json::to_vec(&grant)).await;
-        let body = body
-            .ok()
-            .and_then(Result::ok)
-            .ok_or_else(|| ApiFailure::unavailable("the grant cannot be written"))?;
-        Ok(([(CONTENT_TYPE, "application/json")], Bytes::from(body)))
+        let granted = open_grant(&api.context, &caller, &subject)?;
+        tracing::info!(%revision, node = %caller.node, grant = %granted.head.id, "granted");
+        let body = granted.into_body().map_err(|_| ApiFailure::unavailable("the grant cannot be written"))?;
+        Ok(([(CONTENT_TYPE, "application/json")], body))
     };
     let result = result.await;
     api.answer("grant", result)
 }
 
-fn open_grant(context: &Context, caller: &Caller, subject: &Subject) -> Result<Grant, ApiFailure> {
+fn open_grant(context: &Context, caller: &Caller, subject: &Subject) -> Result<Granted, ApiFailure> {
     let class = context.index().classes.named(&caller.class).cloned();
     let class = class.ok_or_else(|| ApiFailure::unavailable("the class is not there; ask again"))?;
     let name = subject.revision.name_any();
@@ -107,10 +102,9 @@ fn open_grant(context: &Context, caller: &Caller, subject: &Subject) -> Result<G
     ledger.grants.of(&name).open(&caller.node, id.clone(), Timestamp::now())?;
     context.metrics.grants.set(ledger.grants.running());
     let spec = &subject.distribution.spec;
-    Ok(Grant {
+    let head = Head {
         id,
         expires_in_seconds: GRANT_SECONDS,
-        files: resolved.files.as_ref().clone(),
         origin_policy: crate::distribution::policy(&class),
         torrent_version: match spec.torrent.version {
             crds::TorrentVersion::Hybrid => TorrentVersion::Hybrid,
@@ -121,7 +115,8 @@ fn open_grant(context: &Context, caller: &Caller, subject: &Subject) -> Result<G
             .expected_digest
             .as_ref()
             .map(|digest| digest.trim_start_matches("sha256:").to_owned()),
-    })
+    };
+    Ok(Granted { head, files: resolved.files })
 }
 
 pub(super) async fn progress(
@@ -134,15 +129,8 @@ pub(super) async fn progress(
         let caller = api.caller(&headers).await?;
         let progress: Progress = body(request).await?;
         let subject = subject(&api.context, &caller, &revision)?;
-        let now = Timestamp::now();
-        let Progress { grant, bytes, origin_bytes } = progress;
-        let expires_in_seconds = api.context.ledger().grants.of(&revision).progress(
-            &caller.node,
-            &grant,
-            bytes,
-            origin_bytes,
-            now,
-        )?;
+        let expires_in_seconds =
+            api.context.ledger().grants.of(&revision).progress(&caller.node, &progress, Timestamp::now())?;
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Soon)]);
         Ok(Json(Lease { expires_in_seconds }))
     };

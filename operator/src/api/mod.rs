@@ -3,6 +3,7 @@
 mod auth;
 mod complete;
 mod failure;
+mod granted;
 mod grants;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::{CLASS_LABEL, DistributionClass};
+use crds::{CLASS_LABEL, DistributionClass, DistributionClassStatus};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Secret, Service};
@@ -14,39 +14,88 @@ use super::objects::{TOKEN_KEY, tracker_secret_name};
 use super::plan::{Observed, Step};
 use crate::context::{Context, FIELD_MANAGER};
 use crate::distribution::{ApplyError, write_finalizer};
+use crate::failure::Failure;
+use crate::failure::Failure;
 
 /// Random bytes of a tracker token.
 const TOKEN_BYTES: usize = 32;
+/// The condition's reason when trackers, their token or the finalizer could not be written.
+const TRACKERS_NOT_APPLIED: &str = "TrackersNotApplied";
+/// The API server's word for a write that was made from an old view: over as soon as the watch has caught up.
+const STALE_VIEW: &str = "Conflict";
+/// The condition's reason for a step that was not done.
+const TRACKERS_NOT_APPLIED: &str = "TrackersNotApplied";
 
-/// Does the steps.
+/// Does the steps. One that the API server refuses does not hold back the others: a quota on Services says nothing about the rest.
+/// The first refusal is the result.
 pub async fn apply(context: &Arc<Context>, observed: &Observed, steps: Vec<Step>) -> Result<(), ApplyError> {
-    let class = &observed.class;
-    let classes: Api<DistributionClass> = Api::all(context.client.clone());
+    let mut result = Ok(());
     for step in steps {
         if !context.leadership.holds() {
             return Err(ApplyError::NotLeading);
         }
-        match step {
-            Step::AddFinalizer | Step::RemoveFinalizer => {
-                let on = matches!(step, Step::AddFinalizer);
-                if let Some(written) = write_finalizer(&classes, class.as_ref(), on).await? {
-                    context.assume(written);
-                }
-            }
-            Step::EnsureToken => ensure_token(context, class).await?,
-            Step::ApplyDeployment(value, ours) => apply_object::<Deployment>(context, value, ours).await?,
-            Step::ApplyService(value, ours) => apply_object::<Service>(context, value, ours).await?,
-            Step::DeleteDeployment(object) => delete(context, object.as_ref()).await?,
-            Step::DeleteService(object) => delete(context, object.as_ref()).await?,
-            Step::WriteStatus(status) => {
-                let mut written = DistributionClass::clone(class);
-                written.status = Some(*status);
-                let written = classes.replace_status(&class.name_any(), &params(), &written).await?;
-                context.assume(written);
-            }
+        let done = apply_step(context, &observed.class, step).await;
+        match done {
+            Err(error) if !error.is_answer() => return result.and(Err(error)),
+            done => result = result.and(done),
         }
     }
+    result
+}
+
+async fn apply_step(
+    context: &Arc<Context>,
+    class: &Arc<DistributionClass>,
+    step: Step,
+) -> Result<(), ApplyError> {
+    match step {
+        Step::AddFinalizer => {
+            let classes: Api<DistributionClass> = Api::all(context.client.clone());
+            if let Some(written) = write_finalizer(&classes, class.as_ref(), true).await? {
+                context.assume(written);
+            }
+            Ok(())
+        }
+        Step::RemoveFinalizer => {
+            // The answer is not taken in: the object may be gone by now, and would be there again.
+            let classes: Api<DistributionClass> = Api::all(context.client.clone());
+            write_finalizer(&classes, class.as_ref(), false).await?;
+            Ok(())
+        }
+        Step::EnsureToken => ensure_token(context, class).await,
+        Step::ApplyDeployment(value, ours) => apply_object::<Deployment>(context, value, ours).await,
+        Step::ApplyService(value, ours) => apply_object::<Service>(context, value, ours).await,
+        Step::DeleteDeployment(object) => delete(context, object.as_ref()).await,
+        Step::DeleteService(object) => delete(context, object.as_ref()).await,
+    }
+}
+
+/// Writes the status.
+pub async fn write_status(
+    context: &Context,
+    class: &DistributionClass,
+    status: DistributionClassStatus,
+) -> Result<(), ApplyError> {
+    if !context.leadership.holds() {
+        return Err(ApplyError::NotLeading);
+    }
+    let classes: Api<DistributionClass> = Api::all(context.client.clone());
+    let mut written = class.clone();
+    written.status = Some(status);
+    let written = classes.replace_status(&class.name_any(), &params(), &written).await?;
+    context.assume(written);
     Ok(())
+}
+
+/// What a class's condition says of an error; nothing of one that is over with the next look.
+pub fn failure(error: &ApplyError) -> Option<Failure> {
+    let what = match error {
+        _ if error.is_conflict() => return None,
+        ApplyError::Api(kube::Error::Api(status)) => status.message.clone(),
+        ApplyError::NoToken(_) | ApplyError::Api(_) => error.to_string(),
+        ApplyError::NotLeading | ApplyError::Foreign(_) | ApplyError::Defect => return None,
+    };
+    Some(Failure::new(TRACKERS_NOT_APPLIED, format!("not done, and tried again: {what}")))
 }
 
 fn params() -> PostParams {
@@ -106,10 +155,9 @@ async fn ensure_token(context: &Context, class: &DistributionClass) -> Result<()
     let token = secret.data.as_ref().and_then(|data| data.get(TOKEN_KEY));
     let token = token.and_then(|token| std::str::from_utf8(&token.0).ok()).map(str::trim).unwrap_or_default();
     if token.is_empty() {
-        tracing::error!(secret = %name, "it has no token: delete the Secret and restart the trackers");
-    } else {
-        context.ledger().tokens.insert(class.name_any(), token.to_owned());
+        return Err(ApplyError::NoToken(name));
     }
+    context.ledger().tokens.insert(class.name_any(), token.to_owned());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod apply;
 mod objects;
 mod plan;
+mod status;
 
 use std::sync::Arc;
 
@@ -21,8 +22,15 @@ pub async fn reconcile(context: &Arc<Context>, name: &str) -> Result<Option<Time
         context.ledger().tokens.remove(name);
         return Ok(None);
     };
-    let steps = plan::plan(&observed, Timestamp::now());
-    apply::apply(context, &observed, steps).await?;
+    let done = apply::apply(context, &observed, plan::plan(&observed)).await;
+    let failure = done.as_ref().err().and_then(apply::failure);
+    if let Some(status) = status::status(&observed, failure.as_ref(), Timestamp::now()) {
+        // Why the steps were not done matters more than why that could not be said.
+        let told = apply::write_status(context, &observed.class, status).await;
+        done.and(told)?;
+    } else {
+        done?;
+    }
     Ok(None)
 }
 

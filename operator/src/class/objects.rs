@@ -147,7 +147,7 @@ fn container(settings: &Settings) -> Value {
         "name": "tracker",
         "image": settings.image,
         "command": ["/samara-tracker"],
-        "args": [format!("--listen={}:{PORT}", any_address(settings)), format!("--token-file={SECRET_FOLDER}/{TOKEN_KEY}")],
+        "args": [format!("--listen=[::]:{PORT}"), format!("--token-file={SECRET_FOLDER}/{TOKEN_KEY}")],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "volumeMounts": [{"name": "token", "mountPath": SECRET_FOLDER, "readOnly": true}],
         "securityContext": {
@@ -158,11 +158,6 @@ fn container(settings: &Settings) -> Value {
         "readinessProbe": probe("/readyz", 5, 2),
         "livenessProbe": probe("/healthz", 5, 3),
     })
-}
-
-/// On an IPv6-only cluster there may be no IPv4 to listen on, and on others no IPv6; the API server's address tells.
-fn any_address(settings: &Settings) -> &'static str {
-    if settings.api_server.iter().any(std::net::IpAddr::is_ipv6) { "[::]" } else { "0.0.0.0" }
 }
 
 fn probe(path: &str, period: i32, failures: i32) -> Value {

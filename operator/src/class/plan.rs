@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::{ClassTrackerStatus, DistributionClass, DistributionClassStatus, FINALIZER, OperatorEndpoint};
-use jiff::Timestamp;
+use crds::{DistributionClass, FINALIZER};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use serde_json::Value;
 
 use super::objects::{self, is_owned_by, tracker_name};
-use super::tracker_url;
 use crate::context::Settings;
 
 /// All that decides about one class.
@@ -51,26 +48,32 @@ pub enum Step {
     DeleteDeployment(Arc<Deployment>),
     /// Delete a surplus Service.
     DeleteService(Arc<Service>),
-    /// Write the status.
-    WriteStatus(Box<DistributionClassStatus>),
 }
 
-/// The steps from what is to what should be.
-pub fn plan(observed: &Observed, now: Timestamp) -> Vec<Step> {
+fn is_held(class: &DistributionClass) -> bool {
+    class.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Nothing of ours may hold it back any more.
+fn is_let_go(observed: &Observed) -> bool {
+    let deleted = observed.class.metadata.deletion_timestamp.is_some();
+    observed.class.spec.retire.is_some() || (deleted && !observed.in_use)
+}
+
+/// The steps from what is to what should be; the status comes after them, since it tells how they went.
+pub fn plan(observed: &Observed) -> Vec<Step> {
     let class = &observed.class;
-    let held = class.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    let deleted = class.metadata.deletion_timestamp.is_some();
-    if class.spec.retire.is_some() || (deleted && !observed.in_use) {
+    let held = is_held(class);
+    if is_let_go(observed) {
         return if held { vec![Step::RemoveFinalizer] } else { Vec::new() };
     }
     let mut steps = Vec::new();
-    if !deleted && !held {
+    if class.metadata.deletion_timestamp.is_none() && !held {
         steps.push(Step::AddFinalizer);
         return steps;
     }
     steps.push(Step::EnsureToken);
-    let names: Vec<String> =
-        (0..class.spec.trackers.replicas).map(|n| tracker_name(&class.name_any(), n)).collect();
+    let names = tracker_names(class);
     for name in &names {
         let service = objects::service(class, name, &observed.settings);
         let there = observed.services.iter().find(|there| there.name_any() == *name);
@@ -92,11 +95,17 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Vec<Step> {
     let services =
         observed.services.iter().filter(|there| surplus(there.name_any()) && is_owned_by(&***there, class));
     steps.extend(services.cloned().map(Step::DeleteService));
-    let status = status(observed, &names, deleted, now);
-    if class.status.as_ref() != Some(&status) {
-        steps.push(Step::WriteStatus(Box::new(status)));
-    }
     steps
+}
+
+/// The names of a class's trackers, in order of their number.
+pub fn tracker_names(class: &DistributionClass) -> Vec<String> {
+    (0..class.spec.trackers.replicas).map(|number| tracker_name(&class.name_any(), number)).collect()
+}
+
+/// Whether anybody is to be told how the class is: not before our finalizer is on, unless that is what fails, and not on the way out.
+pub fn has_status(observed: &Observed, failed: bool) -> bool {
+    !is_let_go(observed) && (failed || is_held(&observed.class))
 }
 
 /// Whether an object has to be applied, and then whether it is there and ours. One that belongs to an earlier class of the same
@@ -140,55 +149,11 @@ fn is_unset(value: &Value) -> bool {
     }
 }
 
-fn status(observed: &Observed, names: &[String], deleted: bool, now: Timestamp) -> DistributionClassStatus {
-    let class = &observed.class;
-    let old = class.status.clone().unwrap_or_default();
-    let trackers: Vec<ClassTrackerStatus> = names
-        .iter()
-        .filter_map(|name| {
-            let service = observed.services.iter().find(|service| service.name_any() == *name)?;
-            let ready = observed.health.get(name).copied().unwrap_or_default();
-            Some(ClassTrackerStatus { name: name.clone(), url: tracker_url(service)?, ready })
-        })
-        .collect();
-    let operator = observed
-        .ca_bundle
-        .clone()
-        .map(|ca_bundle| OperatorEndpoint { url: observed.settings.public_url.clone(), ca_bundle });
-    let ready = trackers.iter().filter(|tracker| tracker.ready).count();
-    let (holds, reason, message) = if deleted {
-        (false, "ClassInUse", "it is deleted when the last Distribution that names it is gone".to_owned())
-    } else if ready == names.len() {
-        (true, "TrackersReady", String::new())
-    } else {
-        let message =
-            format!("{ready} of {} trackers answer; look at their pods' logs if it stays so", names.len());
-        (false, "TrackersNotReady", message)
-    };
-    let status = if holds { "True" } else { "False" };
-    let before = old.conditions.iter().find(|old| old.type_ == "Ready" && old.status == status);
-    let condition = Condition {
-        type_: "Ready".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: class.metadata.generation,
-        last_transition_time: before.map_or_else(
-            || Time(crate::plan::whole_seconds(now)),
-            |before| before.last_transition_time.clone(),
-        ),
-    };
-    DistributionClassStatus {
-        observed_generation: class.metadata.generation,
-        operator: operator.or(old.operator),
-        trackers,
-        conditions: vec![condition],
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use crds::{DistributionClassSpec, Retire};
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::Resource;
     use serde_json::json;
 
@@ -207,7 +172,7 @@ mod tests {
         }
     }
 
-    fn observed() -> Observed {
+    pub fn observed() -> Observed {
         let spec: DistributionClassSpec = serde_json::from_value(json!({"root": "/var/lib/samara"})).unwrap();
         let mut class = DistributionClass::new("default", spec);
         class.meta_mut().uid = Some("u1".into());
@@ -224,8 +189,8 @@ mod tests {
         }
     }
 
-    fn settle(mut observed: Observed) -> Observed {
-        for step in plan(&observed, Timestamp::UNIX_EPOCH) {
+    pub fn settle(mut observed: Observed) -> Observed {
+        for step in plan(&observed) {
             match step {
                 Step::ApplyDeployment(value, _) => {
                     observed.deployments.push(Arc::new(serde_json::from_value(value).unwrap()));
@@ -234,7 +199,6 @@ mod tests {
                     value["spec"]["clusterIP"] = json!(format!("10.0.0.{}", observed.services.len() + 1));
                     observed.services.push(Arc::new(serde_json::from_value(value).unwrap()));
                 }
-                Step::WriteStatus(status) => Arc::make_mut(&mut observed.class).status = Some(*status),
                 _ => {}
             }
         }
@@ -245,9 +209,7 @@ mod tests {
     fn it_settles_and_then_writes_nothing() {
         let settled = settle(settle(observed()));
         assert_eq!(settled.deployments.len(), 2);
-        let status = settled.class.status.clone().unwrap();
-        assert_eq!(status.trackers[0].url, "http://10.0.0.1:6969");
-        let steps = plan(&settled, Timestamp::now());
+        let steps = plan(&settled);
         assert!(matches!(steps[..], [Step::EnsureToken]), "{steps:?}");
     }
 
@@ -256,9 +218,9 @@ mod tests {
         let mut settled = settle(settle(observed()));
         let deployment = Arc::make_mut(&mut settled.deployments[0]);
         deployment.spec.as_mut().unwrap().progress_deadline_seconds = Some(600);
-        assert_eq!(plan(&settled, Timestamp::now()).len(), 1);
+        assert_eq!(plan(&settled).len(), 1);
         Arc::make_mut(&mut settled.deployments[0]).spec.as_mut().unwrap().replicas = Some(0);
-        let steps = plan(&settled, Timestamp::now());
+        let steps = plan(&settled);
         assert!(matches!(steps[1], Step::ApplyDeployment(_, true)), "{steps:?}");
     }
 
@@ -267,7 +229,7 @@ mod tests {
         let mut settled = settle(settle(observed()));
         Arc::make_mut(&mut settled.class).spec.trackers.replicas = 1;
         let deletions = |observed: &Observed| {
-            let steps = plan(observed, Timestamp::now());
+            let steps = plan(observed);
             steps.iter().filter(|s| matches!(s, Step::DeleteDeployment(_) | Step::DeleteService(_))).count()
         };
         assert_eq!(deletions(&settled), 2);
@@ -275,7 +237,7 @@ mod tests {
             Arc::make_mut(deployment).metadata.owner_references.as_mut().unwrap()[0].uid = "u0".into();
         }
         assert_eq!(deletions(&settled), 1);
-        let steps = plan(&settled, Timestamp::now());
+        let steps = plan(&settled);
         assert!(
             !steps.iter().any(|step| matches!(step, Step::ApplyDeployment(..))),
             "no adoption: {steps:?}"
@@ -286,16 +248,16 @@ mod tests {
     fn retirement_and_deletion_let_go() {
         let mut retired = observed();
         Arc::make_mut(&mut retired.class).spec.retire = Some(Retire::Keep);
-        assert!(matches!(plan(&retired, Timestamp::now())[..], [Step::RemoveFinalizer]));
+        assert!(matches!(plan(&retired)[..], [Step::RemoveFinalizer]));
         Arc::make_mut(&mut retired.class).metadata.finalizers = None;
-        assert!(plan(&retired, Timestamp::now()).is_empty());
+        assert!(plan(&retired).is_empty());
         let mut deleted = observed();
         Arc::make_mut(&mut deleted.class).metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-        assert!(matches!(plan(&deleted, Timestamp::now())[..], [Step::RemoveFinalizer]));
+        assert!(matches!(plan(&deleted)[..], [Step::RemoveFinalizer]));
+        assert!(!has_status(&deleted, true), "it is gone in a moment");
         deleted.in_use = true;
-        let steps = plan(&deleted, Timestamp::now());
-        let Some(Step::WriteStatus(status)) = steps.last() else { panic!("{steps:?}") };
-        assert_eq!(status.conditions[0].reason, "ClassInUse");
+        assert!(matches!(plan(&deleted)[0], Step::EnsureToken));
+        assert!(has_status(&deleted, false));
     }
 
     #[test]

@@ -29,12 +29,22 @@ pub enum ApplyError {
     /// A revision of this name belongs to someone else.
     #[error("the revision {0} is there and belongs to another Distribution: it is left alone")]
     Foreign(String),
+    /// The Secret with the trackers' token holds none.
+    #[error("the Secret {0} has no token: delete it, and restart the trackers")]
+    NoToken(String),
 }
 
 impl ApplyError {
     /// Whether the view was old: ordinary, and over as soon as the watch has caught up.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
+        let Self::Api(kube::Error::Api(status)) = self else { return false };
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+        status.code == 409 && !causes.iter().any(|cause| cause.reason == FIELD_CONFLICT)
+    }
+
+    /// Whether the API server was there to say it, so that it may well do something else.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(_)) | Self::NoToken(_))
     }
 }
 
@@ -53,7 +63,7 @@ pub async fn apply(
             (Step::DeleteOrphan(revision), _) => delete_orphan(context, &revision).await?,
             (Step::CreateRevision(revision), _) => create(context, *revision).await?,
             (Step::UpdateRevision(revision), _) => update(context, *revision).await?,
-            (Step::DeleteRevision { name, uid }, _) => delete(context, &name, uid).await?,
+            (Step::DeleteRevision { name, uid, version }, _) => delete(context, &name, uid, version).await?,
             (Step::Elect { revision, fetcher }, _) => {
                 tracing::info!(%key, %revision, ?fetcher, "elected");
                 context.ledger().grants.of(&revision).elect(fetcher.as_deref(), Timestamp::now());
@@ -105,7 +115,7 @@ async fn create(context: &Context, revision: DistributionRevision) -> Result<(),
     if created.spec.distribution != revision.spec.distribution {
         return Err(ApplyError::Foreign(revision.name_any()));
     }
-    context.assume(created);
+    context.assume_created(created);
     Ok(())
 }
 
@@ -116,8 +126,13 @@ async fn update(context: &Context, revision: DistributionRevision) -> Result<(),
     Ok(())
 }
 
-async fn delete(context: &Context, name: &str, uid: String) -> Result<(), ApplyError> {
-    let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
+async fn delete(
+    context: &Context,
+    name: &str,
+    uid: String,
+    resource_version: Option<String>,
+) -> Result<(), ApplyError> {
+    let preconditions = Some(Preconditions { uid: Some(uid), resource_version });
     let params = DeleteParams { preconditions, ..DeleteParams::default() };
     match revisions(&context.client).delete(name, &params).await {
         Ok(_) => tracing::info!(revision = name, "revision deleted"),
@@ -137,13 +152,15 @@ async fn delete_orphan(context: &Context, revision: &DistributionRevision) -> Re
         return Ok(());
     }
     tracing::info!(revision = %revision.name_any(), "its Distribution is gone");
-    delete(context, &revision.name_any(), revision.uid().unwrap_or_default()).await
+    delete(context, &revision.name_any(), revision.uid().unwrap_or_default(), None).await
 }
 
 async fn set_finalizer(context: &Context, distribution: &Distribution, on: bool) -> Result<(), ApplyError> {
     let api: Api<Distribution> =
         Api::namespaced(context.client.clone(), &distribution.namespace().unwrap_or_default());
-    if let Some(written) = write_finalizer(&api, distribution, on).await? {
+    let written = write_finalizer(&api, distribution, on).await?;
+    // Taken off, the object may be gone by now, and would be there again.
+    if let Some(written) = written.filter(|_| on) {
         context.assume(written);
     }
     if !on {

@@ -44,5 +44,8 @@ fn remember(context: &Context, observed: &crate::plan::Observed, plan: &Plan, no
         Some(have) => known.rate.add(have, now),
         None => known.rate = crate::ledger::Rate::default(),
     }
+    if plan.origin_done {
+        known.drop_list();
+    }
     known.copy_missing_since = plan.copy_missing.then(|| known.copy_missing_since.unwrap_or(now));
 }

@@ -1,9 +1,9 @@
 //! What is seen of one `Distribution`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crds::DistributionRevision;
+use crds::{DistributionRevision, MAX_NODE_REVISIONS};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -24,8 +24,9 @@ pub fn observe(context: &Context, namespace: &str, name: &str, now: Timestamp) -
     };
     let class = class_name.as_ref().and_then(|class| index.classes.named(class)).cloned();
     let nodes = class_name.as_ref().map(|class| nodes_of(&index, class)).unwrap_or_default();
+    let crowded_out = class_name.as_ref().map(|class| crowded_out(&index, class, &id)).unwrap_or_default();
     drop(index);
-    let mut observed = Observed { distribution, revisions, class, nodes, ..Observed::default() };
+    let mut observed = Observed { distribution, revisions, class, nodes, crowded_out, ..Observed::default() };
     consult(&mut context.ledger(), &mut observed, now);
     observed
 }
@@ -33,6 +34,12 @@ pub fn observe(context: &Context, namespace: &str, name: &str, now: Timestamp) -
 fn is_of(revision: &DistributionRevision, id: &ObjectId) -> bool {
     let owner = &revision.spec.distribution;
     owner.namespace == id.namespace && owner.name == id.name
+}
+
+/// The revisions of this `Distribution` that a node with all of the class's would leave out: it tells of the first by name.
+fn crowded_out(index: &Index, class: &str, id: &ObjectId) -> BTreeSet<String> {
+    let beyond = index.revisions_of(class).skip(MAX_NODE_REVISIONS);
+    beyond.filter(|revision| is_of(revision, id)).map(|revision| revision.name_any()).collect()
 }
 
 /// Nodes that run the class's sidecar, or whose sidecar reported before it went.
@@ -65,35 +72,114 @@ fn consult(ledger: &mut Ledger, observed: &mut Observed, now: Timestamp) {
     };
     let uid = distribution.uid().unwrap_or_default();
     let names: Vec<String> = observed.revisions.iter().map(|revision| revision.name_any()).collect();
-    let known = ledger.distributions.entry(uid).or_default();
+    let known = ledger.distributions.entry(uid.clone()).or_default();
     if distribution.metadata.deletion_timestamp.is_some() {
         known.deleting_since.get_or_insert(now);
     }
     let generation = distribution.metadata.generation.unwrap_or_default();
     let edited = std::mem::replace(&mut known.generation, generation) != generation;
-    observed.resolution = known.resolution.clone();
-    observed.rate = known.rate.per_second();
-    observed.deleting_since = known.deleting_since;
-    observed.copy_missing_since = known.copy_missing_since;
     if edited {
         // What was wrong may have been put right: no reason to wait any longer.
+        known.edited();
         for name in &names {
             ledger.grants.of(name).retry_now();
         }
-        if let Some(known) = ledger.distributions.get_mut(&distribution.uid().unwrap_or_default()) {
-            known.resolution.retry_at = None;
-            observed.resolution.retry_at = None;
+    }
+    settle(ledger, &uid, &observed.revisions, now);
+    recall(ledger, &uid, &names, observed);
+}
+
+/// Forgets the elections that have come to their end.
+fn settle(ledger: &mut Ledger, uid: &str, revisions: &[Arc<DistributionRevision>], now: Timestamp) {
+    let Some(known) = ledger.distributions.get_mut(uid) else { return };
+    let written = |revision: &&Arc<DistributionRevision>| {
+        !revision.spec.torrents.is_empty() && revision.spec.policy.fetchers.is_empty()
+    };
+    for revision in revisions.iter().filter(written) {
+        let name = revision.name_any();
+        let fetched = ledger.grants.view(&name).built.is_some();
+        if fetched && let Some(since) = &mut known.copy_missing_since {
+            // The new copy gets as long to show itself as the lost one: its node has yet to publish it, and may die before.
+            *since = now;
+        }
+        if fetched || known.copy_missing_since.is_none() {
+            ledger.grants.forget(&name);
+            ledger.coming.remove(&name);
         }
     }
-    for (name, revision) in names.iter().zip(&observed.revisions) {
-        let settled = !revision.spec.torrents.is_empty() && revision.spec.policy.fetchers.is_empty();
-        if settled && observed.copy_missing_since.is_none() {
-            ledger.grants.forget(name);
-            ledger.coming.remove(name);
-        }
+}
+
+/// Hands the plan what is remembered.
+fn recall(ledger: &Ledger, uid: &str, names: &[String], observed: &mut Observed) {
+    if let Some(known) = ledger.distributions.get(uid) {
+        observed.resolution = known.resolution.clone();
+        observed.rate = known.rate.per_second();
+        observed.deleting_since = known.deleting_since;
+        observed.copy_missing_since = known.copy_missing_since;
+    }
+    for name in names {
         observed.elections.insert(name.clone(), ledger.grants.view(name));
         if let Some(swarm) = ledger.swarms.get(name) {
             observed.swarms.insert(name.clone(), swarm.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use serde_json::json;
+
+    use super::*;
+    use crate::grants::Built;
+
+    const UID: &str = "u";
+
+    /// A `Distribution` with one revision, which is built and read by nobody.
+    fn built() -> (Observed, Built) {
+        let torrent = json!({"infoHashV2": "b".repeat(64), "bytes": 1});
+        let distribution = json!({
+            "metadata": {"name": "d", "namespace": "n", "uid": UID, "generation": 1},
+            "spec": {"source": {"http": {"files": [{"url": "http://h/f"}]}}},
+        });
+        let revision = json!({
+            "metadata": {"name": "r", "uid": "ru"},
+            "spec": {
+                "distribution": {"namespace": "n", "name": "d", "uid": UID}, "className": "default",
+                "content": {"pin": "a".repeat(64), "bytes": 1, "files": 1},
+                "torrents": [torrent], "manifestDigest": "c".repeat(64), "policy": {"current": true},
+            },
+        });
+        let built =
+            Built { torrent: serde_json::from_value(torrent).unwrap(), manifest_digest: "c".repeat(64) };
+        let observed = Observed {
+            distribution: Some(Arc::new(serde_json::from_value(distribution).unwrap())),
+            revisions: vec![Arc::new(serde_json::from_value(revision).unwrap())],
+            ..Observed::default()
+        };
+        (observed, built)
+    }
+
+    #[test]
+    fn a_copy_that_is_lost_again_before_it_shows_is_fetched_again() {
+        let (mut observed, built) = built();
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+        let mut ledger = Ledger::default();
+        consult(&mut ledger, &mut observed, now);
+        let known = ledger.distributions.get_mut(UID).unwrap();
+        known.copy_missing_since = Some(now - SignedDuration::from_secs(90));
+        let election = ledger.grants.of("r");
+        election.elect(Some("a"), now);
+        election.open("a", "1".into(), now).unwrap();
+        consult(&mut ledger, &mut observed, now);
+        assert!(
+            observed.elections["r"].grant.is_some(),
+            "who was just elected is not written yet, and stays"
+        );
+
+        ledger.grants.of("r").complete("a", "1", built).unwrap();
+        consult(&mut ledger, &mut observed, now);
+        assert!(observed.elections["r"].built.is_none(), "else nobody is elected ever again");
+        assert_eq!(observed.copy_missing_since, Some(now), "it gets its time to be published");
     }
 }

@@ -12,6 +12,10 @@ fn failure(reason: &str) -> Failure {
     Failure::new(reason, "why")
 }
 
+fn said(grant: &str, bytes: u64) -> Progress {
+    Progress { grant: grant.to_owned(), bytes, origin_bytes: bytes, worked: bytes }
+}
+
 /// An election of revision `r` among `a` and `b`, decided at second 0.
 fn elected() -> (Election, String, String) {
     let mut election = Election::default();
@@ -46,7 +50,7 @@ fn silence_for_thirty_seconds_loses_the_election() {
     assert_eq!(choose(&mut election, &["a", "b"], 30).unwrap(), other, "it never asked for its grant");
     assert_eq!(election.open(&first, "1".into(), at(31)), Err(Refusal::NotElected));
     election.open(&other, "2".into(), at(31)).unwrap();
-    election.progress(&other, "2", 10, 10, at(55)).unwrap();
+    election.progress(&other, &said("2", 10), at(55)).unwrap();
     assert_eq!(choose(&mut election, &["a", "b"], 84).unwrap(), other);
     assert_eq!(
         choose(&mut election, &["a", "b"], 85).unwrap(),
@@ -54,7 +58,7 @@ fn silence_for_thirty_seconds_loses_the_election() {
         "the first is passed over for a minute"
     );
     assert_eq!(choose(&mut election, &["a", "b"], 91).unwrap(), first);
-    assert_eq!(election.progress(&other, "2", 20, 20, at(92)), Err(Refusal::Lost));
+    assert_eq!(election.progress(&other, &said("2", 20), at(92)), Err(Refusal::Lost));
 }
 
 #[test]
@@ -62,12 +66,23 @@ fn signs_of_life_without_bytes_are_not_enough() {
     let (mut election, first, other) = elected();
     election.open(&first, "1".into(), at(0)).unwrap();
     for second in (5..60).step_by(5) {
-        election.progress(&first, "1", 100, 100, at(second)).unwrap();
+        election.progress(&first, &said("1", 100), at(second)).unwrap();
         assert_eq!(choose(&mut election, &["a", "b"], second).unwrap(), first);
     }
-    election.progress(&first, "1", 100, 100, at(64)).unwrap();
+    election.progress(&first, &said("1", 100), at(64)).unwrap();
     assert_eq!(choose(&mut election, &["a", "b"], 64).unwrap(), first, "they grew at 5 s");
     assert_eq!(choose(&mut election, &["a", "b"], 65).unwrap(), other);
+}
+
+#[test]
+fn hashing_what_lies_on_the_disk_is_work() {
+    let (mut election, first, _) = elected();
+    election.open(&first, "1".into(), at(0)).unwrap();
+    for second in (5..600).step_by(5) {
+        let progress = Progress { worked: second as u64, ..said("1", 100) };
+        election.progress(&first, &progress, at(second)).unwrap();
+        assert_eq!(choose(&mut election, &["a", "b"], second).unwrap(), first, "after {second} s");
+    }
 }
 
 #[test]
@@ -77,7 +92,7 @@ fn the_only_one_keeps_it() {
     assert_eq!(choose(&mut election, &["a"], 500).unwrap(), "a");
     election.open("a", "1".into(), at(501)).unwrap();
     assert_eq!(choose(&mut election, &["a"], 900).unwrap(), "a");
-    assert!(election.progress("a", "1", 1, 1, at(901)).is_ok(), "it was only slow");
+    assert!(election.progress("a", &said("1", 1), at(901)).is_ok(), "it was only slow");
     assert_eq!(choose(&mut election, &[], 902), None);
 }
 
@@ -129,13 +144,13 @@ fn pauses_grow_to_thirty_seconds_and_new_bytes_end_them() {
     for attempt in 0..7 {
         let (id, now) = (attempt.to_string(), at(attempt * 100));
         election.open("a", id.clone(), now).unwrap();
-        election.progress("a", &id, 50, 50, now).unwrap();
+        election.progress("a", &said(&id, 50), now).unwrap();
         waits.push(election.fail("a", &id, failure(reason::ORIGIN_UNAVAILABLE), 0.0, now).unwrap());
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30], "the same 50 bytes every time are no progress");
     election.open("a", "x".into(), at(1000)).unwrap();
     assert!(election.failure.is_some(), "still told");
-    election.progress("a", "x", 51, 1, at(1001)).unwrap();
+    election.progress("a", &said("x", 51), at(1001)).unwrap();
     assert!(election.failure.is_none());
     assert_eq!(election.fail("a", "x", failure(reason::ORIGIN_UNAVAILABLE), 0.0, at(1002)).unwrap(), 1);
 }

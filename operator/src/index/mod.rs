@@ -52,14 +52,19 @@ impl Index {
         }
     }
 
-    /// Takes in the answer to a write of our own, unless the watch has already brought something newer.
+    /// Takes in the answer to a write of our own, unless the watch has already brought something newer. An object that is not known
+    /// was deleted meanwhile: it is not brought back to life.
     pub fn assume<T: Indexed>(&mut self, id: &ObjectId, object: T) -> Touched {
         let known = T::table(self).by_id(id).and_then(|known| T::version(known));
         match (known, T::version(&object)) {
             (Some(known), Some(new)) if new > known => self.apply(id, object),
-            (None, Some(_)) => self.apply(id, object),
             _ => Vec::new(),
         }
+    }
+
+    /// Takes in what we have just made, before the watch knows of it.
+    pub fn assume_created<T: Indexed>(&mut self, id: &ObjectId, object: T) -> Touched {
+        if T::table(self).by_id(id).is_none() { self.apply(id, object) } else { self.assume(id, object) }
     }
 
     /// Forgets an object that is gone.
@@ -109,4 +114,34 @@ pub fn key_of(distribution: &Distribution) -> Key {
 pub fn owner_key(revision: &DistributionRevision) -> Key {
     let owner = &revision.spec.distribution;
     Key::Distribution { namespace: owner.namespace.clone(), name: owner.name.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn distribution(version: &str) -> Distribution {
+        let object = json!({
+            "metadata": {"name": "d", "namespace": "n", "uid": "u", "resourceVersion": version},
+            "spec": {"source": {"http": {"files": [{"url": "http://h/f"}]}}},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_was_deleted_meanwhile_stays_so() {
+        let mut index = Index::default();
+        let id = ObjectId::of(&distribution("1"));
+        assert!(
+            !index.assume_created(&id, distribution("1")).is_empty(),
+            "the watch does not know of it yet"
+        );
+        assert!(!index.assume(&id, distribution("2")).is_empty());
+        assert!(index.assume(&id, distribution("1")).is_empty(), "the watch was faster");
+        index.delete::<Distribution>(&id);
+        assert!(index.assume(&id, distribution("3")).is_empty());
+        assert!(index.distributions.by_id(&id).is_none());
+    }
 }

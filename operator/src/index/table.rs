@@ -78,6 +78,8 @@ impl<T> Table<T> {
 
 /// A kind that the index holds.
 pub trait Indexed: Sized + Send + Sync + 'static {
+    /// Whether it decides what trackers are to admit. Reports do not, and in a wave there are hundreds a second.
+    const REGISTERED: bool;
     /// Where it is held.
     fn table(index: &mut Index) -> &mut Table<Self>;
     /// Whether the two say the same.
@@ -99,6 +101,7 @@ fn same_version(old: &impl Resource, new: &impl Resource) -> bool {
 }
 
 impl Indexed for Distribution {
+    const REGISTERED: bool = false;
     fn table(index: &mut Index) -> &mut Table<Self> {
         &mut index.distributions
     }
@@ -119,6 +122,7 @@ impl Indexed for Distribution {
 }
 
 impl Indexed for DistributionRevision {
+    const REGISTERED: bool = true;
     fn table(index: &mut Index) -> &mut Table<Self> {
         &mut index.revisions
     }
@@ -134,6 +138,7 @@ impl Indexed for DistributionRevision {
 }
 
 impl Indexed for DistributionClass {
+    const REGISTERED: bool = true;
     fn table(index: &mut Index) -> &mut Table<Self> {
         &mut index.classes
     }
@@ -153,6 +158,7 @@ impl Indexed for DistributionClass {
 }
 
 impl Indexed for NodeDistribution {
+    const REGISTERED: bool = false;
     fn table(index: &mut Index) -> &mut Table<Self> {
         &mut index.reports
     }
@@ -172,6 +178,7 @@ impl Indexed for NodeDistribution {
 }
 
 impl Indexed for NodeFacts {
+    const REGISTERED: bool = true;
     fn table(index: &mut Index) -> &mut Table<Self> {
         &mut index.nodes
     }
@@ -184,6 +191,7 @@ impl Indexed for NodeFacts {
 }
 
 impl Indexed for SidecarPod {
+    const REGISTERED: bool = true;
     fn table(index: &mut Index) -> &mut Table<Self> {
         &mut index.sidecars
     }
@@ -196,6 +204,7 @@ impl Indexed for SidecarPod {
 }
 
 impl Indexed for Deployment {
+    const REGISTERED: bool = false;
     fn table(index: &mut Index) -> &mut Table<Self> {
         &mut index.deployments
     }
@@ -208,6 +217,7 @@ impl Indexed for Deployment {
 }
 
 impl Indexed for Service {
+    const REGISTERED: bool = true;
     fn table(index: &mut Index) -> &mut Table<Self> {
         &mut index.services
     }

@@ -41,6 +41,8 @@ pub fn plan(
         plan.step(Step::DeleteRevision {
             name: revision.name_any(),
             uid: revision.uid().unwrap_or_default(),
+            // It may have been marked a moment ago, and goes whatever it says.
+            version: None,
         });
     }
     plan.step(Step::RemoveFinalizer);
@@ -50,5 +52,5 @@ pub fn plan(
 fn deadline(observed: &Observed, distribution: &Distribution, now: Timestamp) -> Timestamp {
     let asked = distribution.metadata.deletion_timestamp.as_ref().map(|time| time.0);
     let since = [asked, observed.deleting_since].into_iter().flatten().min().unwrap_or(now);
-    since + LONGEST_WAIT
+    since.checked_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX)
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::nodes::Crowd;
-use super::revisions::{Choice, SOURCE_HASH_ANNOTATION, is_built};
+use super::revisions::{Choice, SOURCE_HASH_ANNOTATION, disowned, is_built};
 use super::{Observed, Plan, Step};
 
 /// The policy of a revision of this `Distribution`.
@@ -30,12 +30,14 @@ pub fn plan(
     distribution: &Distribution,
     choice: &Choice<'_>,
     crowd: &Crowd<'_>,
+    surplus: &[&Arc<DistributionRevision>],
     now: Timestamp,
 ) {
     let current = choice.target.or(choice.serving).map(|revision| revision.name_any());
     let own = |revision: &&Arc<DistributionRevision>| {
         Some(&revision.spec.distribution.uid) == distribution.metadata.uid.as_ref()
             && revision.metadata.deletion_timestamp.is_none()
+            && !surplus.iter().any(|going| Arc::ptr_eq(going, revision))
     };
     for revision in observed.revisions.iter().filter(own) {
         let name = revision.name_any();
@@ -47,6 +49,8 @@ pub fn plan(
             take_in(&mut wanted, observed);
             let hash = choice.source_hash.clone();
             wanted.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), hash);
+        } else if choice.target.is_some() {
+            wanted = disowned(revision, &choice.source_hash).unwrap_or(wanted);
         }
         wanted.spec.policy = policy(distribution, current.as_ref() == Some(&name), fetchers);
         if wanted.spec != revision.spec || wanted.annotations() != revision.annotations() {

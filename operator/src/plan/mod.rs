@@ -2,11 +2,12 @@
 //!
 //! | file | decides |
 //! |---|---|
-//! | `revisions` | which revision is current, whether to resolve, make or drop one |
+//! | `revisions` | which revision is current, whether to resolve or make one |
+//! | `retiring` | which revisions nobody needs any more |
 //! | `fetching` | who reads the origin, and what the revisions' policies say |
 //! | `deletion` | the way out |
 //! | `nodes` | which nodes count, and how far each is |
-//! | `status`, `conditions`, `failures`, `progress` | what the user is told |
+//! | `status`, `conditions`, `problems`, `failures`, `progress` | what the user is told |
 //!
 //! Doing the steps and planning again ends in no steps.
 
@@ -15,13 +16,15 @@ mod deletion;
 mod failures;
 mod fetching;
 mod nodes;
+mod problems;
 mod progress;
+mod retiring;
 mod revisions;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::{
@@ -93,6 +96,8 @@ pub struct Observed {
     pub deleting_since: Option<Timestamp>,
     /// Since when no whole copy of what was built is seen.
     pub copy_missing_since: Option<Timestamp>,
+    /// Its revisions that a node which has all of the class's has no room to tell of.
+    pub crowded_out: BTreeSet<String>,
 }
 
 /// One thing to do.
@@ -121,6 +126,8 @@ pub enum Step {
         name: String,
         /// Its UID.
         uid: String,
+        /// The resource version it was planned from, where a newer one would be reason to keep it.
+        version: Option<String>,
     },
     /// Delete a revision if the API server confirms that its `Distribution` is gone.
     DeleteOrphan(Arc<DistributionRevision>),
@@ -152,6 +159,8 @@ pub struct Plan {
     pub have_bytes: Option<u64>,
     /// A whole copy of what was built is missing.
     pub copy_missing: bool,
+    /// Nobody reads the origin, nor will soon: the list of its files is of no use.
+    pub origin_done: bool,
 }
 
 impl Plan {
@@ -215,12 +224,14 @@ fn present(
     plan.wake(choice.wake_at);
     if let Some(revision) = choice.create {
         // What comes after follows when the new revision is seen.
-        plan.step(Step::CreateRevision(Box::new(revision)));
+        revisions::create(plan, revision, &choice.source_hash, own);
         return;
     }
     let picture = status::Picture::new(observed, distribution, &choice, own, &crowd);
     plan.copy_missing = picture.copy_missing();
-    fetching::plan(plan, observed, distribution, &choice, &crowd, now);
-    revisions::retire(plan, distribution, &choice, own, &picture);
+    plan.origin_done = !choice.needs_origin && picture.is_built();
+    let surplus = retiring::surplus(distribution, &choice, own, &picture, &crowd);
+    fetching::plan(plan, observed, distribution, &choice, &crowd, &surplus, now);
+    retiring::delete(plan, &surplus);
     status::plan(plan, observed, distribution, &picture, now);
 }

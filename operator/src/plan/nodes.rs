@@ -132,7 +132,8 @@ fn lost_at(view: &NodeView) -> Option<Timestamp> {
     if view.pod.is_none() {
         return Some(Timestamp::MIN);
     }
-    view.facts.since.map(|since| since + UNREACHABLE_AFTER)
+    // Others write this time, and it may lie at the end of all times.
+    view.facts.since.map(|since| since.checked_add(UNREACHABLE_AFTER).unwrap_or(Timestamp::MAX))
 }
 
 fn has_any_of(view: &NodeView, observed: &Observed) -> bool {

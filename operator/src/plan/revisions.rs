@@ -1,4 +1,4 @@
-//! Which revision is current, and which have to be made or can go.
+//! Which revision is current, and which has to be made.
 
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use crds::{
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::status::Picture;
 use super::{Observed, Plan, Step, fetching};
 use crate::resolve::{Resolved, revision_name, source_hash};
 
@@ -96,6 +95,31 @@ pub fn choose<'a>(
     choice
 }
 
+/// The revision without the source's hash, if it carries it. What was built from a source that shows something else by now must
+/// not be taken for it again: else it would push out its successor before anyone has read that.
+pub fn disowned(revision: &DistributionRevision, source_hash: &str) -> Option<DistributionRevision> {
+    let carries = revision.annotations().get(SOURCE_HASH_ANNOTATION).is_some_and(|hash| hash == source_hash);
+    carries.then(|| {
+        let mut disowned = revision.clone();
+        disowned.annotations_mut().remove(SOURCE_HASH_ANNOTATION);
+        disowned
+    })
+}
+
+/// Makes a revision, and takes the source's hash off those that were made of it before.
+pub fn create(
+    plan: &mut Plan,
+    revision: DistributionRevision,
+    source_hash: &str,
+    own: &[&Arc<DistributionRevision>],
+) {
+    // Those without torrents are deleted as soon as the new one is seen.
+    let built = own.iter().filter(|old| is_built(old) && old.metadata.deletion_timestamp.is_none());
+    let disowned = built.filter_map(|old| disowned(old, source_hash));
+    plan.steps.extend(disowned.map(|old| Step::UpdateRevision(Box::new(old))));
+    plan.step(Step::CreateRevision(Box::new(revision)));
+}
+
 fn newest<'a>(
     revisions: impl Iterator<Item = &'a Arc<DistributionRevision>>,
 ) -> Option<&'a Arc<DistributionRevision>> {
@@ -127,26 +151,4 @@ fn make(distribution: &Distribution, resolved: &Resolved, source_hash: &str) -> 
     labels.insert(DISTRIBUTION_UID_LABEL.to_owned(), uid);
     revision.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), source_hash.to_owned());
     revision
-}
-
-/// Drops replaced revisions: at once if nobody can have published them, else when every reachable node has the new one.
-pub fn retire(
-    plan: &mut Plan,
-    distribution: &Distribution,
-    choice: &Choice<'_>,
-    own: &[&Arc<DistributionRevision>],
-    picture: &Picture<'_>,
-) {
-    let Some(target) = choice.target else { return };
-    let everywhere = is_built(target) && picture.all_ready();
-    for revision in own.iter().filter(|revision| revision.name_any() != target.name_any()) {
-        let going = revision.metadata.deletion_timestamp.is_some();
-        let ours = revision.labels().get(DISTRIBUTION_UID_LABEL) == distribution.metadata.uid.as_ref();
-        if !going && ours && (everywhere || !is_built(revision)) {
-            plan.step(Step::DeleteRevision {
-                name: revision.name_any(),
-                uid: revision.uid().unwrap_or_default(),
-            });
-        }
-    }
 }

@@ -11,10 +11,10 @@ use crds::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
-use operator_api::reason;
 
 use super::conditions::{conditions, whole_seconds};
 use super::nodes::{Crowd, Standing};
+use super::problems::{class_problem, copy_problem, digest_problem, room_problem};
 use super::progress::{human_size, percent};
 use super::revisions::{Choice, is_built};
 use super::{Note, Observed, Plan, Step, failures};
@@ -38,11 +38,12 @@ pub struct Picture<'a> {
     pub available: bool,
     /// The revision's digest is not the expected one.
     pub digest_problem: Option<Failure>,
-    class_problem: Option<Failure>,
-    resolve_problem: Option<Failure>,
-    fetch_problem: Option<Failure>,
-    copy_problem: Option<Failure>,
-    failures: Vec<FailureGroup>,
+    pub(super) class_problem: Option<Failure>,
+    pub(super) resolve_problem: Option<Failure>,
+    pub(super) fetch_problem: Option<Failure>,
+    pub(super) copy_problem: Option<Failure>,
+    pub(super) room_problem: Option<Failure>,
+    pub(super) failures: Vec<FailureGroup>,
     have: u128,
     whole: u128,
     transfer: TransferStatus,
@@ -74,6 +75,7 @@ impl<'a> Picture<'a> {
                 .and_then(|election| election.failure.clone())
                 .filter(|_| choice.needs_origin),
             copy_problem: copy_problem(choice),
+            room_problem: room_problem(observed, &name),
             failures: Vec::new(),
             have: 0,
             whole: 0,
@@ -151,40 +153,6 @@ impl<'a> Picture<'a> {
     pub fn copy_missing(&self) -> bool {
         self.is_built() && !self.available && self.counts.desired > self.counts.unreachable
     }
-
-    /// What keeps the source from being resolved.
-    pub fn unresolved_problem(&self) -> Option<&Failure> {
-        self.class_problem.as_ref().or(self.resolve_problem.as_ref())
-    }
-
-    /// What keeps the torrents from being built.
-    pub fn build_problem(&self) -> Option<&Failure> {
-        let problem = self.digest_problem.as_ref().or(self.class_problem.as_ref());
-        problem.or(self.resolve_problem.as_ref()).or(self.fetch_problem.as_ref())
-    }
-
-    /// The first thing that keeps all of it from getting on.
-    pub fn problem(&self) -> Option<Failure> {
-        if let Some(problem) = self.build_problem() {
-            return Some(problem.clone());
-        }
-        let counts = &self.counts;
-        if counts.desired == 0 {
-            let message = "no node is selected: label nodes as placement.nodeSelector asks, or change it, and see that the \
-                           class's DaemonSet runs there";
-            return Some(Failure::new("NoNodesSelected", message));
-        }
-        if counts.desired == counts.unreachable {
-            let message = "every selected node has been NotReady for over a minute: bring one back";
-            return Some(Failure::new("NodesUnreachable", message));
-        }
-        if let Some(problem) = &self.copy_problem {
-            return Some(problem.clone());
-        }
-        // What some still work on may yet come right.
-        let worst = self.failures.first().filter(|_| counts.active == 0 && counts.pending == 0)?;
-        Some(Failure::new(&worst.reason, worst.message.as_str()))
-    }
 }
 
 fn previous<'a>(
@@ -194,37 +162,6 @@ fn previous<'a>(
     let shown = shown?.name_any();
     let others = own.iter().copied().filter(|revision| is_built(revision) && revision.name_any() != shown);
     others.max_by_key(|revision| (revision.creation_timestamp().map(|time| time.0), revision.name_any()))
-}
-
-fn class_problem(observed: &Observed, distribution: &Distribution) -> Option<Failure> {
-    let class = &distribution.spec.class_name;
-    observed.class.is_none().then(|| {
-        let message = format!("there is no DistributionClass {class:?}: make it, or make the Distribution with another className");
-        Failure::new("ClassNotFound", message)
-    })
-}
-
-/// It was built, and then every node that had all of it went.
-fn copy_problem(choice: &Choice<'_>) -> Option<Failure> {
-    let lost = choice.needs_origin && choice.target.is_some_and(|target| is_built(target));
-    lost.then(|| {
-        let message = "no reachable node has the whole content any more: a node is elected to read the origin again; \
-                       bring a node back that had it, or see that the origin answers";
-        Failure::new("CopyLost", message)
-    })
-}
-
-fn digest_problem(
-    distribution: &Distribution,
-    target: Option<&Arc<DistributionRevision>>,
-) -> Option<Failure> {
-    let expected = distribution.spec.expected_digest.as_deref()?;
-    let digest = format!("sha256:{}", target?.spec.manifest_digest.as_deref()?);
-    (digest != expected).then(|| {
-        let message =
-            format!("the content is {digest}, and expectedDigest is another: correct it, or the source");
-        Failure::new(reason::DIGEST_MISMATCH, message)
-    })
 }
 
 /// Bytes that a node has which is not Ready: what it tells the trackers, or as the fetcher.
@@ -254,7 +191,10 @@ pub fn plan(
     if !hard && soft_part(&old) == soft_part(&new) {
         return;
     }
-    let due = written.map(|at| at + PROGRESS_EVERY).filter(|due| *due > now && !hard);
+    // The clock of whoever led before may have run ahead; ours then does not wait for it.
+    let next = now.checked_add(PROGRESS_EVERY).unwrap_or(Timestamp::MAX);
+    let due = written.map(|at| at.checked_add(PROGRESS_EVERY).unwrap_or(next).min(next));
+    let due = due.filter(|due| *due > now && !hard);
     if let Some(due) = due {
         plan.wake(Some(due));
         return;

@@ -1,5 +1,7 @@
 //! Tables: what is seen, and what is then done.
 
+mod lost;
+
 use std::sync::Arc;
 
 use crds::{DistributionRevision, NodePhase};
@@ -330,24 +332,6 @@ fn the_same_content_under_another_url_is_the_same_revision() {
     assert_eq!(observed.revisions[0].name_any(), name);
     let hash = &observed.revisions[0].annotations()[SOURCE_HASH_ANNOTATION];
     assert_eq!(hash, &observed.resolution.source_hash);
-}
-
-#[test]
-fn a_lost_copy_is_fetched_again() {
-    let mut observed = seen(2);
-    settle(&mut observed);
-    let name = build(&mut observed);
-    reports(&mut observed.nodes[0], &name, NodePhase::Downloading, None);
-    settle(&mut observed);
-    assert!(plan(&observed, now()).copy_missing);
-    observed.copy_missing_since = Some(now() - SignedDuration::from_secs(59));
-    assert!(observed.revisions[0].spec.policy.fetchers.is_empty());
-    assert!(plan(&observed, now()).wake_at.is_some());
-    observed.copy_missing_since = Some(now() - SignedDuration::from_secs(61));
-    settle(&mut observed);
-    assert_eq!(observed.revisions[0].spec.policy.fetchers.len(), 1);
-    is(&observed, "Stalled", "True", "CopyLost");
-    assert_eq!(observed.revisions[0].spec.torrents.len(), 1, "what is written once stays");
 }
 
 #[test]

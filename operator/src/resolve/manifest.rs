@@ -11,6 +11,10 @@ pub const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// The most files in it.
 pub const MAX_FILES: usize = 1_000_000;
 
+/// What paths and URLs may come to together, in bytes, once all URLs are whole: short paths under a long URL of the manifest grow to
+/// many times the document.
+const MAX_LISTING_BYTES: usize = 256 << 20;
+
 #[derive(Deserialize)]
 struct Document {
     files: Vec<Entry>,
@@ -42,10 +46,22 @@ pub fn parse(url: &str, document: &[u8]) -> Result<Vec<Wanted>, ResolveError> {
     if document.files.len() > MAX_FILES {
         return Err(refuse(format!("names {} files, more than {MAX_FILES}: split it", document.files.len())));
     }
-    let entries = document.files.into_iter().enumerate();
-    entries
-        .map(|(nth, entry)| wanted(&base, entry).map_err(|what| refuse(format!("entry {nth}: {what}"))))
-        .collect()
+    list(&base, document.files, MAX_LISTING_BYTES).map_err(refuse)
+}
+
+/// Every entry, as long as they stay below `limit` bytes.
+fn list(base: &Url, entries: Vec<Entry>, limit: usize) -> Result<Vec<Wanted>, String> {
+    let mut bytes = 0;
+    let mut listed = Vec::with_capacity(entries.len());
+    for (nth, entry) in entries.into_iter().enumerate() {
+        let file = wanted(base, entry).map_err(|what| format!("entry {nth}: {what}"))?;
+        bytes += file.path.len() + file.url.len();
+        if bytes > limit {
+            return Err(format!("has more than {limit} bytes of paths and URLs: shorten them, or split it"));
+        }
+        listed.push(file);
+    }
+    Ok(listed)
 }
 
 fn wanted(base: &Url, entry: Entry) -> Result<Wanted, String> {
@@ -103,6 +119,15 @@ mod tests {
                 ("e", "http://other/x", Some(0)),
             ]
         );
+    }
+
+    #[test]
+    fn a_long_url_of_the_manifest_does_not_multiply_for_ever() {
+        let base = Url::parse(&format!("https://h/{}/m", "x".repeat(1000))).unwrap();
+        let entry = || Entry { path: Some("a".into()), url: None, sha256: None, size: None };
+        assert_eq!(list(&base, vec![entry(), entry()], 2100).map(|listed| listed.len()), Ok(2));
+        let refusal = list(&base, vec![entry(), entry(), entry()], 2100).unwrap_err();
+        assert!(refusal.contains("2100 bytes of paths and URLs"), "{refusal}");
     }
 
     #[test]

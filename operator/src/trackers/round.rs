@@ -10,6 +10,7 @@ use crds::{DistributionRevision, Torrent};
 use futures::future::join_all;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{At, TrackerError};
@@ -73,11 +74,16 @@ enum Visit {
 /// Goes round until the end.
 pub async fn run(context: Arc<Context>, end: CancellationToken) {
     let mut kept = Kept::default();
+    let mut next_look = Instant::now();
     while !end.is_cancelled() {
         if context.is_acting() {
+            let looks = Instant::now() >= next_look;
+            if looks {
+                next_look = Instant::now() + EVERY;
+            }
             let classes = classes(&context);
             let rounds =
-                classes.iter().map(|class| round(&context, class, kept.filled.contains(&class.name)));
+                classes.iter().map(|class| round(&context, class, kept.filled.contains(&class.name), looks));
             for (class, (visits, filled)) in classes.iter().zip(join_all(rounds).await) {
                 if filled {
                     kept.filled.insert(class.name.clone());
@@ -89,7 +95,7 @@ pub async fn run(context: Arc<Context>, end: CancellationToken) {
         }
         tokio::select! {
             () = end.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep_until(next_look) => {}
             () = context.registry_changed.notified() => tokio::time::sleep(SETTLE).await,
         }
     }
@@ -158,8 +164,9 @@ fn name_of(torrent: &Torrent) -> Option<String> {
     torrent.info_hash_v2.clone().or(torrent.info_hash_v1.clone())
 }
 
-/// One round with the trackers of a class: how each visit ended, and whether all of them have the same metainfo.
-async fn round(context: &Context, class: &Class, filled: bool) -> (Vec<Visit>, bool) {
+/// One round with the trackers of a class: how each visit ended, and whether all of them have the same metainfo. `looks`: also ask
+/// how far the nodes are. That is as much to read as there are nodes at work, and does not come with every change.
+async fn round(context: &Context, class: &Class, filled: bool, looks: bool) -> (Vec<Visit>, bool) {
     let visits = class.trackers.iter().map(|(name, url)| async move {
         let visit = sync(context, class, At { url, token: &class.token }).await;
         let result = if visit.is_ok() { "ok" } else { "failed" };
@@ -177,7 +184,9 @@ async fn round(context: &Context, class: &Class, filled: bool) -> (Vec<Visit>, b
         .filter(|(_, visit)| **visit != Visit::Failed)
         .map(|((_, url), _)| At { url, token: &class.token })
         .collect();
-    join_all(class.work.iter().map(|work| look(context, &reached, work))).await;
+    if looks {
+        join_all(class.work.iter().map(|work| look(context, &reached, work))).await;
+    }
     let disturbed = visits.iter().any(|visit| matches!(visit, Visit::Fresh | Visit::Failed));
     let filled = if filled && !disturbed { true } else { fill(context, &reached, &class.built).await };
     let filled = filled && !visits.contains(&Visit::Failed);

@@ -83,7 +83,7 @@ impl FakeSidecar {
     }
 
     pub async fn progress(&self, revision: &str, grant: &str, bytes: u64) -> u16 {
-        let progress = Progress { grant: grant.into(), bytes, origin_bytes: bytes };
+        let progress = Progress { grant: grant.into(), bytes, origin_bytes: bytes, worked: bytes };
         self.post(&format!("/v1/grants/{revision}/progress"), serde_json::to_value(progress).unwrap()).await.0
     }
 

@@ -31,6 +31,15 @@ async fn t078_literal_addresses_that_are_no_origins_are_denied() {
         "http://[::127.0.0.1]/",
         "http://[2002:7f00:1::]/",
         "http://[64:ff9b::169.254.169.254]/",
+        "http://[64:ff9b:1::169.254.169.254]/",
+        "http://[64:ff9b:1:a9fe:a9:fe00::]/",
+        "http://[64:ff9b:1:7f:0:100::]/",
+        "http://[64:ff9b:1:0:7f:0:100:0]/",
+        "http://[64:ff9b:1:ffff:ffff:ffff:7f00:1]/",
+        "http://[::ffff:0:127.0.0.1]/",
+        "http://[::ffff:0:169.254.169.254]/",
+        "http://[2001:0:4136:e378:8000:63bf:80ff:fffe]/",
+        "http://[2001::5601:5601]/",
         "http://169.254.169.254/latest/meta-data/",
         "http://2852039166/",
         "http://[::ffff:169.254.169.254]/",
@@ -65,9 +74,20 @@ async fn t078_the_api_server_is_denied_unless_an_admin_allows_it() {
 #[test]
 fn private_and_public_addresses_are_ordinary_origins() {
     let guard = Guard::new(&OriginPolicy::default(), Vec::new()).unwrap();
-    for address in
-        ["10.1.2.3", "172.16.0.1", "192.168.7.7", "100.64.0.1", "1.1.1.1", "fd12:3456::1", "2606:4700::1111"]
-    {
+    for address in [
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.7.7",
+        "100.64.0.1",
+        "1.1.1.1",
+        "fd12:3456::1",
+        "2606:4700::1111",
+        "64:ff9b:1::1.1.1.1",
+        "64:ff9b:1:101:1:100::",
+        "::ffff:0:10.1.2.3",
+        "2001:0:4136:e378:8000:63bf:f5fe:fdfc",
+        "2001:db8::7f00:1",
+    ] {
         assert_eq!(guard.denial(None, address.parse().unwrap()), None, "{address}");
     }
 }
