@@ -9,7 +9,7 @@
 //! fn main() -> std::process::ExitCode {
 //!     let logs = daemon::LogArgs::default(); // part of the binary's clap arguments
 //!     daemon::run("samara-example", &logs, |shutdown| async move {
-//!         let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//!         let listener = daemon::bind(([127, 0, 0, 1], 8080).into())?;
 //!         let health = daemon::Health::new("example");
 //!         health.readiness().set(true);
 //!         daemon::serve(listener, health.router(), daemon::ServeOptions::default(), shutdown).await;
@@ -18,6 +18,7 @@
 //! }
 //! ```
 
+mod bind;
 mod body;
 mod health;
 mod logs;
@@ -26,6 +27,7 @@ mod patient;
 mod run;
 mod serve;
 
+pub use bind::{BindError, bind};
 pub use body::{BodyError, BodyLimits, read_body};
 pub use health::{Health, Readiness, refuse_foreign_hosts};
 pub use logs::{LogArgs, LogFormat, LogGuard, init_logs};

@@ -1,20 +1,16 @@
 //! The command line of `samara-tracker`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
 use daemon::{CancellationToken, LogArgs};
-use rustix::net::sockopt::set_ipv6_v6only;
-use tokio::net::{TcpListener, TcpSocket};
 
 use crate::limits::DEFAULT_STORE_BYTES;
 use crate::token::Token;
 use crate::tracker::{Config, Tracker};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
 /// Where the token stands if no file is named. No option takes it: command lines can be read by others.
 const TOKEN_VARIABLE: &str = "SAMARA_TRACKER_TOKEN";
 
@@ -81,41 +77,13 @@ impl Args {
                 "nothing could be served: give --token-file, so that torrents can be registered, or --public"
             );
         }
-        let listener = bind(listen)?;
+        let listener = daemon::bind(listen)?;
         let tracker = Tracker::new(Config { token, public, store_bytes, ..Config::default() });
         tracing::info!(address = %listener.local_addr()?, public, "listening");
         tracker.serve(listener, shutdown).await;
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-/// Opens the port. `[::]` stands for both families whatever the system's default is, and for IPv4 alone where there is no IPv6.
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let bound = try_bind(address).or_else(|error| {
-        if address.ip() != std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
-            || error.kind() == std::io::ErrorKind::AddrInUse
-        {
-            return Err(error);
-        }
-        tracing::info!(%error, "no IPv6 here, listening on IPv4");
-        try_bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
-    });
-    bound.with_context(|| format!("cannot listen on {address}"))
-}
-
-fn try_bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(v6) => {
-            let socket = TcpSocket::new_v6()?;
-            set_ipv6_v6only(&socket, !v6.ip().is_unspecified())?;
-            socket
-        }
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
@@ -127,13 +95,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[tokio::test]
-    async fn the_wildcard_takes_both_families() {
-        let listener = bind("[::]:0".parse().unwrap()).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok());
     }
 
     #[tokio::test]
