@@ -241,6 +241,10 @@ async fn operator_cannot(operator: &Client) -> Result<()> {
             );
         }
     }
+    ensure!(
+        !can(operator, "update", "/secrets", Some(NAMESPACE)).await?,
+        "the operator can write any Secret"
+    );
     for (verb, resource) in [("get", "/secrets"), ("create", "apps/deployments"), ("delete", "/services")] {
         for namespace in [None, Some("kube-system"), Some("default")] {
             ensure!(

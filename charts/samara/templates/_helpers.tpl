@@ -26,16 +26,8 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{- /* What every daemon learns of its pod, and how it logs. */}}
+{{- /* How every daemon logs. */}}
 {{- define "samara.env" -}}
-- name: POD_NAME
-  valueFrom: {fieldRef: {fieldPath: metadata.name}}
-- name: POD_NAMESPACE
-  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
-- name: POD_UID
-  valueFrom: {fieldRef: {fieldPath: metadata.uid}}
-- name: POD_IP
-  valueFrom: {fieldRef: {fieldPath: status.podIP}}
 - name: SAMARA_LOG
   value: {{ .Values.log.filter | quote }}
 - name: SAMARA_LOG_FORMAT
