@@ -1,10 +1,11 @@
 //! The `samara` binary for tests that run it as a user does.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::tools::cargo;
 
 /// The binary of this source tree, built first (which takes no time if it is there), in the profile of the tests.
 pub fn binary() -> Result<PathBuf> {
@@ -13,19 +14,9 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--manifest-path",
-        manifest,
-        "--package",
-        "cli",
-        "--message-format",
-        "json",
-    ]);
+    // From the whole workspace, as all tests: another selection has other features, and all dependencies would be built again.
+    let mut command =
+        cargo(&["build", "--quiet", "--workspace", "--bin", "samara", "--message-format", "json"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

@@ -158,18 +158,23 @@ pub fn cargo_program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// cargo in the root of the source tree, wherever this program was called from. What the cargo that runs us said about our own
-/// package is not passed on: build scripts (ring's) watch it, and the same build would begin anew from every program.
+/// cargo in the root of the source tree, wherever this program was called from.
 pub fn cargo(args: &[&str]) -> Command {
     let mut cargo = Command::new(cargo_program());
     cargo.current_dir(workspace()).env("CARGO_TARGET_DIR", target()).args(args);
+    forget_package(&mut cargo);
+    cargo
+}
+
+/// What the cargo that runs us said about our own package is not passed on: build scripts (ring's) watch it, and the same build would
+/// begin anew from every program.
+pub fn forget_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
         if name.to_str().is_some_and(of_package) {
-            cargo.env_remove(name);
+            command.env_remove(name);
         }
     }
-    cargo
 }
 
 /// cargo's folder for what it builds.
