@@ -1,7 +1,7 @@
 """One libtorrent peer with one torrent. The job is a JSON object in argv[1]:
 
 {"listen": "127.0.0.5", "torrent": FILE, "folder": PARENT, "peers": [["127.0.0.1", 6881]], "upload_limit": bytes/s or 0,
- "trackers": [URL]}; the last two may be left out.
+ "trackers": [URL], "wait": bool}; the last three may be left out. With "wait" it says "ready", and begins when a line comes in.
 
 Prints lines: "listening PORT" when peers can connect, "complete" when it has everything, "failed TEXT" when it cannot go on.
 Ends when stdin does; prints "totals {...}" before.
@@ -25,6 +25,9 @@ session = lt.session({
 })
 # Peers on loopback count as local and would escape the limit.
 session.set_peer_class_filter(lt.ip_filter())
+if job.get("wait"):
+    print("ready", flush=True)
+    sys.stdin.readline()
 params = lt.add_torrent_params()
 params.ti = lt.torrent_info(job["torrent"])
 params.trackers = job.get("trackers", [])

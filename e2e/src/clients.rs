@@ -1,5 +1,6 @@
 //! Other people's BitTorrent clients as processes, each on an address of its own in a network namespace.
 
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use torrent::Version;
 
+use crate::cluster::Namespace;
 use crate::real::skip;
 
 /// Set in the process that runs inside a namespace.
@@ -41,6 +43,14 @@ pub struct Job<'a> {
     pub python: &'a Path,
     /// The trackers in the torrent, for the client that wants to hear of them apart from it.
     pub trackers: &'a [String],
+    /// The network to be in, if it is another than that of the test.
+    pub network: Option<&'a Namespace>,
+}
+
+impl Job<'_> {
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.network.map_or_else(|| Command::new(&program), |network| network.command(&program))
+    }
 }
 
 /// A client that runs; it ends with this.
@@ -103,7 +113,7 @@ fn libtorrent(job: &Job<'_>) -> Command {
     let what = serde_json::json!({
         "listen": job.address.to_string(), "torrent": job.torrent, "folder": job.folder, "peers": [], "trackers": job.trackers,
     });
-    let mut command = Command::new(job.python);
+    let mut command = job.command(job.python);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/peer.py")).arg(what.to_string());
     command
 }
@@ -122,13 +132,13 @@ fn rtorrent(job: &Job<'_>) -> Result<Command> {
         job.torrent.display()
     );
     std::fs::write(&rc, settings)?;
-    let mut command = Command::new("rtorrent");
+    let mut command = job.command("rtorrent");
     command.arg("-n").arg("-o").arg(format!("import={}", rc.display()));
     Ok(command)
 }
 
 fn aria2(job: &Job<'_>) -> Command {
-    let mut command = Command::new("aria2c");
+    let mut command = job.command("aria2c");
     command
         .args(["--interface", &job.address.to_string(), "--listen-port", &PORT.to_string()])
         .args([
@@ -153,7 +163,7 @@ fn transmission(job: &Job<'_>) -> Result<Command> {
         "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false, "port-forwarding-enabled": false, "encryption": 0,
     });
     std::fs::write(config.join("settings.json"), settings.to_string())?;
-    let mut command = Command::new("transmission-daemon");
+    let mut command = job.command("transmission-daemon");
     command.arg("-f").arg("-g").arg(&config).arg("-w").arg(job.folder).arg("-c").arg(&watch);
     Ok(command)
 }

@@ -194,17 +194,23 @@ pub async fn wait_transfer(
 }
 
 /// What every tracker of the class says of its swarms, by the tracker's name: JSON, asked for from node 1.
-pub async fn tracker_swarms(cluster: &mut Cluster, namespace: &str) -> Result<Vec<(String, String)>> {
-    let secrets: Api<core::Secret> = Api::namespaced(cluster.kube(), namespace);
-    let secret = secrets.get("samara-tracker-default").await?.data.unwrap_or_default();
-    let token = secret.get("token").context("the trackers' Secret has no token")?;
-    let header = format!("Authorization: Bearer {}", String::from_utf8_lossy(&token.0));
+pub async fn tracker_swarms(cluster: &Cluster, namespace: &str) -> Result<Vec<(String, String)>> {
+    let header = tracker_header(cluster, namespace).await?;
     let class: DistributionClass = Api::all(cluster.kube()).get(crds::DEFAULT_CLASS).await?;
+    let node = cluster.nodes()?.first().context("a cluster has a node")?;
     let mut answers = Vec::new();
     for tracker in class.status.unwrap_or_default().trackers {
         let url = format!("{}/v1/swarms", tracker.url);
         let curl = ["--silent", "--show-error", "--fail", "--max-time", "10", "--header", &header, &url];
-        answers.push((tracker.name.clone(), cluster.node(1)?.exec("curl", &curl).await?.ok(&tracker.name)?));
+        answers.push((tracker.name.clone(), node.exec("curl", &curl).await?.ok(&tracker.name)?));
     }
     Ok(answers)
+}
+
+/// The HTTP header that opens the trackers' API.
+pub async fn tracker_header(cluster: &Cluster, namespace: &str) -> Result<String> {
+    let secrets: Api<core::Secret> = Api::namespaced(cluster.kube(), namespace);
+    let secret = secrets.get("samara-tracker-default").await?.data.unwrap_or_default();
+    let token = secret.get("token").context("the trackers' Secret has no token")?;
+    Ok(format!("Authorization: Bearer {}", String::from_utf8_lossy(&token.0)))
 }

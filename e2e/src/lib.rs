@@ -1,5 +1,6 @@
 //! What crosses processes: other clients, real clusters, faults, benchmarks.
 
+pub mod bench;
 pub mod clients;
 pub mod cluster;
 pub mod conformance;

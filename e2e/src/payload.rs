@@ -32,17 +32,27 @@ fn splitmix(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The SHA-256, in hexadecimal, of the first `size` bytes of stream `seed`.
-pub fn sha256(seed: u64, size: u64) -> String {
-    let mut hash = Sha256::new();
+/// Hands the first `size` bytes of stream `seed` to `take`, chunk by chunk.
+pub fn generate(seed: u64, size: u64, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
     while at < size {
         let n = usize::try_from(size - at).map_or(CHUNK, |left| left.min(CHUNK));
         fill(seed, at, &mut chunk[..n]);
-        hash.update(&chunk[..n]);
+        take(&chunk[..n])?;
         at += n as u64;
     }
+    Ok(())
+}
+
+/// The SHA-256, in hexadecimal, of the first `size` bytes of stream `seed`.
+pub fn sha256(seed: u64, size: u64) -> String {
+    let mut hash = Sha256::new();
+    let hashed = generate(seed, size, |chunk| {
+        hash.update(chunk);
+        Ok(())
+    });
+    hashed.expect("hashing cannot fail");
     hex(hash)
 }
 

@@ -98,14 +98,14 @@ async fn killed_leecher(cluster: &mut Cluster) -> Result<()> {
 
     wait_transfer(cluster, 3, 40 * MIB, Duration::from_mins(1)).await?;
     signal_sidecar(cluster, 3, Signal::KILL)?;
-    let before = received(cluster, 3).await?;
+    let before = cluster.node(3)?.network().traffic().await?.received;
     let path = installed::published("killed-leecher", "payload");
     let node = &*cluster.node(3)?;
     eventually("the dataset on node3", Duration::from_mins(3), || async {
         Ok(node.path(&path).is_ok_and(|file| file.exists()))
     })
     .await?;
-    let after = received(cluster, 3).await? - before;
+    let after = cluster.node(3)?.network().traffic().await?.received - before;
     check_node(cluster, 3, ("killed-leecher", "payload"), &sha256).await?;
     cluster.node(3)?.limit_bandwidth(None, None).await?;
     cluster.kubectl(&["label", "nodes", "--all", "e2e-"]).await?;
@@ -113,14 +113,6 @@ async fn killed_leecher(cluster: &mut Cluster) -> Result<()> {
     let most = PAYLOAD - 40 * MIB + 3 * NODE_LINK;
     assert!(after <= most, "{after} bytes came in after the kill, at most {most} were missing");
     Ok(())
-}
-
-/// Bytes that the node's link has received since it was made.
-async fn received(cluster: &mut Cluster, number: usize) -> Result<u64> {
-    let printed =
-        cluster.node(number)?.exec("ip", &["-json", "-stats", "link", "show", "eth0"]).await?.ok("ip")?;
-    let links: serde_json::Value = serde_json::from_str(&printed)?;
-    links[0]["stats64"]["rx"]["bytes"].as_u64().context("no received bytes in what ip printed")
 }
 
 async fn stopped(cluster: &mut Cluster) -> Result<()> {

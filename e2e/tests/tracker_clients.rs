@@ -100,7 +100,8 @@ fn one_to_another(seed: Client, leech: Client, python: &Path) -> Result<()> {
     let trackers = [url()];
     let start = |client: Client, address, folder: &Path| {
         let own = folder.with_extension("own");
-        client.start(&Job { address, torrent: &file, folder, scratch: &own, python, trackers: &trackers })
+        let (torrent, scratch) = (&*file, &*own);
+        client.start(&Job { address, torrent, folder, scratch, python, trackers: &trackers, network: None })
     };
 
     let seeding = start(seed, SEED, &folders[0])?;

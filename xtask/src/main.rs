@@ -3,7 +3,7 @@
 mod test;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
@@ -26,6 +26,12 @@ enum Task {
     /// Real Kubernetes clusters on this machine: `cluster up --nodes 10`, `cluster down`, `cluster status`.
     Cluster {
         /// See `cluster --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Benchmarks, each with a peer in the same run: `bench flash-crowd --leechers 8`. docs/benchmarks.md has what they found.
+    Bench {
+        /// See `bench --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -54,14 +60,17 @@ fn main() -> Result<ExitCode> {
     match Task::parse() {
         Task::Test { steps, list: true } => test::list(&steps),
         Task::Test { steps, list: false } => return test::run(&steps),
-        Task::Cluster { args } => {
-            let status = test::cluster_program()?.args(args).status()?;
-            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-        }
+        Task::Cluster { args } => return hand_over(test::program("e2e-cluster")?.args(args)),
+        Task::Bench { args } => return hand_over(test::program("e2e-bench")?.args(args)),
         Task::Image { output, name } => image::build(&name, &output)?,
         Task::Crds { check } => crds::run(check)?,
         Task::Licences => licences::check()?,
         Task::Tools => drop(tools::Tools::build()?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a program in our place.
+fn hand_over(program: &mut Command) -> Result<ExitCode> {
+    Ok(if program.status()?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

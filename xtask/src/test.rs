@@ -132,7 +132,7 @@ fn end_to_end(name: String) -> Step {
         let args = ["test", "--locked", "--workspace", "--test", &test, "--", "--nocapture"];
         let mut command = cargo(&args);
         if with_api_server {
-            command = cluster_program()?;
+            command = program("e2e-cluster")?;
             command
                 .current_dir(workspace())
                 .args(["run", "--nodes", "0", "--"])
@@ -144,10 +144,13 @@ fn end_to_end(name: String) -> Step {
     Step { name, missing, run: Box::new(run) }
 }
 
-/// The program behind `cargo xtask cluster`, built.
-pub fn cluster_program() -> Result<Command> {
-    tools::run(&mut cargo(&["build", "--quiet", "--locked", "--workspace", "--bin", "e2e-cluster"]))?;
-    Ok(Command::new(tools::target().join("debug/e2e-cluster")))
+/// One of the programs of the end-to-end tests, built. They find each other in one folder.
+pub fn program(name: &str) -> Result<Command> {
+    let bins = ["--bin", "e2e-cluster", "--bin", "e2e-bench", "--bin", "e2e-origin"];
+    tools::run(&mut cargo(&[&["build", "--quiet", "--locked", "--workspace"], &bins[..]].concat()))?;
+    let mut program = Command::new(tools::target().join("debug").join(name));
+    tools::forget_package(&mut program);
+    Ok(program)
 }
 
 /// Runs tests, lets them talk, and answers the lines in which they say what they skipped.

@@ -7,6 +7,7 @@
 mod cgroup;
 mod control_plane;
 mod dump;
+mod hosts;
 mod image;
 mod net;
 mod node;
@@ -29,8 +30,9 @@ use kube::api::{Api, DeleteParams};
 use serde_json::Value;
 use xtask::tools::Tools;
 
+pub use hosts::Hosts;
 pub use image::TOOLBOX;
-pub use net::Namespace;
+pub use net::{Namespace, Traffic};
 pub use node::Node;
 pub use node_files::DATA_ROOT;
 pub use process::{Output, until};
@@ -227,7 +229,8 @@ impl Cluster {
         }
         let address = own.slot.origin(number);
         let namespace = net::Namespace::create(&own.slot, &format!("o{number}"), address).await?;
-        Origin::start(namespace, address, &own.slot.dir, rate).await
+        namespace.limit(rate, rate).await?;
+        Origin::start(namespace, address, &own.slot.dir).await
     }
 
     /// `helm` with this cluster's kubeconfig: what it printed, or an error with what it said.

@@ -52,6 +52,15 @@ fn forward_rules(bridge: &str) -> [String; 2] {
     [format!("FORWARD -i {bridge} -j ACCEPT"), format!("FORWARD -o {bridge} -j ACCEPT")]
 }
 
+/// Bytes on a link, frames and all.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic {
+    /// Towards the namespace.
+    pub received: u64,
+    /// From it.
+    pub sent: u64,
+}
+
 /// A network namespace on the bridge, known to `ip netns`.
 #[derive(Debug, Clone)]
 pub struct Namespace {
@@ -98,6 +107,18 @@ impl Namespace {
         let outside = Command::new("tc");
         shape(outside, &self.link, receive).await?;
         shape(self.command("tc"), "eth0", send).await
+    }
+
+    /// What its link has carried since it was made.
+    pub async fn traffic(&self) -> Result<Traffic> {
+        let mut ip = self.command("ip");
+        ip.args(["-json", "-stats", "link", "show", "eth0"]);
+        let links: serde_json::Value = serde_json::from_str(&run(ip).await?)?;
+        let bytes = |way: &str| {
+            let counted = links[0]["stats64"][way]["bytes"].as_u64();
+            counted.with_context(|| format!("no {way} bytes in what ip printed"))
+        };
+        Ok(Traffic { received: bytes("rx")?, sent: bytes("tx")? })
     }
 
     /// Pulls the cable out (`true`) or plugs it in again.

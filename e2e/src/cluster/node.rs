@@ -79,6 +79,11 @@ impl Node {
         self.slot.node(self.number)
     }
 
+    /// Its network, for programs that are to run in it with the machine's files.
+    pub fn network(&self) -> &Namespace {
+        &self.namespace
+    }
+
     fn dir(&self) -> PathBuf {
         self.slot.node_dir(self.number)
     }

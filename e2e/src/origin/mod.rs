@@ -78,16 +78,10 @@ pub struct Origin {
 
 impl Origin {
     /// Starts the server in `namespace`; files of its own lie in `dir`.
-    pub async fn start(
-        namespace: Namespace,
-        address: Ipv4Addr,
-        dir: &Path,
-        rate: Option<u64>,
-    ) -> Result<Self> {
+    pub async fn start(namespace: Namespace, address: Ipv4Addr, dir: &Path) -> Result<Self> {
         let socket = dir.join(format!("{}.sock", namespace.name));
         let log = dir.join("logs").join(format!("{}.log", namespace.name));
         let mut origin = Self { namespace, address, socket, log, process: None };
-        origin.limit(rate).await?;
         origin.start_server().await?;
         Ok(origin)
     }
@@ -185,7 +179,7 @@ impl Drop for Origin {
 }
 
 /// The server's program: cargo puts it one folder above the test programs.
-fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     here.ancestors()
         .skip(1)
