@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
     status = "DistributionClassStatus",
     printcolumn = r#"{"name":"Root","type":"string","jsonPath":".spec.root"}"#,
     printcolumn = r#"{"name":"Trackers","type":"integer","jsonPath":".spec.trackers.replicas"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    validation = Rule::new("size(self.metadata.name) <= 40 && !self.metadata.name.contains('.')").message("the name of a class has at most 40 characters and no dot: its trackers' Services are named after it")
 )]
-#[x_kube(validation = Rule::new("size(self.metadata.name) <= 40 && !self.metadata.name.contains('.')").message("the name of a class has at most 40 characters and no dot: its trackers' Services are named after it"))]
 #[serde(rename_all = "camelCase")]
 pub struct DistributionClassSpec {
     /// The folder on every node that holds the data: absolute, no `..`. Immutable, since a DaemonSet's mounts are.

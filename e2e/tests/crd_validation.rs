@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 struct Case {
     case: String,
     kind: String,
+    /// Without it the API server makes one.
+    name: Option<String>,
     spec: Value,
     status: Option<Value>,
     to: Option<Value>,
@@ -42,7 +44,7 @@ impl Case {
         Ok(serde_json::from_value(json!({
             "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
             "kind": self.kind,
-            "metadata": {"generateName": "crd-validation-"},
+            "metadata": {"name": self.name, "generateName": "crd-validation-"},
             "spec": self.spec,
         }))?)
     }
