@@ -15,15 +15,10 @@ use super::plan::{Observed, Step};
 use crate::context::{Context, FIELD_MANAGER};
 use crate::distribution::{ApplyError, write_finalizer};
 use crate::failure::Failure;
-use crate::failure::Failure;
 
 /// Random bytes of a tracker token.
 const TOKEN_BYTES: usize = 32;
 /// The condition's reason when trackers, their token or the finalizer could not be written.
-const TRACKERS_NOT_APPLIED: &str = "TrackersNotApplied";
-/// The API server's word for a write that was made from an old view: over as soon as the watch has caught up.
-const STALE_VIEW: &str = "Conflict";
-/// The condition's reason for a step that was not done.
 const TRACKERS_NOT_APPLIED: &str = "TrackersNotApplied";
 
 /// Does the steps. One that the API server refuses does not hold back the others: a quota on Services says nothing about the rest.

@@ -17,6 +17,9 @@ use crate::events;
 use crate::plan::{Observed, Plan, Step};
 use crate::queue::Key;
 
+/// The API server's cause where an apply would take fields that another manager owns: no old view, and not over by itself.
+const FIELD_CONFLICT: &str = "FieldManagerConflict";
+
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -32,6 +35,9 @@ pub enum ApplyError {
     /// The Secret with the trackers' token holds none.
     #[error("the Secret {0} has no token: delete it, and restart the trackers")]
     NoToken(String),
+    /// A look panicked; the panic's own message is in the log before it.
+    #[error("a look broke off: this is a defect of the operator, please report it")]
+    Defect,
 }
 
 impl ApplyError {
