@@ -179,6 +179,16 @@ pub async fn pod_on(cluster: &Cluster, component: &str, node: &str) -> Result<St
     names.lines().next().map(str::to_owned).with_context(|| format!("no {component} pod on {node}"))
 }
 
+/// The number of a node that does not run the operator: what is promised of a dead node is promised of this one. When the operator's
+/// own dies, Kubernetes needs most of a minute to start it elsewhere.
+pub async fn without_operator(cluster: &Cluster, namespace: &str) -> Result<usize> {
+    let label = "app.kubernetes.io/component=operator";
+    let node = "jsonpath={.items[*].spec.nodeName}";
+    let nodes = cluster.kubectl(&["get", "pods", "-n", namespace, "-l", label, "-o", node]).await?;
+    let free = cluster.nodes()?.iter().rev().find(|node| !nodes.split(' ').any(|name| name == node.name()));
+    Ok(free.context("the operator runs on every node")?.number)
+}
+
 /// Waits until node `number` has at least `bytes` on its disk for any dataset: a transfer is under way.
 pub async fn wait_transfer(
     cluster: &mut Cluster,

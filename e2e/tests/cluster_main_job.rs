@@ -115,14 +115,15 @@ async fn deletion_among_the_dead(cluster: &mut Cluster) -> Result<()> {
     let revision = installed::revision(cluster, "dead").await?;
 
     origin.stop_server();
-    cluster.node(3)?.kill()?;
+    let dead = installed::without_operator(cluster, NAMESPACE).await?;
+    cluster.node(dead)?.kill()?;
     installed::delete(cluster, "dead", Duration::from_secs(30)).await?;
-    for number in [1, 2] {
+    for number in (1..=3).filter(|number| *number != dead) {
         let left = cluster.node(number)?.disk_usage(format!("{DATA_ROOT}/store/{revision}")).await?;
         assert_eq!(left, 0, "node{number} still holds {left} bytes");
     }
-    cluster.start_node(3).await?;
-    let node = &*cluster.node(3)?;
+    cluster.start_node(dead).await?;
+    let node = &*cluster.node(dead)?;
     eventually("the disk of the node that was away", Duration::from_mins(2), || async {
         Ok(node.disk_usage(format!("{DATA_ROOT}/store/{revision}")).await? == 0)
     })
