@@ -182,4 +182,23 @@ mod tests {
         assert!(observed.elections["r"].built.is_none(), "else nobody is elected ever again");
         assert_eq!(observed.copy_missing_since, Some(now), "it gets its time to be published");
     }
+
+    #[test]
+    fn a_node_tells_of_so_many_revisions_by_name() {
+        let (observed, _) = built();
+        let mut index = Index::default();
+        let id = ObjectId { namespace: "n".into(), name: "d".into() };
+        for nth in 0..=MAX_NODE_REVISIONS {
+            let mut revision = DistributionRevision::clone(&observed.revisions[0]);
+            let name = format!("r{nth:03}");
+            revision.metadata.name = Some(name.clone());
+            if nth == MAX_NODE_REVISIONS {
+                assert!(crowded_out(&index, "default", &id).is_empty(), "there was room for {nth}");
+            }
+            index.apply(&ObjectId::named(&name), revision);
+        }
+        assert_eq!(crowded_out(&index, "default", &id).into_iter().collect::<Vec<_>>(), ["r256"]);
+        let other = ObjectId { namespace: "n".into(), name: "other".into() };
+        assert!(crowded_out(&index, "default", &other).is_empty());
+    }
 }

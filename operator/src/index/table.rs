@@ -233,3 +233,18 @@ fn class_of(object: Option<&impl ResourceExt>) -> Touched {
     let class = object.and_then(|object| object.labels().get(CLASS_LABEL));
     class.map(|class| (Key::Class(class.clone()), Urgency::Now)).into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wave_of_reports_is_no_news_for_trackers() {
+        fn registered<T: Indexed>() -> bool {
+            T::REGISTERED
+        }
+        assert!(!registered::<NodeDistribution>() && !registered::<Distribution>());
+        assert!(registered::<DistributionRevision>() && registered::<SidecarPod>());
+        assert!(registered::<NodeFacts>() && registered::<DistributionClass>() && registered::<Service>());
+    }
+}

@@ -58,7 +58,9 @@ fn needed(
     replaced: &[&Arc<DistributionRevision>],
     crowd: &Crowd<'_>,
 ) -> BTreeSet<String> {
-    let built: Vec<String> = replaced.iter().filter(|old| is_built(old)).map(|old| old.name_any()).collect();
+    let stays =
+        |old: &&&Arc<DistributionRevision>| is_built(old) && old.metadata.deletion_timestamp.is_none();
+    let built: Vec<String> = replaced.iter().filter(stays).map(|old| old.name_any()).collect();
     let mut needed: BTreeSet<String> = built.first().cloned().into_iter().collect();
     let target = target.name_any();
     for member in crowd.members.iter().filter(|member| !member.unreachable && !has(member, &target)) {

@@ -1,6 +1,9 @@
 //! Tables: what is seen, and what is then done.
 
+mod clocks;
 mod lost;
+mod replaced;
+mod room;
 
 use std::sync::Arc;
 

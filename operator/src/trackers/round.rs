@@ -76,11 +76,8 @@ pub async fn run(context: Arc<Context>, end: CancellationToken) {
     let mut kept = Kept::default();
     let mut next_look = Instant::now();
     while !end.is_cancelled() {
+        let looks = Instant::now() >= next_look;
         if context.is_acting() {
-            let looks = Instant::now() >= next_look;
-            if looks {
-                next_look = Instant::now() + EVERY;
-            }
             let classes = classes(&context);
             let rounds =
                 classes.iter().map(|class| round(&context, class, kept.filled.contains(&class.name), looks));
@@ -92,6 +89,10 @@ pub async fn run(context: Arc<Context>, end: CancellationToken) {
                 }
                 note_health(&context, &mut kept.failures, class, &visits);
             }
+        }
+        // From the end of the round: trackers that hang are not asked without a pause.
+        if looks {
+            next_look = Instant::now() + EVERY;
         }
         tokio::select! {
             () = end.cancelled() => return,
