@@ -13,6 +13,7 @@ mod class;
 mod distribution;
 mod node;
 mod revision;
+mod select;
 
 pub use class::{
     ClassTrackerStatus, DistributionClass, DistributionClassSpec, DistributionClassStatus, OperatorEndpoint,
@@ -29,6 +30,7 @@ pub use node::{
 pub use revision::{
     Content, DistributionRef, DistributionRevision, DistributionRevisionSpec, RevisionPolicy, Torrent,
 };
+pub use select::{Selection, Taint, select};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;

@@ -5,11 +5,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A node tells of so many revisions, the first by name: its object stays small whatever happens.
+/// A node tells of so many revisions, current ones first, then by name: its object stays bounded whatever happens.
 pub const MAX_NODE_REVISIONS: usize = 256;
 
 /// Written by the sidecar of the node it is named after, on changes of phase only: the first change after quiet and every
-/// terminal phase at once, the rest coalesced. Owned by the Node, so it goes with it. At most 10 KB.
+/// terminal phase at once, the rest coalesced. Owned by the Node, so it goes with it. A revision
+/// takes some 200 bytes, and up to 256 more where something is wrong.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "samara.dev",

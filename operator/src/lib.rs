@@ -36,7 +36,6 @@ pub mod resolve;
 mod retire;
 mod run;
 mod schema;
-pub mod select;
 mod tls;
 pub mod trackers;
 mod watch;

@@ -3,23 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crds::CLASS_LABEL;
+use crds::{CLASS_LABEL, Taint};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
-
-/// A taint of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taint {
-    /// Its key.
-    pub key: String,
-    /// Its value, empty if it has none.
-    pub value: String,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
-    pub effect: String,
-}
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,14 +36,7 @@ impl From<&Node> for NodeFacts {
         Self {
             name: node.name_any(),
             labels: node.labels().clone(),
-            taints: taints
-                .into_iter()
-                .map(|taint| Taint {
-                    key: taint.key,
-                    value: taint.value.unwrap_or_default(),
-                    effect: taint.effect,
-                })
-                .collect(),
+            taints: taints.into_iter().map(Taint::from).collect(),
             ready: condition.is_some_and(|condition| condition.status == "True"),
             since: condition.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
             zone: node.labels().get(ZONE_LABEL).cloned(),

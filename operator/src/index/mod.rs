@@ -12,7 +12,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
-pub use facts::{NodeFacts, SidecarPod, Taint};
+pub use facts::{NodeFacts, SidecarPod};
 pub use table::{Indexed, ObjectId, Table};
 
 use crate::queue::{Key, Urgency};

@@ -1,12 +1,11 @@
 //! Which nodes count, and how far each is.
 
-use crds::{NodeDistribution, NodeEntry, NodePhase, Placement};
+use crds::{NodeDistribution, NodeEntry, NodePhase, Placement, Selection, select};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{NodeView, Observed};
 use crate::failure::Failure;
 use crate::grants::Candidate;
-use crate::select::{Selection, select};
 
 /// A node that is NotReady for so long no longer counts towards Ready.
 pub const UNREACHABLE_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -49,7 +48,8 @@ impl<'a> Crowd<'a> {
         let mut crowd = Self::default();
         for view in &observed.nodes {
             let present = view.pod.is_some() || (!view.facts.ready && view.report.is_some());
-            let wanted = match select(&view.facts, placement) {
+            let node = (&view.facts.labels, &view.facts.taints[..]);
+            let wanted = match select(node, &placement.node_selector, &placement.tolerations) {
                 Selection::Selected => present,
                 Selection::Kept => present && has_any_of(view, observed),
                 Selection::Out => false,

@@ -2,15 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::{NodeEntry, NodePhase, Retire};
+use crds::{MAX_NODE_REVISIONS, NodeEntry, NodePhase, Retire, Selection};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use operator_api::reason;
 
 use super::plan::{Data, Job, Local, Observed};
-use super::select::{Selection, select};
 
-/// The most entries that a `NodeDistribution` holds.
-const MAX_ENTRIES: usize = 256;
 /// The longest message of an entry, in characters.
 const MAX_MESSAGE: usize = 256;
 
@@ -59,12 +56,12 @@ pub fn entries(
             Some(entry(name, phase, statuses.get(name), before, now))
         })
         .collect();
-    if entries.len() > MAX_ENTRIES {
+    if entries.len() > MAX_NODE_REVISIONS {
         // Those that the operator waits for come first.
         let is_current =
             |entry: &NodeEntry| observed.desired.get(&entry.revision).is_some_and(|desired| desired.current);
         entries.sort_by_key(|entry| !is_current(entry));
-        entries.truncate(MAX_ENTRIES);
+        entries.truncate(MAX_NODE_REVISIONS);
         entries.sort_by(|a, b| a.revision.cmp(&b.revision));
     }
     entries
@@ -91,8 +88,7 @@ fn phase(
     }
     let desired = observed.desired.get(name).filter(|desired| desired.current && !desired.deleting)?;
     let node = observed.node.as_ref()?;
-    let here = class.retire.is_none()
-        && select(node, &desired.selector, &desired.tolerations) == Selection::Selected;
+    let here = class.retire.is_none() && node.select(desired) == Selection::Selected;
     here.then(|| mismatch_or(class.root_matches, NodePhase::Pending))
 }
 

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crds::{OnDelete, Retire, Toleration};
-
-use super::select::{NodeView, Selection, select};
+use crds::{OnDelete, Retire, Selection, Taint, Toleration, select};
 
 /// How long a folder whose revision is gone is left alone before anyone asks whether it is an orphan.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(5);
@@ -31,6 +29,24 @@ pub struct Observed {
     pub local: BTreeMap<String, Local>,
     /// Time since the start of the process.
     pub now: Duration,
+}
+
+/// What of a Node decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its UID, for owner references.
+    pub uid: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints.
+    pub taints: Vec<Taint>,
+}
+
+impl NodeView {
+    /// Whether it is one of those that a revision is for.
+    pub fn select(&self, desired: &Desired) -> Selection {
+        select((&self.labels, &self.taints), &desired.selector, &desired.tolerations)
+    }
 }
 
 /// What of a class decides.
@@ -182,7 +198,7 @@ fn want_desired(observed: &Observed, desired: &Desired, local: &Local) -> Want {
     let Some(node) = &observed.node else {
         return go_on(local);
     };
-    match select(node, &desired.selector, &desired.tolerations) {
+    match node.select(desired) {
         Selection::Out => {
             let left = |since: Duration| observed.now.saturating_sub(since) >= UNSELECTED_GRACE;
             return if local.unselected_since.is_some_and(left) {
@@ -214,7 +230,7 @@ fn want_desired(observed: &Observed, desired: &Desired, local: &Local) -> Want {
 
 /// Whether the node, as far as it is known, is not one of those that the revision is for.
 pub fn is_unselected(node: Option<&NodeView>, desired: &Desired) -> bool {
-    node.is_some_and(|node| select(node, &desired.selector, &desired.tolerations) == Selection::Out)
+    node.is_some_and(|node| node.select(desired) == Selection::Out)
 }
 
 fn successor_is_here(observed: &Observed, old: &Desired) -> bool {

@@ -200,6 +200,20 @@ fn now() -> Time {
 }
 
 #[test]
+fn where_not_all_fit_current_revisions_are_told_first() {
+    let mut observed = world();
+    for number in 0..300 {
+        let desired = Desired { torrents: true, current: number >= 100, ..wanted() };
+        observed.desired.insert(format!("r{number:03}"), desired);
+        observed.local.insert(format!("r{number:03}"), local(Data::Published, None));
+    }
+    let told = entries(&observed, &BTreeMap::new(), &[], &now());
+    assert_eq!(told.len(), crds::MAX_NODE_REVISIONS);
+    assert!(told.is_sorted_by(|a, b| a.revision < b.revision));
+    assert_eq!(told.iter().filter(|entry| entry.revision.as_str() >= "r100").count(), 200);
+}
+
+#[test]
 fn entries_say_where_each_revision_stands() {
     let observed = with(Some(wanted()), None);
     let first = entries(&observed, &BTreeMap::new(), &[], &now());

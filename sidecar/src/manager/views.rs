@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use operator_api::reason;
 
 use crate::config::SidecarConfig;
-use crate::desired::{Desired, NodeView, TaintView};
+use crate::desired::{Desired, NodeView};
 
 /// A fresh list lacks it, it cannot be had by its name either, and the class does not say Keep.
 pub(super) async fn is_orphan(client: kube::Client, class: &str, name: &str) -> Result<bool, kube::Error> {
@@ -47,14 +47,7 @@ pub(super) fn node_view(node: &Node) -> NodeView {
     NodeView {
         uid: node.metadata.uid.clone().unwrap_or_default(),
         labels: node.metadata.labels.clone().unwrap_or_default(),
-        taints: taints
-            .into_iter()
-            .map(|taint| TaintView {
-                key: taint.key,
-                value: taint.value.unwrap_or_default(),
-                effect: taint.effect,
-            })
-            .collect(),
+        taints: taints.into_iter().map(crds::Taint::from).collect(),
     }
 }
 

@@ -1,57 +1,57 @@
-//! Whether this node is one of those that a revision is for.
+//! Which nodes a placement is for, by the rules of pods. The operator counts by it and each sidecar acts by it: one rule for both.
 
 use std::collections::BTreeMap;
 
-use crds::Toleration;
+use k8s_openapi::api::core::v1;
+
+use crate::Toleration;
 
 /// Taints that Kubernetes itself puts on nodes in trouble: they never decide about data.
 const OWN_TAINTS: &[&str] = &["node.kubernetes.io/", "node.cloudprovider.kubernetes.io/"];
 
-/// What of a Node decides.
+/// A taint of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeView {
-    /// Its UID, for owner references.
-    pub uid: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its taints that may keep content out.
-    pub taints: Vec<TaintView>,
-}
-
-/// A taint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaintView {
+pub struct Taint {
     /// Its key.
     pub key: String,
     /// Its value; empty if it has none.
     pub value: String,
-    /// `NoSchedule`, `PreferNoSchedule`, `NoExecute`.
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
     pub effect: String,
 }
 
-/// What the node's labels and taints say to a revision.
+impl From<v1::Taint> for Taint {
+    fn from(taint: v1::Taint) -> Self {
+        Self { key: taint.key, value: taint.value.unwrap_or_default(), effect: taint.effect }
+    }
+}
+
+/// What a node's labels and taints say to a placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// It belongs here.
+    /// The content belongs there.
     Selected,
-    /// A `NoSchedule` taint keeps new content out; what is here stays, as pods do.
+    /// A `NoSchedule` taint keeps new content out; what is there stays, as pods do.
     Kept,
-    /// It does not belong here: labels differ, or a `NoExecute` taint drives it out.
+    /// It does not belong there: labels differ, or a `NoExecute` taint drives it out.
     Out,
 }
 
-/// Compares a node with a revision's policy, by the rules of pods.
-pub fn select(node: &NodeView, selector: &BTreeMap<String, String>, tolerations: &[Toleration]) -> Selection {
-    if selector.iter().any(|(key, value)| node.labels.get(key) != Some(value)) {
+/// Compares a node with the labels that it must have and the taints that do not keep it out.
+pub fn select(
+    (labels, taints): (&BTreeMap<String, String>, &[Taint]),
+    selector: &BTreeMap<String, String>,
+    tolerations: &[Toleration],
+) -> Selection {
+    if selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
         return Selection::Out;
     }
+    let decisive = |taint: &&Taint| {
+        !OWN_TAINTS.iter().any(|prefix| taint.key.starts_with(prefix))
+            && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
+    };
     let mut selection = Selection::Selected;
-    for taint in &node.taints {
-        if OWN_TAINTS.iter().any(|prefix| taint.key.starts_with(prefix))
-            || tolerations.iter().any(|toleration| tolerates(toleration, taint))
-        {
-            continue;
-        }
+    for taint in taints.iter().filter(decisive) {
         match taint.effect.as_str() {
             "NoExecute" => return Selection::Out,
             "NoSchedule" => selection = Selection::Kept,
@@ -61,7 +61,7 @@ pub fn select(node: &NodeView, selector: &BTreeMap<String, String>, tolerations:
     selection
 }
 
-fn tolerates(toleration: &Toleration, taint: &TaintView) -> bool {
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let effect = toleration.effect.as_deref().unwrap_or_default();
     if !effect.is_empty() && effect != taint.effect {
         return false;
@@ -78,19 +78,20 @@ fn tolerates(toleration: &Toleration, taint: &TaintView) -> bool {
 mod tests {
     use super::*;
 
-    fn node(labels: &[(&str, &str)], taints: &[(&str, &str, &str)]) -> NodeView {
-        NodeView {
-            uid: "u".into(),
-            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            taints: taints
-                .iter()
-                .map(|(key, value, effect)| TaintView {
-                    key: (*key).into(),
-                    value: (*value).into(),
-                    effect: (*effect).into(),
-                })
-                .collect(),
-        }
+    type Node = (BTreeMap<String, String>, Vec<Taint>);
+
+    fn node(labels: &[(&str, &str)], taints: &[(&str, &str, &str)]) -> Node {
+        let taint = |(key, value, effect): &(&str, &str, &str)| Taint {
+            key: (*key).into(),
+            value: (*value).into(),
+            effect: (*effect).into(),
+        };
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        (labels, taints.iter().map(taint).collect())
+    }
+
+    fn select(node: &Node, selector: &BTreeMap<String, String>, tolerations: &[Toleration]) -> Selection {
+        super::select((&node.0, &node.1), selector, tolerations)
     }
 
     fn toleration(key: &str, operator: &str, value: &str, effect: &str) -> Toleration {
