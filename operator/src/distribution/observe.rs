@@ -36,9 +36,12 @@ fn is_of(revision: &DistributionRevision, id: &ObjectId) -> bool {
     owner.namespace == id.namespace && owner.name == id.name
 }
 
-/// The revisions of this `Distribution` that a node with all of the class's would leave out: it tells of the first by name.
+/// The revisions of this `Distribution` that a node with all of the class's would leave out: it tells of those that are current
+/// before those that were replaced, and of the first by name.
 fn crowded_out(index: &Index, class: &str, id: &ObjectId) -> BTreeSet<String> {
-    let beyond = index.revisions_of(class).skip(MAX_NODE_REVISIONS);
+    let mut all: Vec<_> = index.revisions_of(class).collect();
+    all.sort_by_key(|revision| (!revision.spec.policy.current, revision.name_any()));
+    let beyond = all.into_iter().skip(MAX_NODE_REVISIONS);
     beyond.filter(|revision| is_of(revision, id)).map(|revision| revision.name_any()).collect()
 }
 
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_tells_of_so_many_revisions_by_name() {
+    fn a_node_tells_of_so_many_revisions_and_of_current_ones_first() {
         let (observed, _) = built();
         let mut index = Index::default();
         let id = ObjectId { namespace: "n".into(), name: "d".into() };
@@ -198,6 +201,12 @@ mod tests {
             index.apply(&ObjectId::named(&name), revision);
         }
         assert_eq!(crowded_out(&index, "default", &id).into_iter().collect::<Vec<_>>(), ["r256"]);
+        let mut replaced = DistributionRevision::clone(&observed.revisions[0]);
+        replaced.metadata.name = Some("r000".into());
+        replaced.metadata.resource_version = Some("2".into());
+        replaced.spec.policy.current = false;
+        index.apply(&ObjectId::named("r000"), replaced);
+        assert_eq!(crowded_out(&index, "default", &id).into_iter().collect::<Vec<_>>(), ["r000"]);
         let other = ObjectId { namespace: "n".into(), name: "other".into() };
         assert!(crowded_out(&index, "default", &other).is_empty());
     }
