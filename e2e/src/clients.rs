@@ -31,7 +31,7 @@ pub enum Client {
 
 /// What a client is to do.
 pub struct Job<'a> {
-    /// On which address.
+    /// On which address; on all, if it is the unspecified one.
     pub address: Ipv4Addr,
     /// The .torrent, with its trackers.
     pub torrent: &'a Path,
@@ -139,8 +139,11 @@ fn rtorrent(job: &Job<'_>) -> Result<Command> {
 
 fn aria2(job: &Job<'_>) -> Command {
     let mut command = job.command("aria2c");
+    if !job.address.is_unspecified() {
+        command.args(["--interface", &job.address.to_string()]);
+    }
     command
-        .args(["--interface", &job.address.to_string(), "--listen-port", &PORT.to_string()])
+        .args(["--listen-port", &PORT.to_string()])
         .args([
             "--enable-dht=false",
             "--enable-dht6=false",
