@@ -364,6 +364,16 @@ fn t017_the_sides_of_a_hybrid_must_agree() {
 }
 
 #[test]
+fn t017_padding_alone_makes_no_pieces_in_a_hybrid() {
+    let empty = [("a".to_owned(), Vec::new()), ("b".to_owned(), Vec::new())];
+    let bytes = build(Version::Hybrid, PIECE, &empty).encode();
+    let padding = b"eed4:attr1:p6:lengthi16383e4:pathl4:.pad1:1eed6:lengthi0e4:pathl1:beee";
+    let bytes = replace(&bytes, b"eed6:lengthi0e4:pathl1:beee", padding);
+    let bytes = replace(&bytes, b"6:pieces0:", &[b"6:pieces20:", &[1; 20][..]].concat());
+    assert!(matches!(parse(&bytes), Err(MetainfoError::SidesDiffer(_))), "{:?}", parse(&bytes));
+}
+
+#[test]
 fn a_hybrid_without_padding_behind_its_last_file_is_read() {
     let bytes = build(Version::Hybrid, PIECE, &two_files()).encode();
     let bytes = replace(&bytes, b"d4:attr1:p6:lengthi28304e4:pathl4:.pad5:28304ee", b"");

@@ -111,6 +111,18 @@ impl<'a> Dict<'a> {
         DictIter { rest: inner(self.raw) }
     }
 
+    /// Keys and the encoded form of their values, in order.
+    pub fn raw_entries(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let mut rest = inner(self.raw);
+        std::iter::from_fn(move || {
+            let (key, start) = string(rest, 0).ok()?;
+            let (_, length) = read(&rest[start..])?;
+            let value = &rest[start..start + length];
+            rest = &rest[start + length..];
+            Some((key, value))
+        })
+    }
+
     /// The value of a key.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Value<'a>> {
         let key = key.as_ref();

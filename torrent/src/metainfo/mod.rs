@@ -1,14 +1,17 @@
 //! .torrent files: parsed, checked, written.
 
 mod error;
+mod outer;
 mod parse;
 mod v1;
 mod v2;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use error::MetainfoError;
+use outer::Outer;
 
 use crate::bencode::Writer;
 use crate::ids::{InfoHashV1, InfoHashV2, WireId};
@@ -66,55 +69,117 @@ pub struct Metainfo {
     files: Vec<File>,
     pieces: PieceMap,
     layers: BTreeMap<Hash, Arc<[Hash]>>,
-    trackers: Vec<Vec<String>>,
+    source: Option<String>,
+    outer: Outer,
     info_hash_v1: Option<InfoHashV1>,
     info_hash_v2: Option<InfoHashV2>,
 }
 
 impl Metainfo {
-    /// Reads a .torrent (BEP 3, 12, 27, 47, 52). Web seeds, DHT nodes, comments and dates are passed over.
+    /// Reads a .torrent (BEP 3, 12, 17, 19, 27, 47, 52).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, MetainfoError> {
         parse::parse(bytes, limits)
     }
 
-    /// The canonical file: trackers, the raw `info`, piece layers; nothing else.
+    /// The file: what was read, byte for byte, but for what the methods named `with_...` have changed.
     pub fn encode(&self) -> Vec<u8> {
+        let mut entries: BTreeMap<&[u8], Cow<'_, [u8]>> =
+            self.outer.entries().map(|(key, value)| (key, value.into())).collect();
+        entries.insert(b"info", (&*self.info).into());
+        if self.version.has_v2() {
+            entries.insert(b"piece layers", self.encoded_layers().into());
+        }
         let mut writer = Writer::new();
-        writer.dict(|dict| {
-            if let Some(first) = self.trackers.iter().flatten().next() {
-                dict.entry("announce").bytes(first);
-            }
-            if self.trackers.iter().flatten().nth(1).is_some() {
-                dict.entry("announce-list").list(|tiers| {
-                    for tier in &self.trackers {
-                        tiers.list(|urls| tier.iter().for_each(|url| urls.bytes(url)));
-                    }
-                });
-            }
-            dict.entry("info").raw(&self.info);
-            if self.version.has_v2() {
-                dict.entry("piece layers").dict(|layers| {
-                    for (root, layer) in &self.layers {
-                        layers.entry(root).bytes(layer.as_flattened());
-                    }
-                });
+        writer.dict(|dict| entries.iter().for_each(|(key, value)| dict.entry(key).raw(value)));
+        writer.into_bytes()
+    }
+
+    fn encoded_layers(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.dict(|layers| {
+            for (root, layer) in &self.layers {
+                layers.entry(root).bytes(layer.as_flattened());
             }
         });
         writer.into_bytes()
     }
 
-    /// The same torrent with these trackers, in tiers (BEP 12). They are outside `info`: the infohashes stay. Empty tiers are
-    /// left out.
+    /// The same torrent with these trackers, in tiers (BEP 12), and no others. They are outside `info`, as all that follows
+    /// here: the infohashes stay. Empty tiers are left out.
     #[must_use]
     pub fn with_trackers(mut self, tiers: Vec<Vec<String>>) -> Self {
-        self.trackers = tiers;
-        self.trackers.retain(|tier| !tier.is_empty());
+        self.outer.set_trackers(tiers);
         self
     }
 
-    /// Trackers, in tiers.
+    /// The same torrent with these web seeds of BEP 19, and no others.
+    #[must_use]
+    pub fn with_web_seeds(mut self, urls: Vec<String>) -> Self {
+        self.outer.set_web_seeds(urls);
+        self
+    }
+
+    /// The same torrent with these web seeds of BEP 17, and no others.
+    #[must_use]
+    pub fn with_http_seeds(mut self, urls: Vec<String>) -> Self {
+        self.outer.set_http_seeds(urls);
+        self
+    }
+
+    /// The same torrent with this comment, or none.
+    #[must_use]
+    pub fn with_comment(mut self, comment: Option<String>) -> Self {
+        self.outer.set_comment(comment);
+        self
+    }
+
+    /// The same torrent with this program as its maker, or none.
+    #[must_use]
+    pub fn with_created_by(mut self, program: Option<String>) -> Self {
+        self.outer.set_created_by(program);
+        self
+    }
+
+    /// The same torrent with this date of creation, in seconds since 1970, or none.
+    #[must_use]
+    pub fn with_creation_date(mut self, date: Option<i64>) -> Self {
+        self.outer.set_creation_date(date);
+        self
+    }
+
+    /// Trackers, in tiers (BEP 12).
     pub fn trackers(&self) -> &[Vec<String>] {
-        &self.trackers
+        &self.outer.trackers
+    }
+
+    /// Web seeds that serve the files as they are (BEP 19).
+    pub fn web_seeds(&self) -> &[String] {
+        &self.outer.web_seeds
+    }
+
+    /// Web seeds that serve pieces (BEP 17).
+    pub fn http_seeds(&self) -> &[String] {
+        &self.outer.http_seeds
+    }
+
+    /// What the maker says of it.
+    pub fn comment(&self) -> Option<&str> {
+        self.outer.comment.as_deref()
+    }
+
+    /// The program that made it.
+    pub fn created_by(&self) -> Option<&str> {
+        self.outer.created_by.as_deref()
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub fn creation_date(&self) -> Option<i64> {
+        self.outer.creation_date
+    }
+
+    /// Where it is meant to be shared: text inside `info` by which the same files get another infohash on another tracker.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
     }
 
     /// The raw `info` dictionary: what BEP 9 transfers and infohashes are computed over.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::MetainfoError;
+use super::outer::Outer;
 use super::v1::{self, V1Files};
 use super::v2::{self, V2File};
 use super::{File, Metainfo, Version};
@@ -36,7 +37,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
     };
     check_paths(files.iter().map(|file| &file.path))?;
 
-    let end = piece_space(v1.as_ref(), &files, piece_length)?;
+    let end = piece_space(v1.as_ref(), v2.is_some(), &files, piece_length)?;
     let pieces = end.div_ceil(piece_length);
     if pieces > u64::from(limits.pieces) {
         return Err(MetainfoError::TooManyPieces { pieces, limit: limits.pieces });
@@ -58,7 +59,8 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
         info_hash_v1: version.has_v1().then(|| InfoHashV1::of(&raw)),
         info_hash_v2: version.has_v2().then(|| InfoHashV2::of(&raw)),
         private: info.get("private").and_then(|private| private.as_int()) == Some(1),
-        trackers: trackers(top)?,
+        source: info.get("source").and_then(|source| source.as_str()).map(str::to_owned),
+        outer: Outer::read(top, own_keys(version))?,
         pieces: PieceMap { piece_length, end, extents, v1: v1_side, v2: version.has_v2() },
         info: raw,
         version,
@@ -67,6 +69,11 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
         files,
         layers,
     })
+}
+
+/// What is not kept as it was read: `info` has a place of its own, and layers are checked.
+fn own_keys(version: Version) -> &'static [&'static [u8]] {
+    if version.has_v2() { &[b"info", b"piece layers"] } else { &[b"info"] }
 }
 
 /// Which sides `info` has; an unknown `meta version` is refused before anything else is looked at (BEP 52).
@@ -145,15 +152,19 @@ fn same_files(v1: &V1Files, v2: Vec<File>) -> Result<Vec<File>, MetainfoError> {
 }
 
 /// The end of piece space: of the last file, or of the padding behind it that only v1 writes down.
-fn piece_space(v1: Option<&V1Files>, files: &[File], piece_length: u64) -> Result<u64, MetainfoError> {
+fn piece_space(
+    v1: Option<&V1Files>,
+    v2: bool,
+    files: &[File],
+    piece_length: u64,
+) -> Result<u64, MetainfoError> {
     let payload = files.last().map_or(0, |file| file.offset + file.size);
     let padded = payload.checked_next_multiple_of(piece_length);
     if padded.is_none_or(|padded| i64::try_from(padded).is_err()) {
         return Err(MetainfoError::TooLarge);
     }
     let Some(v1) = v1 else { return Ok(payload) };
-    let hybrid = files.iter().any(|file| file.pieces_root.is_some());
-    if hybrid && v1.total.div_ceil(piece_length) != payload.div_ceil(piece_length) {
+    if v2 && v1.total.div_ceil(piece_length) != payload.div_ceil(piece_length) {
         return Err(MetainfoError::SidesDiffer("another number of pieces".to_owned()));
     }
     Ok(v1.total)
@@ -170,25 +181,4 @@ fn v1_hashes(info: Dict<'_>, raw: &Arc<[u8]>, pieces: u64) -> Result<V1Side, Met
     // Both are slices of one buffer: the distance of their addresses is the offset.
     let start = hashes.as_ptr().addr() - info.raw().as_ptr().addr();
     Ok(V1Side { info: Arc::clone(raw), hashes: start..start + hashes.len() })
-}
-
-/// `announce-list` in tiers (BEP 12), else `announce` alone.
-fn trackers(top: Dict<'_>) -> Result<Vec<Vec<String>>, MetainfoError> {
-    let text = |url: Value<'_>, key| url.as_str().map(str::to_owned).ok_or(MetainfoError::Invalid { key });
-    let mut tiers = Vec::new();
-    if let Some(list) = top.get("announce-list") {
-        let invalid = MetainfoError::Invalid { key: "announce-list" };
-        for tier in list.as_list().ok_or_else(|| invalid.clone())? {
-            let tier = tier.as_list().ok_or_else(|| invalid.clone())?;
-            let tier: Vec<String> =
-                tier.iter().map(|url| text(url, "announce-list")).collect::<Result<_, _>>()?;
-            if !tier.is_empty() {
-                tiers.push(tier);
-            }
-        }
-    }
-    if let Some(url) = top.get("announce").filter(|_| tiers.is_empty()) {
-        tiers.push(vec![text(url, "announce")?]);
-    }
-    Ok(tiers)
 }
