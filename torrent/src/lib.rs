@@ -40,14 +40,16 @@ pub mod manifest;
 pub mod merkle;
 mod metainfo;
 mod path;
+mod piece_hash;
 mod pieces;
 mod verify;
 
-pub use build::{BuildError, Builder, Version, piece_length_for};
+pub use build::{BuildError, Builder, Plan, Version, piece_length_for};
 pub use hash::{FileHasher, FileHashes, V1Hasher, V1Mode, V1Pieces};
 pub use ids::{InfoHashV1, InfoHashV2, ParseHashError, WireId};
 pub use limits::{Limits, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH};
 pub use metainfo::{File, Metainfo, MetainfoError};
 pub use path::{PathConflict, PathError, RelPath, check_paths};
+pub use piece_hash::{PieceHasher, PieceHashes, Sides};
 pub use pieces::{PieceHash, PieceMap, Segment};
 pub use verify::{FeedError, PieceVerifier};

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::merkle::{self, Hash};
+use crate::piece_hash::{PieceHasher, PieceHashes, Shape, Sides};
 use crate::verify::PieceVerifier;
 
 /// A run of payload bytes of one piece in one file.
@@ -71,6 +72,49 @@ pub struct PieceMap {
 }
 
 impl PieceMap {
+    /// The pieces of a torrent that is still to be hashed, of files with these lengths in the order of their paths.
+    /// `padded`: v1 has padding files behind all files that do not end on a piece. `None` if they do not fit 63 bits.
+    pub(crate) fn to_be_hashed(
+        sides: Sides,
+        padded: bool,
+        piece_length: u64,
+        lengths: &[u64],
+    ) -> Option<Self> {
+        let (mut end, mut extents) = (0u64, Vec::with_capacity(lengths.len()));
+        for (file, size) in lengths.iter().copied().enumerate().filter(|(_, size)| *size > 0) {
+            let start = if sides.v2 { end.checked_next_multiple_of(piece_length)? } else { end };
+            end = start.checked_add(size).filter(|end| i64::try_from(*end).is_ok())?;
+            extents.push(Extent { file, start, size, tree: None });
+        }
+        if padded {
+            end = end.checked_next_multiple_of(piece_length)?;
+        }
+        let nothing = V1Side { info: Arc::from([]), hashes: 0..0 };
+        Some(Self { piece_length, end, extents, v1: sides.v1.then_some(nothing), v2: sides.v2 })
+    }
+
+    /// Which hashes the torrent has.
+    pub fn sides(&self) -> Sides {
+        Sides { v1: self.v1.is_some(), v2: self.v2 }
+    }
+
+    /// Hashes a piece: all `sides` of it that the torrent has. Feed it the bytes of [`PieceMap::segments`].
+    pub fn hasher(&self, piece: u32, sides: Sides) -> PieceHasher {
+        let longer = self.extent_at(self.start(piece)).is_some_and(|extent| extent.size > self.piece_length);
+        let blocks =
+            if longer { self.piece_length / merkle::BLOCK } else { merkle::blocks(self.len(piece).into()) };
+        let shape = Shape { padded: self.padded_len(piece), leaves: (blocks as u32).next_power_of_two() };
+        PieceHasher::new(shape, sides.and(self.sides()))
+    }
+
+    /// What a piece is to hash to, of these sides.
+    pub fn expected(&self, piece: u32, sides: Sides) -> PieceHashes {
+        PieceHashes {
+            v1: sides.v1.then(|| self.v1_hash(piece)).flatten(),
+            v2: sides.v2.then(|| self.v2_hash(piece)).flatten().map(|hash| hash.root),
+        }
+    }
+
     /// Pieces of the torrent: 0 if all files are empty.
     pub fn count(&self) -> u32 {
         // The parser caps the number of pieces far below 2^32.

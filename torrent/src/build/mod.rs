@@ -1,11 +1,17 @@
 //! Making canonical torrents: same bytes, same infohash.
 
-use crate::bencode::{DictWriter, Writer};
+mod error;
+mod info;
+mod plan;
+
+pub use error::BuildError;
+use info::Hashed;
+pub use plan::Plan;
+
 use crate::hash::{FileHasher, FileHashes, V1Hasher, V1Mode};
-use crate::limits::{Limits, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH};
-use crate::merkle;
+use crate::limits::{MAX_PIECE_LENGTH, MIN_PIECE_LENGTH};
+use crate::metainfo::Metainfo;
 pub use crate::metainfo::Version;
-use crate::metainfo::{Metainfo, MetainfoError, tree_digest, write_tree};
 use crate::path::RelPath;
 
 /// Piece lengths that are chosen, and pieces a torrent has at most until the length reaches its cap.
@@ -23,48 +29,24 @@ pub fn piece_length_for(size: u64) -> u64 {
     length
 }
 
-/// Why no torrent can be made of what was given.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BuildError {
-    /// Not a power of two from 16 KiB to 64 MiB.
-    #[error("piece length {0} is not a power of two from 16 KiB to 64 MiB")]
-    PieceLength(u64),
-    /// No files were given.
-    #[error("a torrent needs at least one file")]
-    NoFiles,
-    /// A file was hashed for another torrent: [`Builder::file_hasher`] makes the hasher that fits.
-    #[error("{path:?} was hashed with {problem}")]
-    HashedOtherwise {
-        /// The file.
-        path: RelPath,
-        /// What does not fit.
-        problem: &'static str,
-    },
-    /// A v1-only torrent of several files has pieces that run across files: feed all files in ascending order of their paths
-    /// to one [`V1Hasher`] and hand over the result with [`Builder::v1_pieces`].
-    #[error(
-        "a v1-only torrent of several files needs the SHA-1 pieces over their concatenation ({expected} bytes)"
-    )]
-    V1Pieces {
-        /// Bytes that the hashes of all pieces have.
-        expected: u64,
-    },
-    /// The result would not be readable, for example because of its paths or its size.
-    #[error(transparent)]
-    Metainfo(#[from] MetainfoError),
-}
-
-/// Makes canonical torrents of hashed files: sorted paths, no dates, and a name that depends on the bytes alone.
+/// Makes torrents of hashed files: sorted paths, no dates. Unless told otherwise they are *canonical*: private, without
+/// source, and with a name that depends on the bytes alone.
 ///
 /// One file becomes a single-file torrent named `sha256-<hex of its bytes>`; the path it was given does not enter. Several
 /// files become a tree named `sha256-<hex of the SHA-256 of its bencoded v2 file tree>`, in every version. Hybrids of several
 /// files have a padding file (BEP 47) behind every file that does not end on a piece, the last one too, as libtorrent makes
 /// them.
+///
+/// There are two ways to the hashes: file by file, in order, as they arrive ([`Builder::file_hasher`], [`Builder::build`]), or
+/// piece by piece, in any order, on many threads ([`Builder::plan`]).
 #[derive(Debug, Clone)]
 pub struct Builder {
     version: Version,
     piece_length: u64,
     private: bool,
+    name: Option<RelPath>,
+    folder: bool,
+    source: Option<String>,
     v1_pieces: Option<Vec<u8>>,
 }
 
@@ -76,7 +58,15 @@ impl Builder {
         if !fits {
             return Err(BuildError::PieceLength(piece_length));
         }
-        Ok(Self { version, piece_length, private: true, v1_pieces: None })
+        Ok(Self {
+            version,
+            piece_length,
+            private: true,
+            name: None,
+            folder: false,
+            source: None,
+            v1_pieces: None,
+        })
     }
 
     /// Whether peers come from the trackers only (BEP 27). Canonical torrents are private, which is the default; the key is
@@ -84,6 +74,27 @@ impl Builder {
     #[must_use]
     pub fn private(mut self, private: bool) -> Self {
         self.private = private;
+        self
+    }
+
+    /// Another name than the canonical one: of the file, if it is one, else of the folder. It is part of `info`.
+    pub fn named(mut self, name: &str) -> Result<Self, BuildError> {
+        let checked = RelPath::from_components([name.as_bytes()]);
+        self.name = Some(checked.map_err(|error| BuildError::Name { name: name.to_owned(), error })?);
+        Ok(self)
+    }
+
+    /// A folder even if there is only one file to put in it. Only for torrents with a name of their own.
+    #[must_use]
+    pub fn folder(mut self, folder: bool) -> Self {
+        self.folder = folder;
+        self
+    }
+
+    /// Text in `info` that makes the infohash another one than that of the same files elsewhere.
+    #[must_use]
+    pub fn source(mut self, source: Option<String>) -> Self {
+        self.source = source;
         self
     }
 
@@ -122,11 +133,16 @@ impl Builder {
     }
 
     fn v1_mode(&self, files: usize) -> V1Mode {
-        match (self.version, files > 1) {
-            (Version::V2, _) | (Version::V1, true) => V1Mode::Skip,
-            (_, false) => V1Mode::Alone,
-            (Version::Hybrid, true) => V1Mode::Padded,
+        match self.version {
+            Version::V2 => V1Mode::Skip,
+            Version::V1 if files > 1 => V1Mode::Skip,
+            Version::Hybrid if self.is_tree(files) => V1Mode::Padded,
+            Version::V1 | Version::Hybrid => V1Mode::Alone,
         }
+    }
+
+    fn is_tree(&self, files: usize) -> bool {
+        files > 1 || (self.folder && self.name.is_some())
     }
 
     /// The torrent of these files, in any order. It has no trackers yet ([`Metainfo::with_trackers`]).
@@ -135,25 +151,10 @@ impl Builder {
         for (path, hashes) in &files {
             self.check(path, hashes, files.len())?;
         }
-        let single = files.len() == 1;
-        let name = match files.as_mut_slice() {
-            [] => return Err(BuildError::NoFiles),
-            [(path, hashes)] => {
-                let name = format!("sha256-{}", hex::encode(hashes.sha256));
-                *path = RelPath::parse(&name).expect("hexadecimal digits make a path");
-                name
-            }
-            files => format!("sha256-{}", hex::encode(tree_digest(tree_of(files)))),
-        };
         let pieces = self.collect_v1(&files)?;
-        let mut writer = Writer::new();
-        writer.dict(|top| {
-            top.entry("info").dict(|info| self.write_info(info, &name, &files, single, pieces.as_deref()));
-            if self.version.has_v2() {
-                top.entry("piece layers").dict(|layers| write_layers(layers, &files));
-            }
-        });
-        Ok(Metainfo::parse(&writer.into_bytes(), &Limits::OWN)?)
+        let digest = files.first().map(|(_, hashes)| hashes.sha256);
+        let files = files.into_iter().map(|(path, hashes)| Hashed::new(path, hashes)).collect();
+        self.write(files, pieces.as_deref(), digest)
     }
 
     fn check(&self, path: &RelPath, hashes: &FileHashes, files: usize) -> Result<(), BuildError> {
@@ -186,74 +187,5 @@ impl Builder {
         let expected = 20 * size.div_ceil(self.piece_length);
         let given = self.v1_pieces.clone().filter(|hashes| hashes.len() as u64 == expected);
         given.map(Some).ok_or(BuildError::V1Pieces { expected })
-    }
-
-    /// `info` as it is frozen: any other key or order would change every infohash.
-    fn write_info(
-        &self,
-        info: &mut DictWriter<'_>,
-        name: &str,
-        files: &[(RelPath, FileHashes)],
-        single: bool,
-        v1_pieces: Option<&[u8]>,
-    ) {
-        if self.version.has_v2() {
-            write_tree(info.entry("file tree"), tree_of(files));
-        }
-        if self.version.has_v1() && !single {
-            info.entry("files").list(|list| self.write_v1_files(list, files));
-        }
-        if self.version.has_v1() && single {
-            info.entry("length").uint(files.iter().map(|(_, hashes)| hashes.size).sum());
-        }
-        if self.version.has_v2() {
-            info.entry("meta version").int(2);
-        }
-        info.entry("name").bytes(name);
-        info.entry("piece length").uint(self.piece_length);
-        if let Some(pieces) = v1_pieces {
-            info.entry("pieces").bytes(pieces);
-        }
-        if self.private {
-            info.entry("private").int(1);
-        }
-    }
-
-    fn write_v1_files(&self, list: &mut Writer, files: &[(RelPath, FileHashes)]) {
-        for (path, hashes) in files {
-            list.dict(|file| {
-                file.entry("length").uint(hashes.size);
-                file.entry("path").list(|list| path.components().for_each(|component| list.bytes(component)));
-            });
-            let padding = hashes.size.next_multiple_of(self.piece_length) - hashes.size;
-            if self.version == Version::Hybrid && padding > 0 {
-                list.dict(|file| {
-                    file.entry("attr").bytes("p");
-                    file.entry("length").uint(padding);
-                    file.entry("path").list(|list| {
-                        list.bytes(".pad");
-                        list.bytes(padding.to_string());
-                    });
-                });
-            }
-        }
-    }
-}
-
-fn tree_of(files: &[(RelPath, FileHashes)]) -> impl Iterator<Item = (&RelPath, u64, Option<merkle::Hash>)> {
-    files.iter().map(|(path, hashes)| (path, hashes.size, hashes.pieces_root))
-}
-
-/// Files with the same bytes share a layer.
-fn write_layers(layers: &mut DictWriter<'_>, files: &[(RelPath, FileHashes)]) {
-    let mut sorted: Vec<(merkle::Hash, &FileHashes)> = files
-        .iter()
-        .filter(|(_, hashes)| !hashes.layer.is_empty())
-        .filter_map(|(_, hashes)| Some((hashes.pieces_root?, hashes)))
-        .collect();
-    sorted.sort_unstable_by_key(|(root, _)| *root);
-    sorted.dedup_by_key(|(root, _)| *root);
-    for (root, hashes) in sorted {
-        layers.entry(root).bytes(hashes.layer.as_flattened());
     }
 }
