@@ -1,5 +1,6 @@
 //! Tasks of the project.
 
+mod fuzz;
 mod test;
 
 use std::path::PathBuf;
@@ -35,6 +36,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Fuzz the torrent crate: build its fuzz targets and run each; torrent/fuzz/README.md says more.
+    Fuzz {
+        /// Only these targets.
+        targets: Vec<String>,
+        /// For each target.
+        #[arg(long, default_value_t = fuzz::SECONDS)]
+        seconds: u64,
+    },
     /// Build the daemons and write their image as an OCI archive.
     Image {
         /// Where to.
@@ -62,6 +71,7 @@ fn main() -> Result<ExitCode> {
         Task::Test { steps, list: false } => return test::run(&steps),
         Task::Cluster { args } => return hand_over(test::program("e2e-cluster")?.args(args)),
         Task::Bench { args } => return hand_over(test::program("e2e-bench")?.args(args)),
+        Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds)?,
         Task::Image { output, name } => image::build(&name, &output)?,
         Task::Crds { check } => crds::run(check)?,
         Task::Licences => licences::check()?,

@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use xtask::tools::{self, Tools, cargo, is_installed, workspace};
 use xtask::{crds, image, licences};
 
+use crate::fuzz;
+
 /// A check, the cheap ones first.
 struct Step {
     name: String,
@@ -45,6 +47,7 @@ fn steps() -> Result<Vec<Step>> {
         simple("units", &["test", "--locked", "--workspace", "--lib", "--bins"]),
         simple("integration", &["test", "--locked", "--workspace", "--exclude", "e2e", "--test", "*"]),
         simple("examples", &["test", "--locked", "--workspace", "--doc"]),
+        Step { missing: fuzz::missing(), ..plain("fuzz", || fuzz::run(&[], fuzz::SECONDS)) },
         wasm("wasm32-torrent", &["build", "--locked", "--package", "torrent", "--target", WASM]),
         wasm(
             "wasm32-swarm",
@@ -256,6 +259,6 @@ fn summary(table: &[(String, Outcome, f64)]) -> ExitCode {
 
 /// The report is this program's standard output.
 #[allow(clippy::print_stdout)]
-fn say(line: &str) {
+pub fn say(line: &str) {
     println!("{line}");
 }
