@@ -13,7 +13,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: daemon::Allocator = daemon::Allocator;
@@ -30,7 +30,7 @@ const EXAMPLES: &str = "\
 Examples:
   samara demo                               8 nodes get 256 MiB, on this machine, without a cluster
   samara demo --nodes 20 model.gguf         the same with a file of yours
-  samara torrent create -o a.torrent dir/   make a torrent
+  samara torrent create dir/ -a http://10.0.0.1:6969/announce
   samara seed a.torrent --data dir/         share it
   samara get a.torrent -o out --peer 10.0.0.1:6881
 
@@ -45,6 +45,14 @@ enum Command {
     Get(get::GetArgs),
     Torrent(torrent_command::TorrentArgs),
     Tracker(tracker::Args),
+    /// Print the completions of a shell
+    #[command(after_help = "Examples:
+  samara completions bash > /etc/bash_completion.d/samara
+  samara completions zsh > ~/.zfunc/_samara")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -53,6 +61,10 @@ fn main() -> ExitCode {
         Command::Tracker(args) => {
             let logs = args.logs.clone();
             daemon::run("samara-tracker", &logs, |shutdown| args.run(shutdown))
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "samara", &mut std::io::stdout());
+            ExitCode::SUCCESS
         }
         Command::Demo(args) => run(|shutdown| demo::run(args, shutdown)),
         Command::Seed(args) => run(|shutdown| seed::run(args, shutdown)),
@@ -74,9 +86,9 @@ where
     })
 }
 
-fn finish(result: anyhow::Result<()>) -> ExitCode {
-    match result.or_else(output::forgive_broken_pipe) {
-        Ok(()) => ExitCode::SUCCESS,
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result.or_else(|error| output::forgive_broken_pipe(error).map(|()| ExitCode::SUCCESS)) {
+        Ok(code) => code,
         Err(error) => {
             output::say(&daemon::error_line(&error));
             ExitCode::FAILURE
@@ -86,10 +98,10 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use super::*;
 
     #[test]
     fn the_arguments_are_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

@@ -1,14 +1,40 @@
-//! A line about a torrent that moves: a bar on a terminal, a line every few seconds elsewhere.
+//! Lines about what moves: a bar on a terminal; elsewhere a line every few seconds, or nothing where the result says it all.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use swarm::{Phase, Stats};
 
-use crate::{output, units::bytes};
+use crate::{output, torrent_command::Watch, units::bytes};
 
 /// How often it is said where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A bar for bytes that are hashed, with rate and time left. Nothing where there is no terminal.
+pub struct Hashing(Option<ProgressBar>);
+
+impl Hashing {
+    /// For so many bytes.
+    pub fn new(total: u64) -> Self {
+        let style = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left";
+        Self(output::is_interactive().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+            bar
+        }))
+    }
+
+    /// Takes it off the screen.
+    pub fn finish(&self) {
+        self.0.iter().for_each(ProgressBar::finish_and_clear);
+    }
+}
+
+impl Watch for Hashing {
+    fn advance(&self, bytes: u64) {
+        self.0.iter().for_each(|bar| bar.inc(bytes));
+    }
+}
 
 /// Follows one torrent.
 pub struct Line {

@@ -13,7 +13,7 @@ use torrent::{Metainfo, RelPath, Version};
 use crate::{
     output,
     progress::Line,
-    torrent_command::{check, layout, metainfo_of, places, read_metainfo, sources},
+    torrent_command::{canonical, check, layout, places, read_metainfo, sources},
     units::{bytes, parse_bytes},
 };
 
@@ -89,7 +89,7 @@ async fn what(args: &SeedArgs) -> Result<What> {
         if path.extension().is_some_and(|extension| extension == "torrent") {
             return of_torrent(&path, &data);
         }
-        let metainfo = metainfo_of(&path, Version::Hybrid, None, false)?;
+        let metainfo = canonical(&path, Version::Hybrid)?;
         if path.is_dir() {
             // The only file of a folder is named after its bytes in the torrent, but not on the disk.
             let layout = sources(&path)?.into_iter().map(|source| source.path).collect();
