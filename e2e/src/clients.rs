@@ -31,7 +31,7 @@ pub enum Client {
 
 /// What a client is to do.
 pub struct Job<'a> {
-    /// On which address; on all, if it is the unspecified one.
+    /// On which address.
     pub address: Ipv4Addr,
     /// The .torrent, with its trackers.
     pub torrent: &'a Path,
@@ -139,11 +139,8 @@ fn rtorrent(job: &Job<'_>) -> Result<Command> {
 
 fn aria2(job: &Job<'_>) -> Command {
     let mut command = job.command("aria2c");
-    if !job.address.is_unspecified() {
-        command.args(["--interface", &job.address.to_string()]);
-    }
     command
-        .args(["--listen-port", &PORT.to_string()])
+        .args(["--interface", &job.address.to_string(), "--listen-port", &PORT.to_string()])
         .args([
             "--enable-dht=false",
             "--enable-dht6=false",
@@ -198,7 +195,8 @@ pub fn inside_namespace(test: &str, addresses: &[Ipv4Addr], programs: &[&str]) -
     Ok(false)
 }
 
-fn is_installed(program: &str) -> bool {
+/// Whether a program of that name can be started.
+pub fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
