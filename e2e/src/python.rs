@@ -1,4 +1,4 @@
-//! The Python that holds libtorrent, the interop oracle.
+//! The Pythons that hold libtorrent, the interop oracle, and torf.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,9 @@ const PYTHON: &str = "SAMARA_PYTHON";
 
 /// The release that everything is compared with.
 const LIBTORRENT: &str = "2.1.1";
+
+/// The release of torf that is asked.
+const TORF: &str = "4.3.1";
 
 /// A Python with libtorrent in it: the one that `SAMARA_PYTHON` names, or a virtual environment below `scratch`
 /// (`env!("CARGO_TARGET_TMPDIR")` of the test), made once and kept. `None` if the test named `what` has to be skipped because
@@ -35,21 +38,42 @@ pub fn libtorrent(what: &str, scratch: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The virtual environment; one process makes it while others wait.
+/// A Python with torf in it, as [`libtorrent`].
+pub fn torf(what: &str, scratch: &Path) -> Result<Option<PathBuf>> {
+    match with_wheel(scratch, &format!("torf-{TORF}"), &format!("torf=={TORF}"), has_torf) {
+        Ok(python) => Ok(Some(python)),
+        Err(error) => {
+            skip(what, &format!("python3 with `pip install torf=={TORF}` is needed: {error:#}"))?;
+            Ok(None)
+        }
+    }
+}
+
 fn environment(scratch: &Path) -> Result<PathBuf> {
-    let folder = scratch.join(format!("libtorrent-{LIBTORRENT}"));
+    let name = format!("libtorrent-{LIBTORRENT}");
+    with_wheel(scratch, &name, &format!("libtorrent=={LIBTORRENT}"), has_libtorrent)
+}
+
+/// The virtual environment; one process makes it while others wait.
+fn with_wheel(scratch: &Path, name: &str, wheel: &str, has_it: fn(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = scratch.join(name);
     let python = folder.join("bin/python");
     fs::create_dir_all(scratch)?;
-    let lock = File::create(folder.with_extension("lock"))?;
+    let lock = File::create(scratch.join(format!("{name}.lock")))?;
     lock.lock()?;
-    if has_libtorrent(&python).is_ok() {
+    if has_it(&python).is_ok() {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    let wheel = format!("libtorrent=={LIBTORRENT}");
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:", &wheel]))?;
-    has_libtorrent(&python)?;
+    // torf's dependency flatbencode comes as source, which is pure Python.
+    let install = ["-m", "pip", "install", "--quiet", "--prefer-binary", wheel];
+    run(Command::new(&python).args(install))?;
+    has_it(&python)?;
     Ok(python)
+}
+
+fn has_torf(python: &Path) -> Result<()> {
+    run(Command::new(python).args(["-c", "import torf"]))
 }
 
 fn has_libtorrent(python: &Path) -> Result<()> {
