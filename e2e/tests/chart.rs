@@ -312,6 +312,20 @@ fn t122_the_chart_brings_no_secret() {
 }
 
 #[test]
+fn the_uninstall_hook_leaves_a_dead_node_as_the_operator_does() {
+    let Some(helm) = helm() else { return };
+    let documents = defaults(&helm);
+    let tolerations = |kind| {
+        let found = of_kind(&documents, kind).next().expect("there is one");
+        found["spec"]["template"]["spec"]["tolerations"].clone()
+    };
+    assert_eq!(tolerations("Job"), tolerations("Deployment"));
+    assert!(
+        tolerations("Job").as_array().is_some_and(|all| all.iter().all(|one| one["tolerationSeconds"] == 10))
+    );
+}
+
+#[test]
 fn the_sidecar_is_as_the_design_wants_it() {
     let Some(helm) = helm() else { return };
     let documents = defaults(&helm);
