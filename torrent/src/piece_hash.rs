@@ -8,6 +8,9 @@ use crate::merkle::{self, BLOCK, Hash};
 /// Zeros to hash padding from, so that none is allocated.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
+/// Bytes of the two blocks whose leaves are made together.
+const PAIR: usize = 2 * BLOCK as usize;
+
 /// Which hashes to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sides {
@@ -77,13 +80,13 @@ impl PieceHasher {
     /// The next payload bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.position = self.position.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        // Both hashes go over a block while it is in the nearest cache.
-        for block in bytes.chunks(BLOCK as usize) {
+        // Both hashes go over the same blocks while they are in the nearest cache.
+        for blocks in bytes.chunks(PAIR) {
             if let Some(v1) = &mut self.v1 {
-                v1.update(block);
+                v1.update(blocks);
             }
             if let Some(v2) = &mut self.v2 {
-                v2.update(block);
+                v2.update(blocks);
             }
         }
     }
@@ -108,6 +111,11 @@ impl PieceHasher {
 
 impl Leaves {
     fn update(&mut self, mut bytes: &[u8]) {
+        if let (0, Some(pair)) = (self.filled, bytes.as_array::<PAIR>()) {
+            let (first, second) = pair.split_at(BLOCK as usize);
+            self.done.extend(merkle::leaf_pair([first, second]));
+            return;
+        }
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK as usize - self.filled));
             self.filled += now.len();
