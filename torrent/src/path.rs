@@ -1,5 +1,6 @@
 //! The one path type. A path is accepted as it is or refused; nothing is ever repaired.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -200,7 +201,7 @@ pub enum PathConflict {
 /// Checks the paths of one torrent or manifest against each other: no twins (also after NFC and case folding), no file in
 /// the place of a directory.
 pub fn check_paths<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Result<(), PathConflict> {
-    let mut folded: Vec<(String, &RelPath)> =
+    let mut folded: Vec<(Cow<'_, str>, &RelPath)> =
         paths.into_iter().map(|path| (fold(path.as_str()), path)).collect();
     folded.sort_unstable_by(|(a, _), (b, _)| compare(a, b));
     // In this order a path is followed at once by what equals it and by what lies below it.
@@ -209,7 +210,7 @@ pub fn check_paths<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Result<(
         if above == below {
             return Err(PathConflict::Twins { first: (*first).clone(), second: (*second).clone() });
         }
-        if below.strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with('/')) {
+        if below.strip_prefix(&**above).is_some_and(|rest| rest.starts_with('/')) {
             return Err(PathConflict::FileAndDirectory { file: (*first).clone(), inside: (*second).clone() });
         }
     }
@@ -218,9 +219,10 @@ pub fn check_paths<'a>(paths: impl IntoIterator<Item = &'a RelPath>) -> Result<(
 
 /// What two paths have in common when a file system takes them for one: upper, then lower case stands for case folding (it
 /// makes `ß` and `ss` one, as the full folding does), then NFC.
-fn fold(path: &str) -> String {
+fn fold(path: &str) -> Cow<'_, str> {
     if path.is_ascii() {
-        return path.to_ascii_lowercase();
+        let lower = path.bytes().all(|byte| !byte.is_ascii_uppercase());
+        return if lower { path.into() } else { path.to_ascii_lowercase().into() };
     }
     path.nfd().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfc().collect()
 }

@@ -37,7 +37,8 @@ pub(crate) struct Extent {
     pub file: usize,
     pub start: u64,
     pub size: u64,
-    pub tree: Option<Tree>,
+    /// Boxed, since v1-only torrents of many files have none.
+    pub tree: Option<Box<Tree>>,
 }
 
 /// The v2 side of a file; `layer` is there if it is longer than a piece.

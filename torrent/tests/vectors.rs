@@ -1,9 +1,11 @@
-//! Frozen values. A change here means that the same bytes get other infohashes than before: version it instead.
+//! Frozen values, those of docs/identity.md. A change here means that the same bytes get other infohashes than before: version it
+//! instead.
 
 #[allow(dead_code)] // each test file uses a part of it
 mod common;
 
 use common::{Content, build, pattern};
+use torrent::manifest::{MAX_BYTES, Manifest};
 use torrent::{FileHasher, Limits, Metainfo, V1Mode, Version, piece_length_for};
 
 const BLOB_SHA256: &str = "bd253fee37763b4c18c98e05037e0ae7b192f2e932730a3b7e5f69cb328a5fbd";
@@ -135,4 +137,27 @@ fn an_empty_file_and_a_tree_of_empty_files() {
         let name = "sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(build(version, 1 << 20, &one).name(), name);
     }
+}
+
+/// Others build on that page.
+#[test]
+fn the_page_of_vectors_says_what_is_made() {
+    const PAGE: &str = include_str!("../../docs/identity.md");
+    let says = |value: &str| assert!(PAGE.contains(&format!("`{value}`")), "{value}");
+    let mut file = FileHasher::new(1 << 20, V1Mode::Alone);
+    file.update(&pattern(5_000_000));
+    let hashes = file.finish();
+    says(&hex::encode(hashes.sha256));
+    says(&hex::encode(hashes.pieces_root.unwrap()));
+    says(&hex::encode(hashes.layer[4]));
+    for version in common::VERSIONS {
+        for metainfo in [blob(version), build(version, 32_768, &tree())] {
+            metainfo.info_hash_v1().iter().for_each(|hash| says(&hash.to_string()));
+            metainfo.info_hash_v2().iter().for_each(|hash| says(&hash.to_string()));
+        }
+    }
+    says(build(Version::V1, 32_768, &tree()).name());
+    let json = PAGE.lines().find(|line| line.starts_with(r#"{"entries""#)).unwrap();
+    let manifest = Manifest::parse(json.as_bytes(), MAX_BYTES).unwrap();
+    says(&hex::encode(manifest.digest()));
 }

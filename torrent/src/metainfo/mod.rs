@@ -86,7 +86,7 @@ impl Metainfo {
         let mut entries: BTreeMap<&[u8], Cow<'_, [u8]>> =
             self.outer.entries().map(|(key, value)| (key, value.into())).collect();
         entries.insert(b"info", (&*self.info).into());
-        if self.version.has_v2() {
+        if !self.layers.is_empty() {
             entries.insert(b"piece layers", self.encoded_layers().into());
         }
         let mut writer = Writer::new();

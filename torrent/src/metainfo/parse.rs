@@ -1,15 +1,17 @@
 //! From bytes to a checked [`Metainfo`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::error::MetainfoError;
 use super::outer::Outer;
 use super::v1::{self, V1Files};
-use super::v2::{self, V2File};
+use super::v2;
 use super::{File, Metainfo, Version};
 use crate::bencode::{self, Dict, Value};
 use crate::ids::{InfoHashV1, InfoHashV2};
 use crate::limits::{Limits, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH};
+use crate::merkle::Hash;
 use crate::path::{RelPath, check_paths};
 use crate::pieces::{Extent, PieceMap, Tree, V1Side};
 
@@ -23,44 +25,39 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
     let name = name(info)?;
     let piece_length = piece_length(info)?;
     let v1 = if version.has_v1() { Some(v1::read(info, &name, piece_length)?) } else { None };
-    let v2 = if version.has_v2() { Some(file_tree(info)?) } else { None };
+    let v2 = if version.has_v2() { Some(file_tree(info, piece_length)?) } else { None };
 
     let single_file = match (&v1, &v2) {
         (Some(v1), _) => v1.single,
         (None, Some(files)) => files.len() == 1 && files[0].path == name,
         (None, None) => false,
     };
-    let files = match (&v1, v2.as_deref()) {
-        (Some(v1), Some(v2)) => same_files(v1, aligned(v2, piece_length)?)?,
-        (None, Some(v2)) => aligned(v2, piece_length)?,
-        (v1, None) => v1.iter().flat_map(|v1| &v1.files).map(v1_file).collect(),
+    let v1_total = v1.as_ref().map(|v1| v1.total);
+    let files = match (v1, v2) {
+        (Some(v1), Some(v2)) => same_files(&v1, v2)?,
+        (v1, v2) => v2.or(v1.map(|v1| v1.files)).unwrap_or_default(),
     };
     check_paths(files.iter().map(|file| &file.path))?;
 
-    let end = piece_space(v1.as_ref(), v2.is_some(), &files, piece_length)?;
+    let end = piece_space(v1_total, version.has_v2(), &files, piece_length)?;
     let pieces = end.div_ceil(piece_length);
     if pieces > u64::from(limits.pieces) {
         return Err(MetainfoError::TooManyPieces { pieces, limit: limits.pieces });
     }
-    let layers = match &v2 {
-        Some(v2) => v2::read_layers(top.get("piece layers"), v2, piece_length)?,
-        None => std::collections::BTreeMap::new(),
+    let layers = if version.has_v2() {
+        v2::read_layers(top.get("piece layers"), &files, piece_length)?
+    } else {
+        BTreeMap::new()
     };
     let raw: Arc<[u8]> = info.raw().into();
     let v1_side = if version.has_v1() { Some(v1_hashes(info, &raw, pieces)?) } else { None };
-    let extents = files.iter().enumerate().filter(|(_, file)| file.size > 0).map(|(index, file)| Extent {
-        file: index,
-        start: file.offset,
-        size: file.size,
-        tree: file.pieces_root.map(|root| Tree { root, layer: layers.get(&root).cloned() }),
-    });
-    let extents = extents.collect();
+    let extents = extents(&files, &layers);
     Ok(Metainfo {
         info_hash_v1: version.has_v1().then(|| InfoHashV1::of(&raw)),
         info_hash_v2: version.has_v2().then(|| InfoHashV2::of(&raw)),
         private: info.get("private").and_then(|private| private.as_int()) == Some(1),
         source: info.get("source").and_then(|source| source.as_str()).map(str::to_owned),
-        outer: Outer::read(top, own_keys(version))?,
+        outer: Outer::read(top, own_keys(&layers))?,
         pieces: PieceMap { piece_length, end, extents, v1: v1_side, v2: version.has_v2() },
         info: raw,
         version,
@@ -71,9 +68,22 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
     })
 }
 
-/// What is not kept as it was read: `info` has a place of its own, and layers are checked.
-fn own_keys(version: Version) -> &'static [&'static [u8]] {
-    if version.has_v2() { &[b"info", b"piece layers"] } else { &[b"info"] }
+/// Where the files that have bytes lie in piece space.
+fn extents(files: &[File], layers: &BTreeMap<Hash, Arc<[Hash]>>) -> Vec<Extent> {
+    let mut extents = Vec::with_capacity(files.iter().filter(|file| file.size > 0).count());
+    extents.extend(files.iter().enumerate().filter(|(_, file)| file.size > 0).map(|(index, file)| Extent {
+        file: index,
+        start: file.offset,
+        size: file.size,
+        tree: file.pieces_root.map(|root| Box::new(Tree { root, layer: layers.get(&root).cloned() })),
+    }));
+    extents
+}
+
+/// What is not kept as it was read: `info` has a place of its own, and layers are checked. Without layers there may be an empty
+/// dictionary or none.
+fn own_keys(layers: &BTreeMap<Hash, Arc<[Hash]>>) -> &'static [&'static [u8]] {
+    if layers.is_empty() { &[b"info"] } else { &[b"info", b"piece layers"] }
 }
 
 /// Which sides `info` has; an unknown `meta version` is refused before anything else is looked at (BEP 52).
@@ -111,24 +121,9 @@ fn piece_length(info: Dict<'_>) -> Result<u64, MetainfoError> {
         .ok_or(MetainfoError::PieceLength(length))
 }
 
-fn file_tree(info: Dict<'_>) -> Result<Vec<V2File>, MetainfoError> {
+fn file_tree(info: Dict<'_>, piece_length: u64) -> Result<Vec<File>, MetainfoError> {
     let tree = info.get("file tree").ok_or(MetainfoError::Missing { key: "file tree" })?;
-    v2::read_tree(tree.as_dict().ok_or(MetainfoError::Invalid { key: "file tree" })?)
-}
-
-fn v1_file(file: &v1::V1File) -> File {
-    File { path: file.path.clone(), size: file.size, pieces_root: None, offset: file.offset }
-}
-
-/// The files of a v2 tree in piece space: each starts on a piece.
-fn aligned(files: &[V2File], piece_length: u64) -> Result<Vec<File>, MetainfoError> {
-    let mut end = 0u64;
-    let place = |file: &V2File| {
-        let offset = end.checked_next_multiple_of(piece_length).ok_or(MetainfoError::TooLarge)?;
-        end = offset.checked_add(file.size).ok_or(MetainfoError::TooLarge)?;
-        Ok(File { path: file.path.clone(), size: file.size, pieces_root: file.root, offset })
-    };
-    files.iter().map(place).collect()
+    v2::read_tree(tree.as_dict().ok_or(MetainfoError::Invalid { key: "file tree" })?, piece_length)
 }
 
 /// The files of a hybrid, if both sides describe the same ones at the same places.
@@ -153,7 +148,7 @@ fn same_files(v1: &V1Files, v2: Vec<File>) -> Result<Vec<File>, MetainfoError> {
 
 /// The end of piece space: of the last file, or of the padding behind it that only v1 writes down.
 fn piece_space(
-    v1: Option<&V1Files>,
+    v1_total: Option<u64>,
     v2: bool,
     files: &[File],
     piece_length: u64,
@@ -163,11 +158,11 @@ fn piece_space(
     if padded.is_none_or(|padded| i64::try_from(padded).is_err()) {
         return Err(MetainfoError::TooLarge);
     }
-    let Some(v1) = v1 else { return Ok(payload) };
-    if v2 && v1.total.div_ceil(piece_length) != payload.div_ceil(piece_length) {
+    let Some(total) = v1_total else { return Ok(payload) };
+    if v2 && total.div_ceil(piece_length) != payload.div_ceil(piece_length) {
         return Err(MetainfoError::SidesDiffer("another number of pieces".to_owned()));
     }
-    Ok(v1.total)
+    Ok(total)
 }
 
 /// Where in the raw `info` the SHA-1 hashes lie.

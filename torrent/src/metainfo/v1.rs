@@ -1,20 +1,14 @@
 //! The v1 side of `info` (BEP 3, 47).
 
+use super::File;
 use super::error::{MetainfoError, shown};
 use crate::bencode::{Dict, Value};
 use crate::path::RelPath;
 
-/// A payload file of the v1 side.
-pub(super) struct V1File {
-    pub path: RelPath,
-    pub size: u64,
-    pub offset: u64,
-}
-
 /// The v1 side without its hashes.
 pub(super) struct V1Files {
     pub single: bool,
-    pub files: Vec<V1File>,
+    pub files: Vec<File>,
     /// Bytes with padding.
     pub total: u64,
 }
@@ -28,7 +22,7 @@ pub(super) fn read(info: Dict<'_>, name: &RelPath, piece_length: u64) -> Result<
             if is_link(info) {
                 return Err(MetainfoError::Symlink { path: name.to_string() });
             }
-            let file = V1File { path: name.clone(), size, offset: 0 };
+            let file = File { path: name.clone(), size, pieces_root: None, offset: 0 };
             Ok(V1Files { single: true, files: vec![file], total: size })
         }
         (None, Some(files)) => tree(files, piece_length),
@@ -65,8 +59,9 @@ fn tree(list: Value<'_>, piece_length: u64) -> Result<V1Files, MetainfoError> {
         }
         let path = RelPath::from_components(components.iter().copied())
             .map_err(|error| MetainfoError::Path { path: shown(&components), error })?;
-        files.push(V1File { path, size, offset });
+        files.push(File { path, size, pieces_root: None, offset });
     }
+    files.shrink_to_fit();
     if files.is_empty() { Err(MetainfoError::NoFiles) } else { Ok(V1Files { single: false, files, total }) }
 }
 

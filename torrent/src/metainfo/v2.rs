@@ -5,22 +5,16 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::File;
 use super::error::{MetainfoError, shown};
 use super::v1::{attributes, is_link, size};
 use crate::bencode::{Dict, Event, Value, Writer};
 use crate::merkle::{self, Hash};
 use crate::path::{MAX_COMPONENTS, PathError, RelPath};
 
-/// A file of the tree.
-pub(super) struct V2File {
-    pub path: RelPath,
-    pub size: u64,
-    pub root: Option<Hash>,
-}
-
-/// The files of `file tree`, in its order.
-pub(super) fn read_tree(tree: Dict<'_>) -> Result<Vec<V2File>, MetainfoError> {
-    let mut files = Vec::new();
+/// The files of `file tree`, in its order, each starting on a piece.
+pub(super) fn read_tree(tree: Dict<'_>, piece_length: u64) -> Result<Vec<File>, MetainfoError> {
+    let (mut files, mut end) = (Vec::new(), 0u64);
     let mut events = tree.events();
     let mut path: Vec<&[u8]> = Vec::new();
     let mut empty = true;
@@ -40,7 +34,9 @@ pub(super) fn read_tree(tree: Dict<'_>) -> Result<Vec<V2File>, MetainfoError> {
                 if path.is_empty() || events.next() != Some(Event::End) {
                     return Err(bad_node(&path));
                 }
-                files.push(file(&path, entry)?);
+                let file = file(&path, entry, end.checked_next_multiple_of(piece_length))?;
+                end = file.offset.checked_add(file.size).ok_or(MetainfoError::TooLarge)?;
+                files.push(file);
                 path.pop();
                 empty = false;
             }
@@ -57,10 +53,11 @@ pub(super) fn read_tree(tree: Dict<'_>) -> Result<Vec<V2File>, MetainfoError> {
             Event::Int(_) | Event::List | Event::Dict => return Err(bad_node(&path)),
         }
     }
+    files.shrink_to_fit();
     if files.is_empty() { Err(MetainfoError::NoFiles) } else { Ok(files) }
 }
 
-fn file(components: &[&[u8]], entry: Dict<'_>) -> Result<V2File, MetainfoError> {
+fn file(components: &[&[u8]], entry: Dict<'_>, offset: Option<u64>) -> Result<File, MetainfoError> {
     let size = size(entry.get("length").ok_or(MetainfoError::Missing { key: "length" })?)?;
     if is_link(entry) {
         return Err(MetainfoError::Symlink { path: shown(components) });
@@ -70,23 +67,23 @@ fn file(components: &[&[u8]], entry: Dict<'_>) -> Result<V2File, MetainfoError> 
     }
     let path = RelPath::from_components(components.iter().copied())
         .map_err(|error| MetainfoError::Path { path: shown(components), error })?;
-    let root = match entry.get("pieces root") {
+    let pieces_root = match entry.get("pieces root") {
         None => None,
         Some(root) => match root.as_bytes().and_then(|root| Hash::try_from(root).ok()) {
             Some(root) if root != [0; 32] => Some(root),
             _ => return Err(MetainfoError::PiecesRoot(path)),
         },
     };
-    if root.is_some() == (size == 0) {
+    if pieces_root.is_some() == (size == 0) {
         return Err(MetainfoError::PiecesRoot(path));
     }
-    Ok(V2File { path, size, root })
+    Ok(File { path, size, pieces_root, offset: offset.ok_or(MetainfoError::TooLarge)? })
 }
 
 /// The piece layers, each checked against its root, and exactly those that the files need.
 pub(super) fn read_layers(
     layers: Option<Value<'_>>,
-    files: &[V2File],
+    files: &[File],
     piece_length: u64,
 ) -> Result<BTreeMap<Hash, Arc<[Hash]>>, MetainfoError> {
     let mut found: BTreeMap<Hash, (Arc<[Hash]>, bool)> = BTreeMap::new();
@@ -105,7 +102,7 @@ pub(super) fn read_layers(
         }
     }
     for file in files.iter().filter(|file| file.size > piece_length) {
-        let root = file.root.ok_or_else(|| MetainfoError::PiecesRoot(file.path.clone()))?;
+        let root = file.pieces_root.ok_or_else(|| MetainfoError::PiecesRoot(file.path.clone()))?;
         let (layer, used) =
             found.get_mut(&root).ok_or_else(|| MetainfoError::LayerMissing(file.path.clone()))?;
         if layer.len() as u64 != file.size.div_ceil(piece_length) {
