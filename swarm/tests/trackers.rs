@@ -11,7 +11,7 @@ use common::{PATIENCE, TestTorrent, below, complete, engine, seed};
 use swarm::{Assume, TrackerSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use torrent::Version;
+use torrent::{Metainfo, Version};
 
 /// An HTTP server that answers everything alike and remembers the requests.
 struct Tracker {
@@ -147,6 +147,28 @@ async fn foreign_trackers_hear_both_ids_of_a_hybrid_and_no_token() {
     assert!(!request.to_lowercase().contains("authorization") && !request.contains("node="), "{request}");
     handle.set_trackers(Vec::new());
     tracker.wait_for(&["event=stopped"]).await;
+}
+
+/// Whom to ask is said by who adds the torrent, never by who made it.
+#[tokio::test(flavor = "multi_thread")]
+async fn t019_urls_inside_a_torrent_are_not_asked() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/announce", listener.local_addr().unwrap());
+    let mut torrent = torrent();
+    let told = Metainfo::clone(&torrent.metainfo)
+        .with_trackers(vec![vec![url.clone()]])
+        .with_web_seeds(vec![url.clone()])
+        .with_http_seeds(vec![url]);
+    torrent.metainfo = Arc::new(told);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (engine().await, engine().await);
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    let spec = torrent.spec(&below(&folder, "leech"), Assume::Journal, vec![from.addresses()[0]]);
+    let handle = to.add(spec).await.unwrap();
+    complete(&handle).await;
+    handle.remove().await;
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test(flavor = "multi_thread")]
