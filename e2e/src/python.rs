@@ -1,10 +1,12 @@
 //! The Pythons that hold libtorrent, the interop oracle, and torf.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::real::skip;
 
@@ -47,6 +49,16 @@ pub fn torf(what: &str, scratch: &Path) -> Result<Option<PathBuf>> {
             Ok(None)
         }
     }
+}
+
+/// Has libtorrent do jobs; one answer for each. `interop/torrent.py` says what there is to ask.
+pub fn ask_libtorrent(python: &Path, jobs: &[Value]) -> Result<Vec<Value>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/torrent.py");
+    let mut child = Command::new(python).arg(&script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    child.stdin.take().context("stdin is piped")?.write_all(&serde_json::to_vec(jobs)?)?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{} failed: {}", script.display(), output.status);
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn environment(scratch: &Path) -> Result<PathBuf> {

@@ -177,6 +177,40 @@ fn transmission_reads_our_v1_torrents() -> Result<()> {
     Ok(())
 }
 
+/// The canonical torrents of a cluster are the matter of `torrent_libtorrent`; these have names, sources and folders of their own.
+#[test]
+fn libtorrent_opens_and_checks_what_the_command_line_makes() -> Result<()> {
+    let what = "libtorrent_opens_and_checks_what_the_command_line_makes";
+    let Some(python) = python::libtorrent(what, scratch())? else { return Ok(()) };
+    let place = Place::new()?;
+    fs::create_dir(place.path("alone"))?;
+    fs::write(place.path("alone/in a folder"), vec![9; 70_000])?;
+    let (mut made, mut jobs) = (Vec::new(), Vec::new());
+    for payload in ["data", "alone", "data/sub/exact"] {
+        for side in ["--v1", "--v2", "--hybrid"] {
+            let out = format!("{}{side}.torrent", payload.replace('/', "-"));
+            let options =
+                ["-l", "32Ki", "-s", "LAN", "-a", "http://a/x", "-w", "http://w/", "-c", "ü", "--json"];
+            made.push(place.samara(&[&["create", payload, side, "-o", &out], &options[..]].concat())?);
+            let folder = place.path(payload).parent().context("a payload lies in a folder")?.to_owned();
+            jobs.push(json!({ "do": "show", "torrent": place.path(&out) }));
+            jobs.push(json!({ "do": "check", "torrent": place.path(&out), "folder": folder }));
+        }
+    }
+    let answers = python::ask_libtorrent(&python, &jobs)?;
+    ensure!(answers.len() == jobs.len(), "{answers:?}");
+    for (ours, theirs) in made.iter().zip(answers.chunks(2)) {
+        let (shown, checked) = (&theirs[0], &theirs[1]);
+        for (key, here) in
+            [("v1", "infoHashV1"), ("v2", "infoHashV2"), ("name", "name"), ("pieces", "pieces")]
+        {
+            ensure!(shown[key] == ours[here], "{key}: {ours} {shown}");
+        }
+        ensure!(checked["complete"] == true, "{ours} {checked}");
+    }
+    Ok(())
+}
+
 /// That it also downloads and seeds them is the matter of `swarm_clients` and `cluster_clients`.
 #[test]
 fn rtorrent_loads_our_hybrids() -> Result<()> {

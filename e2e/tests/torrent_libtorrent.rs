@@ -2,11 +2,10 @@
 //! finds the payload right; we read what it makes, with its infohashes, and verify every piece.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use e2e::python;
 use serde_json::{Value, json};
 use torrent::{Builder, Limits, Metainfo, RelPath, Version};
 
@@ -111,16 +110,6 @@ fn lay_out(folder: &Path, metainfo: &Metainfo, files: &[Content]) -> Result<Path
     Ok(save)
 }
 
-/// Asks libtorrent; one answer for each job.
-fn ask(python: &Path, jobs: &[Value]) -> Result<Vec<Value>> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/torrent.py");
-    let mut child = Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    child.stdin.take().context("stdin is piped")?.write_all(&serde_json::to_vec(jobs)?)?;
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "the script failed: {}", output.status);
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
 /// What `show` answers for a torrent that we have read.
 fn shown(metainfo: &Metainfo) -> Value {
     let files: Vec<Value> = metainfo
@@ -171,7 +160,7 @@ fn verify(metainfo: &Metainfo, content: impl Fn(&str) -> Option<Vec<u8>>) -> Res
 #[test]
 fn libtorrent_accepts_what_we_make() -> Result<()> {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let Some(python) = e2e::python::libtorrent("libtorrent_accepts_what_we_make", scratch)? else {
+    let Some(python) = python::libtorrent("libtorrent_accepts_what_we_make", scratch)? else {
         return Ok(());
     };
     let folder = tempfile::tempdir_in(scratch)?;
@@ -191,7 +180,7 @@ fn libtorrent_accepts_what_we_make() -> Result<()> {
             expected.push((format!("{} {version:?}", case.name), metainfo));
         }
     }
-    let answers = ask(&python, &jobs)?;
+    let answers = python::ask_libtorrent(&python, &jobs)?;
     ensure!(answers.len() == jobs.len());
     for ((what, metainfo), answers) in expected.iter().zip(answers.chunks(2)) {
         assert_eq!(answers[0], shown(metainfo), "{what}");
@@ -204,7 +193,7 @@ fn libtorrent_accepts_what_we_make() -> Result<()> {
 #[test]
 fn libtorrent_makes_the_same_infohashes() -> Result<()> {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let Some(python) = e2e::python::libtorrent("libtorrent_makes_the_same_infohashes", scratch)? else {
+    let Some(python) = python::libtorrent("libtorrent_makes_the_same_infohashes", scratch)? else {
         return Ok(());
     };
     let folder = tempfile::tempdir_in(scratch)?;
@@ -218,8 +207,8 @@ fn libtorrent_makes_the_same_infohashes() -> Result<()> {
             expected.push((format!("{} {version:?}", case.name), metainfo, here));
         }
     }
-    for ((what, metainfo, here), answer) in expected.iter().zip(ask(&python, &jobs)?) {
-        assert_eq!(answer, shown(metainfo), "{what}");
+    for ((what, metainfo, here), answer) in expected.iter().zip(python::ask_libtorrent(&python, &jobs)?) {
+        assert_eq!(answer["made"], shown(metainfo), "{what}: {answer}");
         let theirs = Metainfo::parse(&fs::read(here.join("theirs.torrent"))?, &Limits::FOREIGN)?;
         assert_eq!(theirs.info_bytes(), metainfo.info_bytes(), "{what}");
         let undated = theirs.with_creation_date(None).with_created_by(None);
@@ -255,7 +244,7 @@ fn create(
 #[test]
 fn we_read_and_verify_what_libtorrent_makes() -> Result<()> {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let Some(python) = e2e::python::libtorrent("we_read_and_verify_what_libtorrent_makes", scratch)? else {
+    let Some(python) = python::libtorrent("we_read_and_verify_what_libtorrent_makes", scratch)? else {
         return Ok(());
     };
     let folder = tempfile::tempdir_in(scratch)?;
@@ -274,10 +263,10 @@ fn we_read_and_verify_what_libtorrent_makes() -> Result<()> {
             made.push((format!("{} {version:?}", case.name), save.clone(), out));
         }
     }
-    for ((what, save, out), answer) in made.iter().zip(ask(&python, &jobs)?) {
+    for ((what, save, out), answer) in made.iter().zip(python::ask_libtorrent(&python, &jobs)?) {
         let metainfo = Metainfo::parse(&fs::read(out)?, &Limits::FOREIGN)
             .with_context(|| format!("{what}: {answer}"))?;
-        assert_eq!(shown(&metainfo), answer, "{what}");
+        assert_eq!(shown(&metainfo), answer["made"], "{what}");
         assert!(!metainfo.is_private(), "{what}");
         let root = if metainfo.is_single_file() { save.clone() } else { save.join(metainfo.name()) };
         verify(&metainfo, |path| fs::read(root.join(path)).ok()).with_context(|| what.clone())?;

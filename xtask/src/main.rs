@@ -69,8 +69,8 @@ fn main() -> Result<ExitCode> {
     match Task::parse() {
         Task::Test { steps, list: true } => test::list(&steps),
         Task::Test { steps, list: false } => return test::run(&steps),
-        Task::Cluster { args } => return hand_over(test::program("e2e-cluster")?.args(args)),
-        Task::Bench { args } => return hand_over(test::program("e2e-bench")?.args(args)),
+        Task::Cluster { args } => return hand_over(test::program("e2e-cluster", "dev")?.args(args)),
+        Task::Bench { args } => return hand_over(test::program("e2e-bench", "release")?.args(args)),
         Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds)?,
         Task::Image { output, name } => image::build(&name, &output)?,
         Task::Crds { check } => crds::run(check)?,

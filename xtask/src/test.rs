@@ -135,7 +135,7 @@ fn end_to_end(name: String) -> Step {
         let args = ["test", "--locked", "--workspace", "--test", &test, "--", "--nocapture"];
         let mut command = cargo(&args);
         if with_api_server {
-            command = program("e2e-cluster")?;
+            command = program("e2e-cluster", "dev")?;
             command
                 .current_dir(workspace())
                 .args(["run", "--nodes", "0", "--"])
@@ -147,11 +147,13 @@ fn end_to_end(name: String) -> Step {
     Step { name, missing, run: Box::new(run) }
 }
 
-/// One of the programs of the end-to-end tests, built. They find each other in one folder.
-pub fn program(name: &str) -> Result<Command> {
+/// One of the programs of the end-to-end tests, built in a profile ("dev", "release"). They find each other in one folder.
+pub fn program(name: &str, profile: &str) -> Result<Command> {
     let bins = ["--bin", "e2e-cluster", "--bin", "e2e-bench", "--bin", "e2e-origin"];
-    tools::run(&mut cargo(&[&["build", "--quiet", "--locked", "--workspace"], &bins[..]].concat()))?;
-    let mut program = Command::new(tools::target().join("debug").join(name));
+    let build = ["build", "--quiet", "--locked", "--workspace", "--profile", profile];
+    tools::run(&mut cargo(&[&build, &bins[..]].concat()))?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    let mut program = Command::new(tools::target().join(folder).join(name));
     tools::forget_package(&mut program);
     Ok(program)
 }

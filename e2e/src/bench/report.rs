@@ -26,12 +26,14 @@ pub struct Report {
     pub systems: Vec<(&'static str, Vec<Run>)>,
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one of the values, the upper one of two.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn list(values: &[f64], digits: usize) -> String {
+/// The values with a blank between them.
+pub(super) fn list(values: &[f64], digits: usize) -> String {
     values.iter().map(|value| format!("{value:.digits$}")).collect::<Vec<_>>().join(" ")
 }
 

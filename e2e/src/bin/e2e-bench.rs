@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::bench::{FlashCrowd, flash_crowd};
+use e2e::bench::{Create, FlashCrowd, Scale, Speeds, create, flash_crowd, scale};
+use serde::Serialize;
 
-/// Benchmarks in network namespaces of this machine (root), each beside another system in the same run.
+/// Benchmarks on this machine, each beside other systems in the same run.
 #[derive(Parser)]
 struct Cli {
     /// Print JSON instead of a table.
@@ -18,20 +19,42 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// One seed behind a link, many leechers that all begin at once.
+    /// One seed behind a link, many leechers that all begin at once; in network namespaces (root).
     FlashCrowd(FlashCrowd),
+    /// Making and verifying torrents of one large file and of many, beside bare hashes, mktorrent and libtorrent.
+    Create(Create),
+    /// Torrents of very many files and pieces: make, show, verify, parse; and of a file that is one hole.
+    Scale(Scale),
 }
 
-#[allow(clippy::print_stdout)] // its output is what it is for
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
-    let Bench::FlashCrowd(shape) = cli.bench;
-    let Some(report) = flash_crowd(shape).await? else { return Ok(ExitCode::FAILURE) };
-    if cli.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{report}");
+    match cli.bench {
+        Bench::FlashCrowd(shape) => {
+            let Some(report) = flash_crowd(shape).await? else { return Ok(ExitCode::FAILURE) };
+            print(cli.json, &report, &report)?;
+        }
+        Bench::Create(shape) => {
+            print_all(cli.json, &tokio::task::spawn_blocking(move || create(&shape)).await??)?;
+        }
+        Bench::Scale(shape) => {
+            print_all(cli.json, &tokio::task::spawn_blocking(move || scale(&shape)).await??)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_all(json: bool, speeds: &[Speeds]) -> Result<()> {
+    print(json, &speeds, &speeds.iter().map(Speeds::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+#[allow(clippy::print_stdout)] // its output is what it is for
+fn print(json: bool, report: &impl Serialize, text: &impl std::fmt::Display) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        print!("{text}");
+    }
+    Ok(())
 }
