@@ -11,6 +11,19 @@ use crate::wire::{BLOCK, Block};
 /// SHA-256 of one block: a leaf of BEP 52's tree.
 pub type Leaf = [u8; 32];
 
+/// Where the bytes of a piece under way are kept.
+pub trait Keep {
+    /// Takes a block in at an offset, both within the piece, and answers its hash.
+    fn keep(&mut self, begin: u32, block: &[u8]) -> Leaf;
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Keep for B {
+    fn keep(&mut self, begin: u32, block: &[u8]) -> Leaf {
+        self.as_mut()[begin as usize..begin as usize + block.len()].copy_from_slice(block);
+        Sha256::digest(block).into()
+    }
+}
+
 /// A piece that is being put together in a buffer of type `B`, from peers named by `P`.
 #[derive(Debug)]
 pub struct Assembly<B, P> {
@@ -34,10 +47,16 @@ pub enum Put {
     NotABlock,
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>, P: Copy + PartialEq> Assembly<B, P> {
-    /// An empty piece of `len` bytes; `buffer` is at least that long.
+impl<B: AsRef<[u8]>, P> Assembly<B, P> {
+    /// The bytes of the piece; those of missing blocks are arbitrary.
+    pub fn data(&self) -> &[u8] {
+        &self.buffer.as_ref()[..self.len as usize]
+    }
+}
+
+impl<B: Keep, P: Copy + PartialEq> Assembly<B, P> {
+    /// An empty piece of `len` bytes, for which `buffer` has room.
     pub fn new(piece: u32, len: u32, buffer: B) -> Self {
-        debug_assert!(buffer.as_ref().len() >= len as usize, "the buffer holds the piece");
         let count = len.div_ceil(BLOCK);
         Self { piece, len, buffer, blocks: vec![None; count as usize], missing: count }
     }
@@ -85,8 +104,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, P: Copy + PartialEq> Assembly<B, P> {
         if self.has(index) {
             return Put::Duplicate;
         }
-        self.buffer.as_mut()[begin as usize..begin as usize + data.len()].copy_from_slice(data);
-        self.blocks[index as usize] = Some((from, Sha256::digest(data).into()));
+        self.blocks[index as usize] = Some((from, self.buffer.keep(begin, data)));
         self.missing -= 1;
         if self.missing == 0 { Put::Complete } else { Put::Accepted }
     }
@@ -104,11 +122,6 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>, P: Copy + PartialEq> Assembly<B, P> {
     /// The leaves of the blocks that are there, in order.
     pub fn leaves(&self) -> Vec<Leaf> {
         self.blocks.iter().flatten().map(|(_, leaf)| *leaf).collect()
-    }
-
-    /// The bytes of the piece; those of missing blocks are arbitrary.
-    pub fn data(&self) -> &[u8] {
-        &self.buffer.as_ref()[..self.len as usize]
     }
 
     /// The only peer that sent blocks, if it was one.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::assembly::{Assembly, Put};
+use crate::assembly::{Assembly, Keep, Put};
 use crate::rate::Rate;
 use crate::wire::{BLOCK, Block};
 
@@ -65,7 +65,7 @@ pub struct Download<B, P> {
     forgiven: u32,
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>, P: Copy + PartialEq> Download<B, P> {
+impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
     /// Nothing in flight.
     pub fn new(peer: P, now: Duration) -> Self {
         Self {

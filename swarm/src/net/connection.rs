@@ -11,9 +11,9 @@ use super::link::Link;
 use super::reader::Reader;
 use super::torrent::Torrent;
 use super::writer::Writer;
-use crate::core::{NewPeer, PeerKey, Refusal, Source, Violation};
-use crate::upload::BadRequest;
-use crate::wire::{ExtensionHandshake, Handshake, Message, WireError};
+use crate::conversation::{Conversation, End, Scene};
+use crate::core::{NewPeer, PeerKey, Refusal, Source};
+use crate::wire::{Handshake, WireError};
 
 /// Why a connection has ended.
 #[derive(Debug, thiserror::Error)]
@@ -27,30 +27,9 @@ pub enum Closed {
     /// A frame that no correct client sends.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// A message that no correct client sends now.
+    /// What was said, or not.
     #[error(transparent)]
-    Pieces(#[from] Violation),
-    /// A request that no correct client sends.
-    #[error(transparent)]
-    Request(#[from] BadRequest),
-    /// Something else that no correct client does.
-    #[error("the peer sent {0}")]
-    Violation(&'static str),
-    /// The peer does not read what we send.
-    #[error("the peer does not read")]
-    NotReading,
-    /// The peer says nothing.
-    #[error("the peer is silent")]
-    Idle,
-    /// The peer sent a bad piece.
-    #[error("the peer sent bad data")]
-    BadData,
-    /// The torrent wants it to end: its twin is kept, or the peer is banned.
-    #[error("the connection is not wanted any more")]
-    Doomed,
-    /// Nobody lacks anything.
-    #[error("both sides have everything")]
-    BothComplete,
+    Conversation(#[from] End),
     /// A piece that we said we have cannot be read.
     #[error("a piece cannot be read")]
     Unreadable,
@@ -89,14 +68,16 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, conne
         torrent.bump();
     }
     let link = Arc::new(Link::default());
-    let fast = handshake.capabilities.fast;
-    greet(&torrent, key, &link, handshake);
+    let speaks = handshake.capabilities;
+    let talk = Conversation::new(key, Source { id: new.id, ip: address.ip() }, speaks.fast, now);
+    let port = torrent.engine.port();
+    let greeted =
+        talk.greet(speaks, port, &Scene { host: &torrent, out: &*link, now, rng: &mut rand::rng() });
     let (read, write) = tokio::io::split(stream);
-    let source = Source { id: new.id, ip: address.ip() };
-    let mut reader = Reader::new(torrent.clone(), link.clone(), key, source, fast, read);
-    let mut writer = Writer::new(torrent.clone(), link, key, fast, write);
+    let mut reader = Reader::new(torrent.clone(), link.clone(), talk, read);
+    let mut writer = Writer::new(torrent.clone(), link, key, speaks.fast, write);
     let ended = tokio::select! {
-        ended = reader.run() => ended,
+        ended = async { greeted?; reader.run().await } => ended,
         ended = writer.run() => ended,
         () = torrent.stop.cancelled() => Err(Closed::Stopped),
     };
@@ -111,29 +92,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, conne
 
 /// Whether the peer is likely to end the next connection as soon.
 fn was_useless(ended: &Result<(), Closed>, lived: Duration, payload: bool) -> bool {
-    !payload && lived < USELESS_WITHIN && !matches!(ended, Err(Closed::BothComplete))
-}
-
-/// Puts the first messages into the outbox.
-fn greet(torrent: &Torrent, key: PeerKey, link: &Link, handshake: Handshake) {
-    let have = {
-        let mut core = torrent.core();
-        // The bitfield says it all.
-        core.catch_up(key);
-        core.have().clone()
-    };
-    if handshake.capabilities.extended {
-        let payload = ExtensionHandshake::own(torrent.engine.port()).encode();
-        link.send([Message::Extended { id: 0, payload: &payload }]);
-    }
-    match (handshake.capabilities.fast, have.count()) {
-        (true, _) if have.is_full() => link.send([Message::HaveAll]),
-        (true, 0) => link.send([Message::HaveNone]),
-        (false, 0) => true,
-        _ => link.send([Message::Bitfield(&have.to_wire())]),
-    };
-    // The nodes are ours, and connections are capped: everyone may ask.
-    link.send([Message::Unchoke]);
+    !payload && lived < USELESS_WITHIN && !matches!(ended, Err(Closed::Conversation(End::BothComplete)))
 }
 
 fn refused(torrent: &Torrent, new: &NewPeer, refusal: Refusal) {
@@ -175,9 +134,9 @@ mod tests {
     fn a_connection_that_ends_at_once_and_without_payload_was_useless() {
         let second = Duration::from_secs(1);
         assert!(was_useless(&Err(Closed::ByPeer), second, false));
-        assert!(was_useless(&Err(Closed::Doomed), second, false));
+        assert!(was_useless(&Err(Closed::Conversation(End::Doomed)), second, false));
         assert!(!was_useless(&Err(Closed::ByPeer), second, true));
         assert!(!was_useless(&Err(Closed::ByPeer), USELESS_WITHIN, false));
-        assert!(!was_useless(&Err(Closed::BothComplete), second, false));
+        assert!(!was_useless(&Err(Closed::Conversation(End::BothComplete)), second, false));
     }
 }

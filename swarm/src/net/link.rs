@@ -4,8 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::conversation::Outlet;
 use crate::upload::UploadQueue;
-use crate::wire::Message;
+use crate::wire::{Block, Message};
 
 /// Control bytes that may wait for a peer that does not read; then the connection ends. A full bitfield and a full queue of
 /// requests fit many times.
@@ -33,9 +34,10 @@ impl Link {
     pub fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Sends messages in order; `false` if the peer does not read.
-    pub fn send<'a>(&self, messages: impl IntoIterator<Item = Message<'a>>) -> bool {
+impl Outlet for Link {
+    fn send<'a>(&self, messages: impl IntoIterator<Item = Message<'a>>) -> bool {
         let mut outbox = self.outbox();
         for message in messages {
             message.encode(&mut outbox.control);
@@ -44,5 +46,15 @@ impl Link {
         drop(outbox);
         self.wake.notify_one();
         fits
+    }
+
+    fn owe(&self, block: Block) -> bool {
+        let taken = self.outbox().uploads.push(block);
+        self.wake.notify_one();
+        taken
+    }
+
+    fn forgive(&self, block: Block) -> bool {
+        self.outbox().uploads.cancel(block)
     }
 }

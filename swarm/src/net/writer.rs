@@ -14,6 +14,7 @@ use super::link::Link;
 use super::storage::{read_piece, read_piece_now};
 use super::store::blocking;
 use super::torrent::Torrent;
+use crate::conversation::{End, Outlet as _};
 use crate::core::PeerKey;
 use crate::wire::{Block, Message, piece_header};
 
@@ -187,7 +188,7 @@ async fn write_all(
 ) -> Result<(), Closed> {
     while !left.is_empty() {
         let written = tokio::time::timeout(STALLED, stream.write_vectored(left)).await;
-        let written = written.map_err(|_| Closed::NotReading)??;
+        let written = written.map_err(|_| End::NotReading)??;
         if written == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
@@ -205,7 +206,7 @@ mod tests {
         let bytes = [7; 64];
         let (mut ours, theirs) = tokio::io::duplex(16);
         let stuck = write_all(&mut ours, &mut [IoSlice::new(&bytes)]).await;
-        assert!(matches!(stuck, Err(Closed::NotReading)), "{stuck:?}");
+        assert!(matches!(stuck, Err(Closed::Conversation(End::NotReading))), "{stuck:?}");
         drop(theirs);
 
         let (mut ours, mut theirs) = tokio::io::duplex(16);

@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use super::*;
-use crate::core::NewPeer;
+use crate::core::{NewPeer, Source};
 use crate::net::store::tests::to_be_checked;
 use crate::wire::PeerId;
 
@@ -14,10 +16,12 @@ async fn t040_waiting_for_our_own_limit_is_not_the_peers_silence() {
     let new = NewPeer { id: PeerId([1; 20]), address: ADDRESS, outgoing: true };
     let (key, _) = torrent.core().connected(new, Duration::ZERO).unwrap();
     let source = Source { id: new.id, ip: ADDRESS.ip() };
-    let mut reader = Reader::new(torrent, Arc::default(), key, source, true, tokio::io::empty());
-    let before = reader.last_heard;
+    let talk = Conversation::new(key, source, true, Duration::ZERO);
+    let mut reader = Reader::new(torrent, Arc::default(), talk, tokio::io::empty());
+    let before = reader.talk.last_heard();
     reader.unpaid = 50_000;
     reader.pay().await;
-    assert!(reader.last_heard >= before + Duration::from_millis(490), "{:?}", reader.last_heard);
+    let after = reader.talk.last_heard();
+    assert!(after >= before + Duration::from_millis(490), "{after:?}");
     assert_eq!(reader.unpaid, 0);
 }

@@ -1,0 +1,304 @@
+//! What one connection says and does: the peer's messages in, ours out, pieces put together and handed over.
+//!
+//! Pure: the time and randomness are arguments, the torrent is a [`Host`], the way out an [`Outlet`]. The same conversation
+//! runs on a socket, in the simulator and under a fuzzer. It takes the torrent's lock once per piece or control message, never
+//! per block.
+
+mod asking;
+mod serving;
+
+use std::ops::DerefMut;
+use std::time::Duration;
+
+use rand_core::RngCore;
+
+use crate::assembly::{Assembly, Keep};
+use crate::core::{PeerKey, Source, TorrentCore, Violation};
+use crate::download::Download;
+use crate::upload::BadRequest;
+use crate::wire::{Block, Capabilities, ExtensionHandshake, Message};
+
+/// A peer that says nothing for so long is gone; keep-alives come every two minutes.
+const IDLE: Duration = Duration::from_mins(3);
+/// How often a conversation has to be given the time ([`Conversation::tick`]).
+pub const TICK: Duration = Duration::from_millis(200);
+
+/// A piece on its way in.
+pub type Piece<H> = Assembly<<H as Host>::Buffer, Source>;
+
+/// The torrent that a conversation is about.
+pub trait Host {
+    /// Holds the bytes of a piece under way.
+    type Buffer: Keep;
+
+    /// Who has what and who fetches what: locked for one statement, never across two calls.
+    fn core(&self) -> impl DerefMut<Target = TorrentCore>;
+    /// Payload bytes of a piece; 0 if there is no such piece.
+    fn len(&self, piece: u32) -> u32;
+    /// Bytes that peers may ask for ([`torrent::PieceMap::padded_len`]).
+    fn padded_len(&self, piece: u32) -> u32;
+    /// Memory for so many bytes; `None` if there is none now.
+    fn buffer(&self, len: u32) -> Option<Self::Buffer>;
+    /// The pieces of which parts were kept.
+    fn shelved(&self) -> Vec<u32>;
+    /// What was kept of a piece.
+    fn unshelve(&self, piece: u32) -> Option<Piece<Self>>;
+    /// Keeps what is there of a piece for whoever fetches it next.
+    fn shelve(&self, piece: Piece<Self>);
+    /// Whether the bytes of a piece that is whole are the right ones.
+    fn is_genuine(&self, piece: &Piece<Self>) -> bool;
+    /// Takes a genuine piece, to write it and then say [`TorrentCore::arrived`].
+    fn store(&self, piece: Piece<Self>);
+    /// So many bytes of payload were received for nothing.
+    fn wasted(&self, bytes: u64);
+    /// All conversations should [`Conversation::look_again`].
+    fn bump(&self);
+}
+
+/// Where a conversation leaves what is to be sent.
+pub trait Outlet {
+    /// Messages, in order; `false` if the peer does not read and too much waits.
+    fn send<'a>(&self, messages: impl IntoIterator<Item = Message<'a>>) -> bool;
+    /// A request that will be answered; `false` if too many wait already (T27).
+    fn owe(&self, block: Block) -> bool;
+    /// The peer takes a request back; says whether it was still waiting.
+    fn forgive(&self, block: Block) -> bool;
+}
+
+/// What surrounds one step of a conversation.
+pub struct Scene<'a, H, O> {
+    /// The torrent.
+    pub host: &'a H,
+    /// The way out.
+    pub out: &'a O,
+    /// Since the start of the engine.
+    pub now: Duration,
+    /// Which of equally good pieces.
+    pub rng: &'a mut dyn RngCore,
+}
+
+impl<H, O: Outlet> Scene<'_, H, O> {
+    fn send<'a>(&self, messages: impl IntoIterator<Item = Message<'a>>) -> Result<(), End> {
+        if self.out.send(messages) { Ok(()) } else { Err(End::NotReading) }
+    }
+}
+
+/// Why a conversation ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum End {
+    /// A message that no correct client sends now.
+    #[error(transparent)]
+    Pieces(#[from] Violation),
+    /// A request that no correct client sends.
+    #[error(transparent)]
+    Request(#[from] BadRequest),
+    /// Something else that no correct client does.
+    #[error("the peer sent {0}")]
+    Violation(&'static str),
+    /// The peer does not read what we send.
+    #[error("the peer does not read")]
+    NotReading,
+    /// The peer says nothing.
+    #[error("the peer is silent")]
+    Idle,
+    /// The peer sent a bad piece.
+    #[error("the peer sent bad data")]
+    BadData,
+    /// The torrent wants it to end: its twin is kept, or the peer is banned.
+    #[error("the connection is not wanted any more")]
+    Doomed,
+    /// Nobody lacks anything.
+    #[error("both sides have everything")]
+    BothComplete,
+}
+
+/// One conversation.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own; any combination of them occurs"
+)]
+pub struct Conversation<B> {
+    key: PeerKey,
+    /// Both sides speak the fast extension.
+    fast: bool,
+    download: Download<B, Source>,
+    choked: bool,
+    interested: bool,
+    /// Nothing could be reserved: asked again when there is news.
+    starved: bool,
+    snubbed_until: Duration,
+    last_heard: Duration,
+    admitted: Option<(u32, Duration)>,
+}
+
+impl<B: Keep> Conversation<B> {
+    /// With a peer that has shaken hands and is known to the torrent.
+    pub fn new(key: PeerKey, source: Source, fast: bool, now: Duration) -> Self {
+        Self {
+            key,
+            fast,
+            download: Download::new(source, now),
+            choked: true,
+            interested: false,
+            starved: false,
+            snubbed_until: Duration::ZERO,
+            last_heard: now,
+            admitted: None,
+        }
+    }
+
+    /// The first messages. `port`: where we listen.
+    pub fn greet<H: Host, O: Outlet>(
+        &self,
+        speaks: Capabilities,
+        port: Option<u16>,
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        let have = {
+            let mut core = scene.host.core();
+            // The bitfield says it all.
+            core.catch_up(self.key);
+            core.have().clone()
+        };
+        if speaks.extended {
+            let payload = ExtensionHandshake::own(port).encode();
+            scene.send([Message::Extended { id: 0, payload: &payload }])?;
+        }
+        match (speaks.fast, have.count()) {
+            (true, _) if have.is_full() => scene.send([Message::HaveAll]),
+            (true, 0) => scene.send([Message::HaveNone]),
+            (false, 0) => Ok(()),
+            _ => scene.send([Message::Bitfield(&have.to_wire())]),
+        }?;
+        // The nodes are ours, and connections are capped: everyone may ask.
+        scene.send([Message::Unchoke])
+    }
+
+    /// A message of the peer. [`Conversation::refill`] follows when all that have come are handled.
+    pub fn handle<H: Host<Buffer = B>, O: Outlet>(
+        &mut self,
+        message: Message<'_>,
+        scene: &mut Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        match message {
+            Message::Piece { piece, begin, data } => self.block(piece, begin, data, scene),
+            Message::Request(block) => self.request(block, scene),
+            Message::Cancel(block) => self.cancel(block, scene),
+            Message::Choke => {
+                self.choked(scene);
+                Ok(())
+            }
+            Message::Unchoke => {
+                self.choked = false;
+                self.starved = false;
+                Ok(())
+            }
+            Message::Reject(block) => {
+                self.rejected(block, scene);
+                Ok(())
+            }
+            Message::Suggest(piece) => Ok(scene.host.core().suggested(self.key, piece)?),
+            Message::Have(_) | Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => {
+                self.pieces(message, scene)
+            }
+            Message::Extended { id: 0, payload } => self.extended(payload, scene),
+            Message::HashRequest(request) if !request.is_sane() => {
+                Err(End::Violation("a senseless hash request"))
+            }
+            // Whoever has the metainfo has all piece hashes; whoever has not can ask others.
+            Message::HashRequest(request) => scene.send([Message::HashReject(request)]),
+            // We unchoke everyone, so interest changes nothing; DHT ports, hashes and hints are not used.
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of the peer have come, of whatever kind.
+    pub fn heard(&mut self, now: Duration) {
+        self.last_heard = now;
+    }
+
+    /// For so long the peer was not listened to, so that its silence means nothing.
+    pub fn looked_away(&mut self, time: Duration) {
+        self.last_heard += time;
+        self.download.looked_away(time);
+    }
+
+    /// When the peer was heard last.
+    pub fn last_heard(&self) -> Duration {
+        self.last_heard
+    }
+
+    /// Something has changed in the torrent.
+    pub fn look_again<H: Host<Buffer = B>, O: Outlet>(
+        &mut self,
+        scene: &mut Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        self.starved = false;
+        let (doomed, superseded, useless) = {
+            let core = scene.host.core();
+            let useless = core.is_complete() && core.peers().get(&self.key).is_some_and(|peer| peer.is_seed);
+            (core.is_doomed(self.key), core.superseded(self.key), useless)
+        };
+        if doomed {
+            return Err(End::Doomed);
+        }
+        for piece in superseded {
+            self.give_up(piece, false, scene);
+        }
+        if useless {
+            return Err(End::BothComplete);
+        }
+        self.show_interest(scene)
+    }
+
+    /// Time has passed; at least every [`TICK`].
+    pub fn tick<H: Host<Buffer = B>, O: Outlet>(&mut self, scene: &mut Scene<'_, H, O>) -> Result<(), End> {
+        if scene.now.saturating_sub(self.last_heard) > IDLE {
+            return Err(End::Idle);
+        }
+        self.notice_snub(scene);
+        self.look_again(scene)
+    }
+
+    /// The peer says what it has.
+    fn pieces<H: Host, O: Outlet>(
+        &mut self,
+        message: Message<'_>,
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        {
+            let mut core = scene.host.core();
+            match message {
+                Message::Have(piece) => core.peer_has(self.key, piece)?,
+                Message::Bitfield(bits) => core.peer_bitfield(self.key, bits)?,
+                Message::HaveAll => core.peer_has_all(self.key, true)?,
+                _ => core.peer_has_all(self.key, false)?,
+            }
+        }
+        self.starved = false;
+        self.show_interest(scene)
+    }
+
+    /// Tells the peer whether it has something that we lack.
+    fn show_interest<H: Host, O: Outlet>(&mut self, scene: &Scene<'_, H, O>) -> Result<(), End> {
+        let interesting = scene.host.core().is_interesting(self.key);
+        if interesting == self.interested {
+            return Ok(());
+        }
+        self.interested = interesting;
+        scene.send([if interesting { Message::Interested } else { Message::NotInterested }])
+    }
+
+    fn extended<H: Host, O: Outlet>(&mut self, payload: &[u8], scene: &Scene<'_, H, O>) -> Result<(), End> {
+        let said = ExtensionHandshake::decode(payload)
+            .map_err(|_| End::Violation("a malformed extension handshake"))?;
+        if let Some(reqq) = said.reqq {
+            self.download.set_reqq(reqq as usize);
+        }
+        let mut core = scene.host.core();
+        core.peer_is_own(self.key, said.is_own());
+        said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));
+        Ok(())
+    }
+}

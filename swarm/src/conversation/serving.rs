@@ -1,0 +1,54 @@
+//! What the peer asks of us: checked, admitted, left for the writer.
+
+use std::time::Duration;
+
+use super::{Conversation, End, Host, Outlet, Scene};
+use crate::assembly::Keep;
+use crate::core::Admission;
+use crate::upload::UploadQueue;
+use crate::wire::{Block, Message};
+
+/// An admitted piece is served so long before the torrent is asked again.
+const ADMITTED_FOR: Duration = Duration::from_secs(1);
+
+impl<B: Keep> Conversation<B> {
+    /// REQUEST: queued, refused, or the end.
+    pub(super) fn request<H: Host, O: Outlet>(
+        &mut self,
+        block: Block,
+        scene: &mut Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        UploadQueue::check(block, scene.host.padded_len(block.piece))?;
+        match self.admit(block.piece, scene) {
+            Admission::Serve if scene.out.owe(block) => Ok(()),
+            Admission::Serve | Admission::Reject => self.refuse(block, scene),
+            Admission::Redirect(other) => {
+                self.refuse(block, scene)?;
+                scene.send([Message::Suggest(other)])
+            }
+        }
+    }
+
+    /// Whether to serve a piece: asked of the torrent once per piece, not per block.
+    fn admit<H: Host, O: Outlet>(&mut self, piece: u32, scene: &mut Scene<'_, H, O>) -> Admission {
+        let fresh = |since: Duration| scene.now.saturating_sub(since) < ADMITTED_FOR;
+        if self.admitted.is_some_and(|(admitted, since)| admitted == piece && fresh(since)) {
+            return Admission::Serve;
+        }
+        let admission = scene.host.core().admit(self.key, piece, scene.now, &mut scene.rng);
+        if admission == Admission::Serve {
+            self.admitted = Some((piece, scene.now));
+        }
+        admission
+    }
+
+    /// Says no, where the peer understands it (BEP 6); else its request is forgotten, as BEP 3 has it.
+    fn refuse<H, O: Outlet>(&self, block: Block, scene: &Scene<'_, H, O>) -> Result<(), End> {
+        if self.fast { scene.send([Message::Reject(block)]) } else { Ok(()) }
+    }
+
+    /// CANCEL.
+    pub(super) fn cancel<H, O: Outlet>(&self, block: Block, scene: &Scene<'_, H, O>) -> Result<(), End> {
+        if scene.out.forgive(block) { self.refuse(block, scene) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,73 @@
+//! What conversations find of a torrent at work.
+
+use std::ops::DerefMut;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sha1::{Digest, Sha1};
+use torrent::merkle;
+
+use super::budget::Buffer;
+use super::torrent::{Piece, Torrent};
+use crate::conversation::Host;
+use crate::core::TorrentCore;
+
+impl Host for Arc<Torrent> {
+    type Buffer = Buffer;
+
+    fn core(&self) -> impl DerefMut<Target = TorrentCore> {
+        Torrent::core(self)
+    }
+
+    fn len(&self, piece: u32) -> u32 {
+        self.metainfo.pieces().len(piece)
+    }
+
+    fn padded_len(&self, piece: u32) -> u32 {
+        self.metainfo.pieces().padded_len(piece)
+    }
+
+    fn buffer(&self, len: u32) -> Option<Buffer> {
+        self.engine.buffer(len as usize)
+    }
+
+    fn shelved(&self) -> Vec<u32> {
+        Torrent::shelved(self)
+    }
+
+    fn unshelve(&self, piece: u32) -> Option<Piece> {
+        Torrent::unshelve(self, piece)
+    }
+
+    fn shelve(&self, piece: Piece) {
+        Torrent::shelve(self, piece);
+    }
+
+    /// Against the v2 tree if there is one, else against SHA-1.
+    fn is_genuine(&self, piece: &Piece) -> bool {
+        let (pieces, index) = (self.metainfo.pieces(), piece.piece());
+        let genuine = match pieces.v2_hash(index) {
+            Some(expected) => {
+                let height = expected.padded_to.max(1).ilog2();
+                merkle::subtree_root(&piece.leaves(), 0, height) == expected.root
+            }
+            None => pieces.v1_hash(index).is_some_and(|hash| Sha1::digest(piece.data())[..] == hash),
+        };
+        if !genuine {
+            tracing::info!(piece = index, from = ?piece.only_source(), "a piece does not verify");
+        }
+        genuine
+    }
+
+    fn store(&self, piece: Piece) {
+        self.tasks.spawn(Arc::clone(self).store(piece));
+    }
+
+    fn wasted(&self, bytes: u64) {
+        self.counters.wasted.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn bump(&self) {
+        Torrent::bump(self);
+    }
+}
