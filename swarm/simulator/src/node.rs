@@ -1,0 +1,221 @@
+//! A node: its torrent, its links, what it has sent.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::DerefMut;
+use std::time::Duration;
+
+use swarm::assembly::{Keep, Leaf};
+use swarm::conversation::{Host, Piece};
+use swarm::core::{InnerId, NewPeer, TorrentCore};
+use swarm::wire::PeerId;
+use torrent::WireId;
+
+use crate::queue::{EndId, NodeId};
+
+/// Parts of pieces that a node keeps, as the engine does.
+const MAX_SHELVED: usize = 8;
+
+/// A piece without bytes: a block's leaf is its first byte, 0 for right ones.
+#[derive(Debug)]
+pub struct Mark;
+
+impl Keep for Mark {
+    fn keep(&mut self, _begin: u32, block: &[u8]) -> Leaf {
+        [block[0]; 32]
+    }
+}
+
+/// What all nodes are told of the torrent.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub size: u64,
+    pub piece_length: u32,
+    pub max_peers: usize,
+}
+
+impl Shape {
+    pub fn pieces(&self) -> u32 {
+        self.size.div_ceil(self.piece_length.into()) as u32
+    }
+
+    pub fn len(&self, piece: u32) -> u32 {
+        let start = u64::from(piece) * u64::from(self.piece_length);
+        self.size.saturating_sub(start).min(self.piece_length.into()) as u32
+    }
+
+    fn core(&self, node: NodeId) -> TorrentCore {
+        let (inner, wire) = (InnerId([7; 32]), vec![WireId([7; 20])]);
+        TorrentCore::new(inner, wire, self.pieces(), peer_id(node), self.max_peers)
+    }
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    shape: Shape,
+    core: RefCell<TorrentCore>,
+    shelf: RefCell<Vec<Piece<Self>>>,
+    /// Genuine pieces that are to be written.
+    pub to_store: RefCell<Vec<u32>>,
+    /// Connections should look again.
+    pub bumped: Cell<bool>,
+    wasted: Cell<u64>,
+    pub zone: usize,
+    /// Bytes per second each way.
+    pub up: u64,
+    pub down: u64,
+    /// Sends wrong bytes.
+    pub lies: bool,
+    pub alive: bool,
+    /// How often it has started: what belongs to an earlier life is void.
+    pub life: u64,
+    pub uplink_busy: bool,
+    pub downlink_free: Duration,
+    /// Its open connections, in the order in which they were made.
+    pub ends: Vec<EndId>,
+    /// Those that have something to send, in turn.
+    pub turns: VecDeque<EndId>,
+    pub sent: u64,
+    pub sent_far: u64,
+    pub complete: Option<Duration>,
+}
+
+impl Node {
+    pub fn new(id: NodeId, shape: Shape, zone: usize, (up, down): (u64, u64)) -> Self {
+        Self {
+            shape,
+            core: RefCell::new(shape.core(id)),
+            shelf: RefCell::default(),
+            to_store: RefCell::default(),
+            bumped: Cell::default(),
+            wasted: Cell::default(),
+            zone,
+            up,
+            down,
+            lies: false,
+            alive: false,
+            life: 0,
+            uplink_busy: false,
+            downlink_free: Duration::ZERO,
+            ends: Vec::new(),
+            turns: VecDeque::new(),
+            sent: 0,
+            sent_far: 0,
+            complete: None,
+        }
+    }
+
+    /// Has everything from the start.
+    pub fn make_seed(&mut self) {
+        let core = self.core.get_mut();
+        for piece in 0..self.shape.pieces() {
+            core.arrived(piece);
+        }
+        self.complete = Some(Duration::ZERO);
+    }
+
+    /// Starts anew with what was written.
+    pub fn restart(&mut self, id: NodeId) {
+        let had: Vec<u32> = self.core.borrow().have().iter().collect();
+        let mut core = self.shape.core(id);
+        for piece in had {
+            core.arrived(piece);
+        }
+        self.core = RefCell::new(core);
+        self.shelf.borrow_mut().clear();
+        self.to_store.borrow_mut().clear();
+        self.ends.clear();
+        self.turns.clear();
+        (self.alive, self.life) = (true, self.life + 1);
+    }
+
+    /// A piece is on the disk.
+    pub fn stored(&self, piece: u32) {
+        self.core.borrow_mut().arrived(piece);
+        self.shelf.borrow_mut().retain(|kept| kept.piece() != piece);
+        self.bumped.set(true);
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.core.borrow().is_complete()
+    }
+
+    /// Whether the swarm has to make it complete: it is there, or still to come, and honest.
+    pub fn has_to_finish(&self) -> bool {
+        self.complete.is_none() && !self.lies && (self.alive || self.life == 0)
+    }
+
+    pub fn wasted_bytes(&self) -> u64 {
+        self.wasted.get()
+    }
+}
+
+fn peer_id(node: NodeId) -> PeerId {
+    let mut id = [0; 20];
+    id[12..].copy_from_slice(&(node as u64).to_be_bytes());
+    PeerId(id)
+}
+
+/// How a node is known to another.
+pub fn known_as(node: NodeId, outgoing: bool) -> NewPeer {
+    let ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + node as u32 + 1);
+    NewPeer { id: peer_id(node), address: SocketAddr::new(ip.into(), 6881), outgoing }
+}
+
+impl Host for Node {
+    type Buffer = Mark;
+
+    fn core(&self) -> impl DerefMut<Target = TorrentCore> {
+        self.core.borrow_mut()
+    }
+
+    fn len(&self, piece: u32) -> u32 {
+        self.shape.len(piece)
+    }
+
+    fn padded_len(&self, piece: u32) -> u32 {
+        self.shape.len(piece)
+    }
+
+    fn buffer(&self, _len: u32) -> Option<Mark> {
+        Some(Mark)
+    }
+
+    fn shelved(&self) -> Vec<u32> {
+        self.shelf.borrow().iter().map(Piece::<Self>::piece).collect()
+    }
+
+    fn unshelve(&self, piece: u32) -> Option<Piece<Self>> {
+        let mut kept = self.shelf.borrow_mut();
+        let at = kept.iter().position(|one| one.piece() == piece)?;
+        Some(kept.swap_remove(at))
+    }
+
+    fn shelve(&self, piece: Piece<Self>) {
+        let mut kept = self.shelf.borrow_mut();
+        let is_wanted = !self.core.borrow().have().contains(piece.piece());
+        if is_wanted && piece.received() > 0 && kept.len() < MAX_SHELVED {
+            kept.push(piece);
+        } else {
+            self.wasted(piece.received().into());
+        }
+    }
+
+    fn is_genuine(&self, piece: &Piece<Self>) -> bool {
+        piece.leaves().iter().all(|leaf| leaf[0] == 0)
+    }
+
+    fn store(&self, piece: Piece<Self>) {
+        self.to_store.borrow_mut().push(piece.piece());
+    }
+
+    fn wasted(&self, bytes: u64) {
+        self.wasted.set(self.wasted.get() + bytes);
+    }
+
+    fn bump(&self) {
+        self.bumped.set(true);
+    }
+}

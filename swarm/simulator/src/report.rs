@@ -1,0 +1,75 @@
+//! What came of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::node::Node;
+use crate::scenario::Scenario;
+
+/// The figures of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The seed of the run: with the same scenario it gives the same figures.
+    pub seed: u64,
+    /// Honest nodes that were there at the end and not complete.
+    pub incomplete: Vec<usize>,
+    /// Seconds until the last leecher was complete.
+    pub last: f64,
+    /// Seconds until half of them were.
+    pub median: f64,
+    /// `last` over one plain GET of the same bytes over the seed's link.
+    pub over_ideal: f64,
+    /// Bytes that the seed sent, over those of the torrent.
+    pub seed_copies: f64,
+    /// Bytes between zones, over those that all leechers need.
+    pub far_share: f64,
+    /// Payload that was received for nothing, over what all leechers need.
+    pub wasted_share: f64,
+    /// Events that the simulator went through.
+    pub events: u64,
+}
+
+impl Outcome {
+    pub(crate) fn of(scenario: &Scenario, nodes: &[Node], events: u64) -> Self {
+        let incomplete = nodes.iter().enumerate().filter(|(_, node)| node.has_to_finish());
+        let incomplete: Vec<usize> = incomplete.map(|(id, _)| id).collect();
+        let mut finished: Vec<Duration> = nodes[1..].iter().filter_map(|node| node.complete).collect();
+        finished.sort_unstable();
+        let seconds = |at: Option<&Duration>| at.map_or(f64::NAN, Duration::as_secs_f64);
+        let last = seconds(finished.last());
+        let needed = scenario.size as f64 * scenario.leechers as f64;
+        let sum = |of: fn(&Node) -> u64| nodes.iter().map(of).sum::<u64>() as f64;
+        Self {
+            seed: scenario.seed,
+            incomplete,
+            last,
+            median: seconds(finished.get(finished.len() / 2)),
+            over_ideal: last / scenario.ideal().as_secs_f64(),
+            seed_copies: nodes[0].sent as f64 / scenario.size as f64,
+            far_share: sum(|node| node.sent_far) / needed,
+            wasted_share: sum(Node::wasted_bytes) / needed,
+            events,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "seed {}: last after {:.2} s ({:.3} x ideal), half after {:.2} s, seed sent {:.3} copies, \
+             {:.3} between zones, {:.4} for nothing, {} events",
+            self.seed,
+            self.last,
+            self.over_ideal,
+            self.median,
+            self.seed_copies,
+            self.far_share,
+            self.wasted_share,
+            self.events
+        )?;
+        if self.incomplete.is_empty() { Ok(()) } else { write!(f, "; not complete: {:?}", self.incomplete) }
+    }
+}

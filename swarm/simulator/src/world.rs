@@ -1,0 +1,372 @@
+//! The world: nodes, connections, and what happens to them.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use swarm::conversation::{Conversation, End as Ending, Host as _, Outlet as _, Scene, TICK};
+use swarm::core::Source;
+use swarm::wire::{self, BLOCK, Capabilities, Decoded, Message};
+
+use crate::end::{End, Outbox};
+use crate::node::{Mark, Node, Shape, known_as};
+use crate::queue::{EndId, Event, NodeId, Packet, Queue};
+use crate::report::Outcome;
+use crate::scenario::Scenario;
+
+/// Between an arrival and the moment at which all connections have heard of it.
+const WAKE: Duration = Duration::from_micros(50);
+/// To write a piece.
+const DISK: Duration = Duration::from_millis(2);
+/// How long a node waits between announces: after the first, the second, all others.
+const ANNOUNCES: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(5), Duration::from_secs(20)];
+/// One way within a zone, and between zones.
+const NEAR: Duration = Duration::from_micros(200);
+const FAR: Duration = Duration::from_millis(2);
+/// Peers in an answer of the tracker.
+const ANSWER: usize = 50;
+/// Connections that a node makes at one announce.
+const DIALS: usize = 50;
+/// A block of right bytes, and one of wrong ones.
+static BYTES: [[u8; BLOCK as usize]; 2] = [[0; BLOCK as usize], [1; BLOCK as usize]];
+
+const SPEAKS: Capabilities = Capabilities { fast: true, extended: true, v2: true };
+
+type Talk = Conversation<Mark>;
+
+/// Runs a scenario to its end: until all nodes that are to be complete are, or its time is over.
+pub fn run(scenario: &Scenario) -> Outcome {
+    let mut world = World::new(scenario);
+    let chaos_ends = scenario.chaos.lasts();
+    while let Some((now, event)) = world.queue.pop() {
+        if now > scenario.patience() || (world.unfinished == 0 && now >= chaos_ends) {
+            break;
+        }
+        world.now = now;
+        world.happen(event);
+    }
+    Outcome::of(scenario, &world.nodes, world.queue.count())
+}
+
+struct World {
+    now: Duration,
+    nodes: Vec<Node>,
+    ends: Vec<End>,
+    queue: Queue,
+    rng: StdRng,
+    /// Nodes that have to become complete and are not.
+    unfinished: usize,
+    partitioned: bool,
+    latency: [Duration; 2],
+    lies: f64,
+}
+
+impl World {
+    fn new(scenario: &Scenario) -> Self {
+        let shape =
+            Shape { size: scenario.size, piece_length: scenario.piece_length, max_peers: scenario.max_peers };
+        let mut rng = StdRng::seed_from_u64(scenario.seed);
+        let mut nodes: Vec<Node> = (0..=scenario.leechers)
+            .map(|id| Node::new(id, shape, id % scenario.zones.max(1), scenario.link(id)))
+            .collect();
+        nodes[0].make_seed();
+        let mut queue = Queue::default();
+        for id in 0..nodes.len() {
+            queue.push(scenario.joins(id), Event::Starts(id));
+        }
+        scenario.chaos.plan(&mut nodes, &mut queue, &mut rng);
+        Self {
+            now: Duration::ZERO,
+            nodes,
+            ends: Vec::new(),
+            queue,
+            rng,
+            unfinished: usize::MAX,
+            partitioned: false,
+            latency: [NEAR, FAR],
+            lies: scenario.chaos.lie_rate,
+        }
+    }
+
+    fn count_unfinished(&mut self) {
+        self.unfinished = self.nodes.iter().filter(|node| node.has_to_finish()).count();
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::UplinkFree(node) => {
+                self.nodes[node].uplink_busy = false;
+                self.send_next(node);
+            }
+            Event::Deliver(end, packet) => self.deliver(end, &packet),
+            Event::News(node) => self.news(node),
+            Event::Tick(node) => self.tick(node),
+            Event::Stored(node, piece, life) => self.stored(node, piece, life),
+            Event::Announce(node, life, turn) => self.announce(node, life, turn),
+            Event::Dies(node) => self.die(node),
+            Event::Starts(node) => self.start(node),
+            Event::Partition(partitioned) => self.partition(partitioned),
+        }
+    }
+
+    fn start(&mut self, id: NodeId) {
+        if self.nodes[id].alive {
+            return;
+        }
+        self.nodes[id].restart(id);
+        let life = self.nodes[id].life;
+        self.queue.push(self.now + TICK, Event::Tick(id));
+        self.announce(id, life, 0);
+        self.count_unfinished();
+    }
+
+    fn die(&mut self, id: NodeId) {
+        for end in self.nodes[id].ends.clone() {
+            self.close(end);
+        }
+        self.nodes[id].alive = false;
+        self.count_unfinished();
+    }
+
+    fn partition(&mut self, partitioned: bool) {
+        self.partitioned = partitioned;
+        let far = |end: &End, other: &End| self.nodes[end.node].zone != self.nodes[other.node].zone;
+        let cut: Vec<EndId> = self
+            .ends
+            .chunks(2)
+            .enumerate()
+            .filter(|(_, pair)| partitioned && pair[0].open && far(&pair[0], &pair[1]))
+            .map(|(index, _)| 2 * index)
+            .collect();
+        for end in cut {
+            self.close(end);
+        }
+    }
+
+    /// The tracker names random nodes that are there.
+    fn announce(&mut self, id: NodeId, life: u64, turn: usize) {
+        if !self.nodes[id].alive || self.nodes[id].life != life {
+            return;
+        }
+        let mut known: Vec<NodeId> =
+            (0..self.nodes.len()).filter(|other| self.can_meet(id, *other)).collect();
+        known.shuffle(&mut self.rng);
+        known.truncate(ANSWER);
+        known.into_iter().take(DIALS).for_each(|other| self.connect(id, other));
+        let wait = ANNOUNCES[turn.min(ANNOUNCES.len() - 1)];
+        self.queue.push(self.now + wait, Event::Announce(id, life, turn + 1));
+    }
+
+    fn can_meet(&self, id: NodeId, other: NodeId) -> bool {
+        let (a, b) = (&self.nodes[id], &self.nodes[other]);
+        let useful = !(a.is_complete() && b.is_complete());
+        id != other && b.alive && useful && !(self.partitioned && a.zone != b.zone)
+    }
+
+    fn connect(&mut self, from: NodeId, to: NodeId) {
+        let met = self.nodes[from].ends.iter().any(|end| self.ends[end ^ 1].node == to);
+        if met {
+            return;
+        }
+        let Ok((ours, _)) = self.nodes[from].core().connected(known_as(to, true), self.now) else { return };
+        let accepted = self.nodes[to].core().connected(known_as(from, false), self.now);
+        let Ok((theirs, _)) = accepted else {
+            self.nodes[from].core().disconnected(ours);
+            return;
+        };
+        let first = self.ends.len();
+        for (node, peer, key) in [(from, to, ours), (to, from, theirs)] {
+            let new = known_as(peer, node == from);
+            let source = Source { id: new.id, ip: new.address.ip() };
+            self.nodes[node].ends.push(self.ends.len());
+            self.ends.push(End::new(node, key, Talk::new(key, source, SPEAKS.fast, self.now)));
+        }
+        for end in [first, first + 1] {
+            self.step(end, |talk, scene| talk.greet(SPEAKS, Some(6881), scene));
+        }
+    }
+
+    fn close(&mut self, end: EndId) {
+        for end in [end, end ^ 1] {
+            if !self.ends[end].open {
+                continue;
+            }
+            self.step(end, |talk, scene| {
+                talk.give_up_all(scene);
+                Ok(())
+            });
+            self.ends[end].open = false;
+            let (node, key) = (self.ends[end].node, self.ends[end].key);
+            self.nodes[node].core().disconnected(key);
+            self.nodes[node].ends.retain(|other| *other != end);
+            self.nodes[node].bumped.set(true);
+            self.after(node);
+        }
+    }
+
+    /// One step of a conversation, and what follows from it.
+    fn step(
+        &mut self,
+        end: EndId,
+        step: impl FnOnce(&mut Talk, &mut Scene<'_, Node, Outbox>) -> Result<(), Ending>,
+    ) {
+        let End { node, talk, out, open, .. } = &mut self.ends[end];
+        if !*open {
+            return;
+        }
+        let node = *node;
+        let mut scene = Scene { host: &self.nodes[node], out, now: self.now, rng: &mut self.rng };
+        let ended = step(talk, &mut scene);
+        self.after(node);
+        self.ready(end);
+        if ended.is_err() {
+            self.close(end);
+        }
+    }
+
+    /// What a node has decided meanwhile.
+    fn after(&mut self, id: NodeId) {
+        let node = &self.nodes[id];
+        let life = node.life;
+        for piece in node.to_store.borrow_mut().drain(..) {
+            self.queue.push(self.now + DISK, Event::Stored(id, piece, life));
+        }
+        if node.bumped.replace(false) {
+            self.queue.push(self.now + WAKE, Event::News(id));
+        }
+    }
+
+    fn stored(&mut self, id: NodeId, piece: u32, life: u64) {
+        if !self.nodes[id].alive || self.nodes[id].life != life {
+            return;
+        }
+        self.nodes[id].stored(piece);
+        if self.nodes[id].is_complete() && self.nodes[id].complete.is_none() {
+            self.nodes[id].complete = Some(self.now);
+            self.count_unfinished();
+        }
+        self.after(id);
+    }
+
+    /// All connections look again, and say what has come.
+    fn news(&mut self, id: NodeId) {
+        for end in self.nodes[id].ends.clone() {
+            self.step(end, |talk, scene| {
+                talk.look_again(scene)?;
+                talk.refill(scene)
+            });
+            let End { key, out, open, .. } = &self.ends[end];
+            if *open {
+                let news = self.nodes[id].core().catch_up(*key);
+                out.send(news.into_iter().map(Message::Have));
+                self.ready(end);
+            }
+        }
+    }
+
+    fn tick(&mut self, id: NodeId) {
+        if !self.nodes[id].alive {
+            return;
+        }
+        for end in self.nodes[id].ends.clone() {
+            self.step(end, |talk, scene| {
+                talk.tick(scene)?;
+                talk.refill(scene)
+            });
+        }
+        self.queue.push(self.now + TICK, Event::Tick(id));
+    }
+
+    /// Gives an end its turn at the uplink if it has something to send.
+    fn ready(&mut self, end: EndId) {
+        let this = &mut self.ends[end];
+        if this.queued || !this.can_send() {
+            return;
+        }
+        this.queued = true;
+        let node = this.node;
+        self.nodes[node].turns.push_back(end);
+        if !self.nodes[node].uplink_busy {
+            self.send_next(node);
+        }
+    }
+
+    fn send_next(&mut self, id: NodeId) {
+        while let Some(end) = self.nodes[id].turns.pop_front() {
+            self.ends[end].queued = false;
+            if !self.ends[end].open {
+                continue;
+            }
+            let Some(packet) = self.next_packet(end) else { continue };
+            self.transmit(end, packet);
+            self.ready(end);
+            return;
+        }
+    }
+
+    fn next_packet(&mut self, end: EndId) -> Option<Packet> {
+        if let Some(control) = self.ends[end].take_control() {
+            return Some(Packet::Control(control));
+        }
+        let block = self.ends[end].take_block()?;
+        let node = &self.nodes[self.ends[end].node];
+        let right = !(node.lies && self.rng.random_bool(self.lies));
+        Some(Packet::Block(block, right))
+    }
+
+    fn transmit(&mut self, end: EndId, packet: Packet) {
+        let (from, to) = (self.ends[end].node, self.ends[end ^ 1].node);
+        let bytes = packet.len();
+        let far = self.nodes[from].zone != self.nodes[to].zone;
+        let node = &mut self.nodes[from];
+        node.sent += bytes;
+        node.sent_far += if far { bytes } else { 0 };
+        node.uplink_busy = true;
+        let sent = self.now + time(bytes, node.up);
+        self.queue.push(sent, Event::UplinkFree(from));
+        let arrives = sent + self.latency[usize::from(far)];
+        let receiver = &mut self.nodes[to];
+        receiver.downlink_free = receiver.downlink_free.max(arrives) + time(bytes, receiver.down);
+        let there = receiver.downlink_free;
+        if let Packet::Block(..) = packet {
+            self.ends[end].under_way += bytes;
+        }
+        self.queue.push(there, Event::Deliver(end ^ 1, packet));
+    }
+
+    fn deliver(&mut self, end: EndId, packet: &Packet) {
+        if let Packet::Block(..) = packet {
+            let sender = &mut self.ends[end ^ 1];
+            sender.under_way -= packet.len();
+            self.ready(end ^ 1);
+        }
+        match packet {
+            Packet::Control(bytes) => self.step(end, |talk, scene| hear(talk, bytes, scene)),
+            Packet::Block(block, right) => self.step(end, |talk, scene| {
+                let data = &BYTES[usize::from(!right)][..block.len as usize];
+                talk.heard(scene.now);
+                talk.handle(Message::Piece { piece: block.piece, begin: block.begin, data }, scene)?;
+                talk.refill(scene)
+            }),
+        }
+    }
+}
+
+/// All messages of a packet.
+fn hear(talk: &mut Talk, mut bytes: &[u8], scene: &mut Scene<'_, Node, Outbox>) -> Result<(), Ending> {
+    talk.heard(scene.now);
+    while !bytes.is_empty() {
+        let Ok(Decoded::Message(message, len)) = wire::decode(bytes) else {
+            return Err(Ending::Violation("what is no message"));
+        };
+        talk.handle(message, scene)?;
+        bytes = &bytes[len..];
+    }
+    talk.refill(scene)
+}
+
+/// How long a link is busy with so many bytes.
+fn time(bytes: u64, rate: u64) -> Duration {
+    Duration::from_nanos(bytes * 1_000_000_000 / rate.max(1))
+}
