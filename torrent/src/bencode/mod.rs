@@ -9,7 +9,7 @@ mod value;
 mod write;
 
 pub use scan::DecodeError;
-pub use value::{Dict, DictIter, Event, Events, List, ListIter, Value};
+pub use value::{Dict, DictIter, Event, Events, List, ListIter, Selected, Value};
 pub use write::{DictWriter, Writer};
 
 /// Deepest nesting that is read: what libtorrent takes.

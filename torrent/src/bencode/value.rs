@@ -132,9 +132,53 @@ impl<'a> Dict<'a> {
             .map(|(_, value)| value)
     }
 
+    /// The values of some keys, which ascend, in one pass: for dictionaries with large values that are asked for several keys.
+    pub fn select(&self, keys: &'static [&'static str]) -> Selected<'a> {
+        debug_assert!(keys.len() <= MAX_SELECTED && keys.is_sorted(), "few keys, in ascending order");
+        let mut selected = Selected { dict: *self, keys, values: [None; MAX_SELECTED] };
+        let mut next = 0;
+        let mut rest = inner(self.raw);
+        while let Ok((key, start)) = string(rest, 0) {
+            next += keys[next..].iter().take_while(|wanted| wanted.as_bytes() < key).count();
+            // What follows the last wanted key is not looked at.
+            let Some(wanted) = keys.get(next) else { break };
+            let Some((value, length)) = read(&rest[start..]) else { break };
+            if wanted.as_bytes() == key {
+                selected.values[next] = Some(value);
+            }
+            rest = &rest[start + length..];
+        }
+        selected
+    }
+
     /// Everything inside as a flat sequence: a deep tree in one pass.
     pub fn events(&self) -> Events<'a> {
         Events { rest: self.raw }
+    }
+}
+
+/// Keys that [`Dict::select`] takes.
+const MAX_SELECTED: usize = 12;
+
+/// Some values of a dictionary, see [`Dict::select`].
+#[derive(Debug, Clone, Copy)]
+pub struct Selected<'a> {
+    dict: Dict<'a>,
+    keys: &'static [&'static str],
+    values: [Option<Value<'a>>; MAX_SELECTED],
+}
+
+impl<'a> Selected<'a> {
+    /// The value of a key, which must be one of those that were selected.
+    pub fn get(&self, key: &str) -> Option<Value<'a>> {
+        let at = self.keys.iter().position(|known| *known == key);
+        debug_assert!(at.is_some(), "{key} is not among the selected keys");
+        at.and_then(|at| self.values[at])
+    }
+
+    /// The dictionary.
+    pub fn dict(&self) -> Dict<'a> {
+        self.dict
     }
 }
 
@@ -234,18 +278,33 @@ pub(super) fn read(input: &[u8]) -> Option<(Value<'_>, usize)> {
     }
 }
 
-/// The length of the container at the start of checked input.
+/// The length of the container at the start of checked input. Large ones are skipped several times on the way to what they hold,
+/// so this does not look at more than it has to.
 fn skip(input: &[u8]) -> Option<usize> {
-    let mut events = Events { rest: input };
-    let mut depth = 0usize;
+    let (mut at, mut depth) = (0usize, 0usize);
     loop {
-        match events.next()? {
-            Event::List | Event::Dict => depth += 1,
-            Event::End => depth = depth.checked_sub(1)?,
-            Event::Int(_) | Event::Bytes(_) => {}
+        match *input.get(at)? {
+            b'l' | b'd' => depth += 1,
+            b'e' => depth = depth.checked_sub(1)?,
+            b'i' => at += input[at..].iter().position(|byte| *byte == b'e')?,
+            _ => at = at.checked_add(string_length(&input[at..])?)? - 1,
         }
+        at += 1;
         if depth == 0 {
-            return Some(input.len() - events.rest.len());
+            return Some(at);
         }
     }
+}
+
+/// The length of the string at the start of checked input, with its prefix.
+fn string_length(input: &[u8]) -> Option<usize> {
+    let mut length = 0usize;
+    for (at, byte) in input.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => length = length.checked_mul(10)?.checked_add(usize::from(byte - b'0'))?,
+            b':' => return length.checked_add(at + 1),
+            _ => return None,
+        }
+    }
+    None
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::MetainfoError;
-use crate::bencode::{Dict, Value, Writer};
+use crate::bencode::{Selected, Value, Writer};
 
 const ANNOUNCE: &str = "announce";
 const ANNOUNCE_LIST: &str = "announce-list";
@@ -29,8 +29,8 @@ pub(super) struct Outer {
 
 impl Outer {
     /// `own` names the keys that somebody else takes care of.
-    pub fn read(top: Dict<'_>, own: &[&[u8]]) -> Result<Self, MetainfoError> {
-        let others = top.raw_entries().filter(|(key, _)| !own.contains(key));
+    pub fn read(top: &Selected<'_>, own: &[&[u8]]) -> Result<Self, MetainfoError> {
+        let others = top.dict().raw_entries().filter(|(key, _)| !own.contains(key));
         Ok(Self {
             raw: others.map(|(key, value)| (key.into(), value.into())).collect(),
             trackers: trackers(top)?,
@@ -110,7 +110,7 @@ fn lossy(value: Value<'_>) -> Option<String> {
 }
 
 /// `announce-list` in tiers (BEP 12), else `announce` alone.
-fn trackers(top: Dict<'_>) -> Result<Vec<Vec<String>>, MetainfoError> {
+fn trackers(top: &Selected<'_>) -> Result<Vec<Vec<String>>, MetainfoError> {
     let mut tiers = Vec::new();
     if let Some(list) = top.get(ANNOUNCE_LIST) {
         let invalid = MetainfoError::Invalid { key: ANNOUNCE_LIST };

@@ -8,18 +8,44 @@ use super::outer::Outer;
 use super::v1::{self, V1Files};
 use super::v2;
 use super::{File, Metainfo, Version};
-use crate::bencode::{self, Dict, Value};
+use crate::bencode::{self, Selected, Value};
 use crate::ids::{InfoHashV1, InfoHashV2};
 use crate::limits::{Limits, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH};
 use crate::merkle::Hash;
 use crate::path::{RelPath, check_paths};
 use crate::pieces::{Extent, PieceMap, Tree, V1Side};
 
+/// What is read of the outer dictionary, and of `info`.
+const TOP: &[&str] = &[
+    "announce",
+    "announce-list",
+    "comment",
+    "created by",
+    "creation date",
+    "httpseeds",
+    "info",
+    "piece layers",
+    "url-list",
+];
+const INFO: &[&str] = &[
+    "attr",
+    "file tree",
+    "files",
+    "length",
+    "meta version",
+    "name",
+    "piece length",
+    "pieces",
+    "private",
+    "source",
+    "symlink path",
+];
+
 pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoError> {
     let top = bencode::decode(bytes, &limits.bencode)?;
-    let top = top.as_dict().ok_or(MetainfoError::Invalid { key: "info" })?;
+    let top = top.as_dict().ok_or(MetainfoError::Invalid { key: "info" })?.select(TOP);
     let info = top.get("info").ok_or(MetainfoError::Missing { key: "info" })?;
-    let info = info.as_dict().ok_or(MetainfoError::Invalid { key: "info" })?;
+    let info = &info.as_dict().ok_or(MetainfoError::Invalid { key: "info" })?.select(INFO);
 
     let version = version(info)?;
     let name = name(info)?;
@@ -49,7 +75,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
     } else {
         BTreeMap::new()
     };
-    let raw: Arc<[u8]> = info.raw().into();
+    let raw: Arc<[u8]> = info.dict().raw().into();
     let v1_side = if version.has_v1() { Some(v1_hashes(info, &raw, pieces)?) } else { None };
     let extents = extents(&files, &layers);
     Ok(Metainfo {
@@ -57,7 +83,7 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
         info_hash_v2: version.has_v2().then(|| InfoHashV2::of(&raw)),
         private: info.get("private").and_then(|private| private.as_int()) == Some(1),
         source: info.get("source").and_then(|source| source.as_str()).map(str::to_owned),
-        outer: Outer::read(top, own_keys(&layers))?,
+        outer: Outer::read(&top, own_keys(&layers))?,
         pieces: PieceMap { piece_length, end, extents, v1: v1_side, v2: version.has_v2() },
         info: raw,
         version,
@@ -87,7 +113,7 @@ fn own_keys(layers: &BTreeMap<Hash, Arc<[Hash]>>) -> &'static [&'static [u8]] {
 }
 
 /// Which sides `info` has; an unknown `meta version` is refused before anything else is looked at (BEP 52).
-fn version(info: Dict<'_>) -> Result<Version, MetainfoError> {
+fn version(info: &Selected<'_>) -> Result<Version, MetainfoError> {
     let v2 = match info.get("meta version") {
         None => false,
         Some(Value::Int(2)) => true,
@@ -105,14 +131,14 @@ fn version(info: Dict<'_>) -> Result<Version, MetainfoError> {
     }
 }
 
-fn name(info: Dict<'_>) -> Result<RelPath, MetainfoError> {
+fn name(info: &Selected<'_>) -> Result<RelPath, MetainfoError> {
     let name = info.get("name").ok_or(MetainfoError::Missing { key: "name" })?;
     let name = name.as_bytes().ok_or(MetainfoError::Invalid { key: "name" })?;
     RelPath::from_components([name])
         .map_err(|error| MetainfoError::Path { path: super::error::shown(&[name]), error })
 }
 
-fn piece_length(info: Dict<'_>) -> Result<u64, MetainfoError> {
+fn piece_length(info: &Selected<'_>) -> Result<u64, MetainfoError> {
     let length = info.get("piece length").ok_or(MetainfoError::Missing { key: "piece length" })?;
     let length = length.as_int().ok_or(MetainfoError::Invalid { key: "piece length" })?;
     u64::try_from(length)
@@ -121,7 +147,7 @@ fn piece_length(info: Dict<'_>) -> Result<u64, MetainfoError> {
         .ok_or(MetainfoError::PieceLength(length))
 }
 
-fn file_tree(info: Dict<'_>, piece_length: u64) -> Result<Vec<File>, MetainfoError> {
+fn file_tree(info: &Selected<'_>, piece_length: u64) -> Result<Vec<File>, MetainfoError> {
     let tree = info.get("file tree").ok_or(MetainfoError::Missing { key: "file tree" })?;
     v2::read_tree(tree.as_dict().ok_or(MetainfoError::Invalid { key: "file tree" })?, piece_length)
 }
@@ -166,7 +192,7 @@ fn piece_space(
 }
 
 /// Where in the raw `info` the SHA-1 hashes lie.
-fn v1_hashes(info: Dict<'_>, raw: &Arc<[u8]>, pieces: u64) -> Result<V1Side, MetainfoError> {
+fn v1_hashes(info: &Selected<'_>, raw: &Arc<[u8]>, pieces: u64) -> Result<V1Side, MetainfoError> {
     let hashes = info.get("pieces").ok_or(MetainfoError::Missing { key: "pieces" })?;
     let hashes = hashes.as_bytes().ok_or(MetainfoError::Invalid { key: "pieces" })?;
     let expected = 20 * pieces;
@@ -174,6 +200,6 @@ fn v1_hashes(info: Dict<'_>, raw: &Arc<[u8]>, pieces: u64) -> Result<V1Side, Met
         return Err(MetainfoError::PiecesLength { expected, found: hashes.len() });
     }
     // Both are slices of one buffer: the distance of their addresses is the offset.
-    let start = hashes.as_ptr().addr() - info.raw().as_ptr().addr();
+    let start = hashes.as_ptr().addr() - info.dict().raw().as_ptr().addr();
     Ok(V1Side { info: Arc::clone(raw), hashes: start..start + hashes.len() })
 }

@@ -2,8 +2,11 @@
 
 use super::File;
 use super::error::{MetainfoError, shown};
-use crate::bencode::{Dict, Value};
+use crate::bencode::{Selected, Value};
 use crate::path::RelPath;
+
+/// What is read of an entry, of either side.
+pub(super) const FILE: &[&str] = &["attr", "length", "path", "pieces root", "symlink path"];
 
 /// The v1 side without its hashes.
 pub(super) struct V1Files {
@@ -13,7 +16,7 @@ pub(super) struct V1Files {
     pub total: u64,
 }
 
-pub(super) fn read(info: Dict<'_>, name: &RelPath, piece_length: u64) -> Result<V1Files, MetainfoError> {
+pub(super) fn read(info: &Selected<'_>, name: &RelPath, piece_length: u64) -> Result<V1Files, MetainfoError> {
     match (info.get("length"), info.get("files")) {
         (Some(_), Some(_)) => Err(MetainfoError::Invalid { key: "files" }),
         (None, None) => Err(MetainfoError::Missing { key: "length" }),
@@ -35,7 +38,7 @@ fn tree(list: Value<'_>, piece_length: u64) -> Result<V1Files, MetainfoError> {
     let mut total = 0u64;
     let mut components = Vec::new();
     for file in list {
-        let file = file.as_dict().ok_or(MetainfoError::Invalid { key: "files" })?;
+        let file = &file.as_dict().ok_or(MetainfoError::Invalid { key: "files" })?.select(FILE);
         let size = size(file.get("length").ok_or(MetainfoError::Missing { key: "length" })?)?;
         let path = file.get("path").ok_or(MetainfoError::Missing { key: "path" })?;
         components.clear();
@@ -72,11 +75,11 @@ pub(super) fn size(value: Value<'_>) -> Result<u64, MetainfoError> {
 }
 
 /// Whether an entry is a symbolic link, by either sign of BEP 47.
-pub(super) fn is_link(entry: Dict<'_>) -> bool {
+pub(super) fn is_link(entry: &Selected<'_>) -> bool {
     attributes(entry).contains(&b'l') || entry.get("symlink path").is_some()
 }
 
 /// The letters of `attr` (BEP 47). `x` and `h` mean nothing here: modes come from elsewhere.
-pub(super) fn attributes(entry: Dict<'_>) -> &[u8] {
+pub(super) fn attributes<'a>(entry: &Selected<'a>) -> &'a [u8] {
     entry.get("attr").and_then(|attr| attr.as_bytes()).unwrap_or_default()
 }

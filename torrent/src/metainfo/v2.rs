@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::File;
 use super::error::{MetainfoError, shown};
-use super::v1::{attributes, is_link, size};
-use crate::bencode::{Dict, Event, Value, Writer};
+use super::v1::{FILE, attributes, is_link, size};
+use crate::bencode::{Dict, Event, Selected, Value, Writer};
 use crate::merkle::{self, Hash};
 use crate::path::{MAX_COMPONENTS, PathError, RelPath};
 
@@ -34,7 +34,7 @@ pub(super) fn read_tree(tree: Dict<'_>, piece_length: u64) -> Result<Vec<File>, 
                 if path.is_empty() || events.next() != Some(Event::End) {
                     return Err(bad_node(&path));
                 }
-                let file = file(&path, entry, end.checked_next_multiple_of(piece_length))?;
+                let file = file(&path, &entry.select(FILE), end.checked_next_multiple_of(piece_length))?;
                 end = file.offset.checked_add(file.size).ok_or(MetainfoError::TooLarge)?;
                 files.push(file);
                 path.pop();
@@ -57,7 +57,7 @@ pub(super) fn read_tree(tree: Dict<'_>, piece_length: u64) -> Result<Vec<File>, 
     if files.is_empty() { Err(MetainfoError::NoFiles) } else { Ok(files) }
 }
 
-fn file(components: &[&[u8]], entry: Dict<'_>, offset: Option<u64>) -> Result<File, MetainfoError> {
+fn file(components: &[&[u8]], entry: &Selected<'_>, offset: Option<u64>) -> Result<File, MetainfoError> {
     let size = size(entry.get("length").ok_or(MetainfoError::Missing { key: "length" })?)?;
     if is_link(entry) {
         return Err(MetainfoError::Symlink { path: shown(components) });
