@@ -4,8 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use swarm::conversation::Host as _;
 
-use crate::node::Node;
+use crate::node::{Node, known_as};
 use crate::scenario::Scenario;
 
 /// The figures of a run.
@@ -27,6 +28,8 @@ pub struct Outcome {
     pub far_share: f64,
     /// Payload that was received for nothing, over what all leechers need.
     pub wasted_share: f64,
+    /// Pairs of honest nodes of which one has cut the other off.
+    pub honest_banned: usize,
     /// Events that the simulator went through.
     pub events: u64,
 }
@@ -50,9 +53,19 @@ impl Outcome {
             seed_copies: nodes[0].sent as f64 / scenario.size as f64,
             far_share: sum(|node| node.sent_far) / needed,
             wasted_share: sum(Node::wasted_bytes) / needed,
+            honest_banned: honest_banned(nodes),
             events,
         }
     }
+}
+
+fn honest_banned(nodes: &[Node]) -> usize {
+    let honest: Vec<usize> = (0..nodes.len()).filter(|id| !nodes[*id].lies).collect();
+    let banned = |by: &usize| {
+        let core = nodes[*by].core();
+        honest.iter().filter(|id| core.is_banned_address(known_as(**id, true).address.ip())).count()
+    };
+    if honest.len() == nodes.len() { 0 } else { honest.iter().map(banned).sum() }
 }
 
 impl fmt::Display for Outcome {

@@ -1,0 +1,77 @@
+//! Promises of the engine's core, in simulated swarms. Simulated seconds are the same on every machine.
+
+use simulator::{Chaos, Outcome, Scenario, run};
+
+const MIB: u64 = 1 << 20;
+
+/// Sixteen megabytes a second for the seed, no limit for the others.
+fn swarm(leechers: usize, size: u64) -> Scenario {
+    Scenario {
+        seed: 1,
+        leechers,
+        size,
+        piece_length: MIB as u32,
+        rate: 16_000_000,
+        equal: false,
+        zones: 1,
+        slow_zone: false,
+        max_peers: 100,
+        joins_over_ms: 0,
+        patience_s: 3_600,
+        chaos: Chaos::default(),
+    }
+}
+
+fn complete(scenario: &Scenario) -> Outcome {
+    let outcome = run(scenario);
+    assert!(outcome.incomplete.is_empty(), "{outcome}");
+    outcome
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    let scenario = swarm(8, 32 * MIB);
+    let first = complete(&scenario);
+    assert_eq!(first, complete(&scenario));
+    assert_ne!(first.last, complete(&Scenario { seed: 2, equal: true, ..scenario }).last);
+}
+
+#[test]
+fn a_crowd_gets_everything_in_the_time_of_one_copy_over_the_seeds_link() {
+    for seed in 1..=3 {
+        let outcome = complete(&Scenario { seed, ..swarm(8, 128 * MIB) });
+        assert!(outcome.over_ideal < 1.05 && outcome.seed_copies < 1.02, "{outcome}");
+    }
+}
+
+#[test]
+fn latecomers_are_served_by_the_others() {
+    let outcome = complete(&Scenario { joins_over_ms: 10_000, ..swarm(16, 64 * MIB) });
+    assert!(outcome.last < 11.0 && outcome.seed_copies < 2.0, "{outcome}");
+}
+
+/// Deaths and returns, liars, partitions: when it is over, everyone becomes complete, and nobody honest was cut off.
+#[test]
+fn after_chaos_everyone_becomes_complete_and_no_honest_node_is_banned() {
+    for seed in 0..1_000 {
+        let scenario = Scenario {
+            seed,
+            zones: 2,
+            equal: true,
+            // So that the transfer lasts as long as the trouble.
+            rate: 3_000_000,
+            piece_length: 128 * 1024,
+            chaos: Chaos {
+                deaths: 0.3,
+                return_again: true,
+                liars: 0.25,
+                lie_rate: 0.2,
+                partitions: 2,
+                chaos_ms: 1_500,
+            },
+            ..swarm(8, 4 * MIB)
+        };
+        let outcome = complete(&scenario);
+        assert_eq!(outcome.honest_banned, 0, "{outcome}");
+    }
+}
