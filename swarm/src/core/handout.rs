@@ -13,7 +13,7 @@ use super::PeerKey;
 use crate::bitfield::Bitfield;
 use crate::picker::Picker;
 
-/// A piece counts as under way to a peer for so long after its last request for it.
+/// A piece counts as under way to a peer for so long after the peer has asked for it, or was sent a part of it.
 const UNDER_WAY: Duration = Duration::from_secs(5);
 /// Pieces tried at random before the whole set is searched.
 const PROBES: u32 = 16;
@@ -94,6 +94,14 @@ impl Handout {
             // It is on its way to another, who will pass it on sooner than a second copy could arrive.
             None if given.is_some() && !elsewhere => Admission::Reject,
             None => Admission::Serve,
+        }
+    }
+
+    /// A peer was sent a part of a piece: however slowly it comes, it is under way.
+    pub fn sent(&mut self, key: PeerKey, piece: u32, now: Duration) {
+        let given = self.given.get_mut(piece as usize).and_then(Option::as_mut);
+        if let Some(given) = given.filter(|given| given.to == key) {
+            given.last = now;
         }
     }
 

@@ -377,6 +377,11 @@ impl TorrentCore {
         }
     }
 
+    /// A part of a piece has gone out to a peer.
+    pub fn sent(&mut self, key: PeerKey, piece: u32, now: Duration) {
+        self.handout.sent(key, piece, now);
+    }
+
     /// Whether a peer at this address was cut off.
     pub fn is_banned_address(&self, ip: IpAddr) -> bool {
         self.blame.is_banned_address(ip)

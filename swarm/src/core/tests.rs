@@ -272,6 +272,17 @@ fn what_went_to_a_peer_that_left_is_given_to_another() {
 }
 
 #[test]
+fn what_a_peer_is_sent_slowly_is_given_to_nobody_else() {
+    let (mut core, keys) = seed_with(2);
+    let second = Duration::from_secs(1);
+    assert_eq!(core.admit(keys[0], 3, ZERO, &mut TestRng(1)), Admission::Serve);
+    core.sent(keys[0], 3, 4 * second);
+    assert!(matches!(core.admit(keys[1], 3, 8 * second, &mut TestRng(1)), Admission::Redirect(_)));
+    core.sent(keys[1], 3, 9 * second); // not to whom it was given
+    assert_eq!(core.admit(keys[1], 3, 10 * second, &mut TestRng(1)), Admission::Serve);
+}
+
+#[test]
 fn strangers_are_served_what_they_ask_for_and_nobody_what_is_not_here() {
     let (mut core, keys) = seed_with(1);
     let stranger = join(&mut core, 1);

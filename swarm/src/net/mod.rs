@@ -2,7 +2,7 @@
 //!
 //! One task per connection ([`connection`]), one per tracker and id ([`announcer`]), and per torrent one that dials
 //! ([`dial`]), one that makes groups of pieces durable ([`store`]) and one that makes figures ([`handle`]). The only lock of a
-//! torrent that connections share is that of its [`crate::core::TorrentCore`], taken once per piece or control message.
+//! torrent that connections share is that of its [`crate::core::TorrentCore`], taken once per piece, per run of blocks sent, and per control message.
 
 mod announcer;
 mod api;

@@ -108,6 +108,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             Ok(()) => {
                 write_blocks(&mut self.stream, &run, &self.data).await?;
                 self.sent = true;
+                self.torrent.core().sent(self.key, run[0].piece, self.torrent.engine.clock.now());
                 self.torrent.counters.uploaded.fetch_add(u64::from(bytes), Ordering::Relaxed);
             }
             Err(error) => self.unreadable(&run, &error)?,
