@@ -192,6 +192,29 @@ fn t006_limits_are_kept() {
     assert_eq!(refused.unwrap_err(), MetainfoError::TooManyPieces { pieces: (1 << 21) + 1, limit: 1 << 21 });
 }
 
+/// In memory an entry is many times as large as in the file.
+#[test]
+fn t006_entries_outside_info_are_counted() {
+    let valid = v1("length", int(100));
+    let with = |key: &str, value: &[u8]| {
+        let entry = [text(key), value.to_vec()].concat();
+        [b"d", &entry[..], &valid[1..]].concat()
+    };
+    let urls = |count: usize| [&b"ll"[..], &b"1:a".repeat(count), b"ee"].concat();
+    assert!(parse(&with("announce-list", &urls(9_999))).is_ok());
+    let tiers = [&b"l"[..], &b"le".repeat(10_001), b"e"].concat();
+    for many in [urls(10_000), tiers] {
+        let refused = parse(&with("announce-list", &many)).unwrap_err();
+        assert_eq!(refused, MetainfoError::TooMany { what: "URLs", limit: 10_000 });
+    }
+    let seeds = |count: usize| [&b"l"[..], &b"1:a".repeat(count), b"e"].concat();
+    assert!(parse(&with("httpseeds", &seeds(10_000))).is_ok());
+    assert!(matches!(parse(&with("httpseeds", &seeds(10_001))), Err(MetainfoError::TooMany { .. })));
+    let keys: Vec<u8> = (0..1_001).flat_map(|key| [text(format!("a{key:04}")), int(0)].concat()).collect();
+    let refused = parse(&[b"d", &keys[..], &valid[1..]].concat()).unwrap_err();
+    assert_eq!(refused, MetainfoError::TooMany { what: "keys outside info", limit: 1_000 });
+}
+
 #[test]
 fn t007_piece_lengths() {
     for bad in [0, -1, 1, 1000, 8192, 16_385, 1 << 27, i64::MAX, i64::MIN] {

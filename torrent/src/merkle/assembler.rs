@@ -29,8 +29,8 @@ pub enum NodeError {
 
 /// Assembles the tree of a file of known length from leaves and nodes in any order, and keeps one layer of it.
 ///
-/// It holds a node for each part of the tree that has come and waits for its neighbour: at most half of the leaves, one if
-/// they come in order. It believes what it is given: the root that comes out is compared with the known one.
+/// It holds a node for each part of the tree that has come and waits for its neighbour: fewer than there are leaves, and one for
+/// each layer at most if they come in order. It believes what it is given: the root that comes out is compared with the known one.
 ///
 /// ```
 /// use torrent::merkle::{Assembler, leaf, parent, root};

@@ -19,6 +19,14 @@ pub enum MetainfoError {
         /// The key.
         key: &'static str,
     },
+    /// More entries outside `info` than any torrent has use for.
+    #[error("more than {limit} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// `meta version` is not 2: a torrent of the future (BEP 52).
     #[error("meta version {0} is not known, only 1 (absent) and 2 are")]
     MetaVersion(i64),

@@ -13,6 +13,10 @@ const COMMENT: &str = "comment";
 const CREATED_BY: &str = "created by";
 const CREATION_DATE: &str = "creation date";
 
+/// Keys outside `info`, and URLs in one of them, that are read: in memory each is many times as large as in the file.
+const MAX_KEYS: usize = 1_000;
+const MAX_URLS: usize = 10_000;
+
 /// The entries beside `info` and `piece layers`. They are kept as they were read, unknown ones too: a .torrent that is read
 /// and written again is the same file, and an edit changes its own key only.
 #[derive(Debug, Clone, Default)]
@@ -30,9 +34,12 @@ pub(super) struct Outer {
 impl Outer {
     /// `own` names the keys that somebody else takes care of.
     pub fn read(top: &Selected<'_>, own: &[&[u8]]) -> Result<Self, MetainfoError> {
-        let others = top.dict().raw_entries().filter(|(key, _)| !own.contains(key));
+        let others = || top.dict().raw_entries().filter(|(key, _)| !own.contains(key));
+        if others().nth(MAX_KEYS).is_some() {
+            return Err(MetainfoError::TooMany { what: "keys outside info", limit: MAX_KEYS });
+        }
         Ok(Self {
-            raw: others.map(|(key, value)| (key.into(), value.into())).collect(),
+            raw: others().map(|(key, value)| (key.into(), value.into())).collect(),
             trackers: trackers(top)?,
             web_seeds: top.get(URL_LIST).map_or(Ok(Vec::new()), |value| urls(value, URL_LIST))?,
             http_seeds: top.get(HTTP_SEEDS).map_or(Ok(Vec::new()), |value| urls(value, HTTP_SEEDS))?,
@@ -111,11 +118,13 @@ fn lossy(value: Value<'_>) -> Option<String> {
 
 /// `announce-list` in tiers (BEP 12), else `announce` alone.
 fn trackers(top: &Selected<'_>) -> Result<Vec<Vec<String>>, MetainfoError> {
-    let mut tiers = Vec::new();
+    let (mut tiers, mut count) = (Vec::new(), 0);
     if let Some(list) = top.get(ANNOUNCE_LIST) {
         let invalid = MetainfoError::Invalid { key: ANNOUNCE_LIST };
         for tier in list.as_list().ok_or_else(|| invalid.clone())? {
             let tier = tier.as_list().ok_or_else(|| invalid.clone())?;
+            count += 1 + tier.iter().take(MAX_URLS).count();
+            check_urls(count)?;
             let tier: Vec<String> =
                 tier.iter().map(|url| text(url, ANNOUNCE_LIST)).collect::<Result<_, _>>()?;
             if !tier.is_empty() {
@@ -136,10 +145,17 @@ fn trackers(top: &Selected<'_>) -> Result<Vec<Vec<String>>, MetainfoError> {
 fn urls(value: Value<'_>, key: &'static str) -> Result<Vec<String>, MetainfoError> {
     let urls = match value {
         Value::Bytes(_) => vec![text(value, key)?],
-        Value::List(list) => list.iter().map(|url| text(url, key)).collect::<Result<_, _>>()?,
+        Value::List(list) => {
+            check_urls(list.iter().take(MAX_URLS + 1).count())?;
+            list.iter().map(|url| text(url, key)).collect::<Result<_, _>>()?
+        }
         _ => return Err(MetainfoError::Invalid { key }),
     };
     Ok(urls.into_iter().filter(|url: &String| !url.is_empty()).collect())
+}
+
+fn check_urls(count: usize) -> Result<(), MetainfoError> {
+    if count > MAX_URLS { Err(MetainfoError::TooMany { what: "URLs", limit: MAX_URLS }) } else { Ok(()) }
 }
 
 fn text(url: Value<'_>, key: &'static str) -> Result<String, MetainfoError> {
