@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use swarm::assembly::{Keep, Leaf};
 use swarm::conversation::{Host, Piece};
-use swarm::core::{InnerId, NewPeer, TorrentCore};
+use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
 use swarm::wire::PeerId;
 use torrent::WireId;
 
@@ -33,6 +33,7 @@ pub struct Shape {
     pub size: u64,
     pub piece_length: u32,
     pub max_peers: usize,
+    pub nodes: usize,
 }
 
 impl Shape {
@@ -69,6 +70,9 @@ pub struct Node {
     /// Sends wrong bytes.
     pub lies: bool,
     pub alive: bool,
+    bans_of_earlier_lives: Vec<NodeId>,
+    /// How many nodes there are.
+    nodes: usize,
     /// How often it has started: what belongs to an earlier life is void.
     pub life: u64,
     pub uplink_busy: bool,
@@ -96,6 +100,8 @@ impl Node {
             down,
             lies: false,
             alive: false,
+            bans_of_earlier_lives: Vec::new(),
+            nodes: shape.nodes,
             life: 0,
             uplink_busy: false,
             downlink_free: Duration::ZERO,
@@ -118,6 +124,7 @@ impl Node {
 
     /// Starts anew with what was written.
     pub fn restart(&mut self, id: NodeId) {
+        self.bans_of_earlier_lives.append(&mut self.bans());
         let had: Vec<u32> = self.core.borrow().have().iter().collect();
         let mut core = self.shape.core(id);
         for piece in had {
@@ -147,6 +154,13 @@ impl Node {
         self.complete.is_none() && !self.lies && (self.alive || self.life == 0)
     }
 
+    /// The nodes that it has cut off, now or in an earlier life.
+    pub fn bans(&self) -> Vec<NodeId> {
+        let core = self.core.borrow();
+        let now = (0..self.nodes).filter(|id| core.is_banned(source(*id)));
+        now.chain(self.bans_of_earlier_lives.iter().copied()).collect()
+    }
+
     pub fn wasted_bytes(&self) -> u64 {
         self.wasted.get()
     }
@@ -162,6 +176,12 @@ fn peer_id(node: NodeId) -> PeerId {
 pub fn known_as(node: NodeId, outgoing: bool) -> NewPeer {
     let ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + node as u32 + 1);
     NewPeer { id: peer_id(node), address: SocketAddr::new(ip.into(), 6881), outgoing }
+}
+
+/// Who sends what a node sends.
+pub fn source(node: NodeId) -> Source {
+    let known = known_as(node, true);
+    Source { id: known.id, ip: known.address.ip() }
 }
 
 impl Host for Node {
@@ -203,9 +223,11 @@ impl Host for Node {
         }
     }
 
-    fn is_genuine(&self, piece: &Piece<Self>) -> bool {
+    fn is_genuine(&self, piece: &Piece<Self>, _from: Source) -> bool {
         piece.leaves().iter().all(|leaf| leaf[0] == 0)
     }
+
+    fn snubbed(&self, _by: Source) {}
 
     fn store(&self, piece: Piece<Self>) {
         self.to_store.borrow_mut().push(piece.piece());

@@ -40,8 +40,8 @@ pub enum Event {
     Deliver(EndId, Packet),
     /// The connections of a node look again.
     News(NodeId),
-    /// Time passes for the connections of a node.
-    Tick(NodeId),
+    /// Time passes for the connections of a node, in which life.
+    Tick(NodeId, u64),
     /// A piece has been written, in which life of the node.
     Stored(NodeId, u32, u64),
     /// A node asks the tracker for peers: in which life, for which time.

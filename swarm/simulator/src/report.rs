@@ -4,9 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use swarm::conversation::Host as _;
 
-use crate::node::{Node, known_as};
+use crate::node::Node;
 use crate::scenario::Scenario;
 
 /// The figures of a run.
@@ -28,13 +27,18 @@ pub struct Outcome {
     pub far_share: f64,
     /// Payload that was received for nothing, over what all leechers need.
     pub wasted_share: f64,
-    /// Pairs of honest nodes of which one has cut the other off.
+    /// How often an honest node has cut off an honest one.
     pub honest_banned: usize,
     /// Events that the simulator went through.
     pub events: u64,
 }
 
 impl Outcome {
+    /// Whether the swarm has kept its promises: all complete, nobody honest cut off.
+    pub fn is_good(&self) -> bool {
+        self.incomplete.is_empty() && self.honest_banned == 0
+    }
+
     pub(crate) fn of(scenario: &Scenario, nodes: &[Node], events: u64) -> Self {
         let incomplete = nodes.iter().enumerate().filter(|(_, node)| node.has_to_finish());
         let incomplete: Vec<usize> = incomplete.map(|(id, _)| id).collect();
@@ -60,12 +64,8 @@ impl Outcome {
 }
 
 fn honest_banned(nodes: &[Node]) -> usize {
-    let honest: Vec<usize> = (0..nodes.len()).filter(|id| !nodes[*id].lies).collect();
-    let banned = |by: &usize| {
-        let core = nodes[*by].core();
-        honest.iter().filter(|id| core.is_banned_address(known_as(**id, true).address.ip())).count()
-    };
-    if honest.len() == nodes.len() { 0 } else { honest.iter().map(banned).sum() }
+    let honest = nodes.iter().filter(|node| !node.lies);
+    honest.flat_map(Node::bans).filter(|banned| !nodes[*banned].lies).count()
 }
 
 impl fmt::Display for Outcome {
@@ -83,6 +83,12 @@ impl fmt::Display for Outcome {
             self.wasted_share,
             self.events
         )?;
-        if self.incomplete.is_empty() { Ok(()) } else { write!(f, "; not complete: {:?}", self.incomplete) }
+        if !self.incomplete.is_empty() {
+            write!(f, "; not complete: {:?}", self.incomplete)?;
+        }
+        if self.honest_banned > 0 {
+            write!(f, "; honest nodes banned: {}", self.honest_banned)?;
+        }
+        Ok(())
     }
 }

@@ -6,11 +6,10 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use swarm::conversation::{Conversation, End as Ending, Host as _, Outlet as _, Scene, TICK};
-use swarm::core::Source;
 use swarm::wire::{self, BLOCK, Capabilities, Decoded, Message};
 
 use crate::end::{End, Outbox};
-use crate::node::{Mark, Node, Shape, known_as};
+use crate::node::{Mark, Node, Shape, known_as, source};
 use crate::queue::{EndId, Event, NodeId, Packet, Queue};
 use crate::report::Outcome;
 use crate::scenario::Scenario;
@@ -64,8 +63,12 @@ struct World {
 
 impl World {
     fn new(scenario: &Scenario) -> Self {
-        let shape =
-            Shape { size: scenario.size, piece_length: scenario.piece_length, max_peers: scenario.max_peers };
+        let shape = Shape {
+            size: scenario.size,
+            piece_length: scenario.piece_length,
+            max_peers: scenario.max_peers,
+            nodes: scenario.leechers + 1,
+        };
         let mut rng = StdRng::seed_from_u64(scenario.seed);
         let mut nodes: Vec<Node> = (0..=scenario.leechers)
             .map(|id| Node::new(id, shape, id % scenario.zones.max(1), scenario.link(id)))
@@ -101,7 +104,7 @@ impl World {
             }
             Event::Deliver(end, packet) => self.deliver(end, &packet),
             Event::News(node) => self.news(node),
-            Event::Tick(node) => self.tick(node),
+            Event::Tick(node, life) => self.tick(node, life),
             Event::Stored(node, piece, life) => self.stored(node, piece, life),
             Event::Announce(node, life, turn) => self.announce(node, life, turn),
             Event::Dies(node) => self.die(node),
@@ -116,7 +119,7 @@ impl World {
         }
         self.nodes[id].restart(id);
         let life = self.nodes[id].life;
-        self.queue.push(self.now + TICK, Event::Tick(id));
+        self.queue.push(self.now + TICK, Event::Tick(id, life));
         self.announce(id, life, 0);
         self.count_unfinished();
     }
@@ -177,10 +180,8 @@ impl World {
         };
         let first = self.ends.len();
         for (node, peer, key) in [(from, to, ours), (to, from, theirs)] {
-            let new = known_as(peer, node == from);
-            let source = Source { id: new.id, ip: new.address.ip() };
             self.nodes[node].ends.push(self.ends.len());
-            self.ends.push(End::new(node, key, Talk::new(key, source, SPEAKS.fast, self.now)));
+            self.ends.push(End::new(node, key, Talk::new(key, source(peer), SPEAKS.fast, self.now)));
         }
         for end in [first, first + 1] {
             self.step(end, |talk, scene| talk.greet(SPEAKS, Some(6881), scene));
@@ -265,8 +266,8 @@ impl World {
         }
     }
 
-    fn tick(&mut self, id: NodeId) {
-        if !self.nodes[id].alive {
+    fn tick(&mut self, id: NodeId, life: u64) {
+        if !self.nodes[id].alive || self.nodes[id].life != life {
             return;
         }
         for end in self.nodes[id].ends.clone() {
@@ -275,7 +276,7 @@ impl World {
                 talk.refill(scene)
             });
         }
-        self.queue.push(self.now + TICK, Event::Tick(id));
+        self.queue.push(self.now + TICK, Event::Tick(id, life));
     }
 
     /// Gives an end its turn at the uplink if it has something to send.

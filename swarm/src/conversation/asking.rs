@@ -73,7 +73,7 @@ impl<B: Keep> Conversation<B> {
         scene: &Scene<'_, H, O>,
     ) -> Result<(), End> {
         let piece = assembly.piece();
-        if scene.host.is_genuine(&assembly) {
+        if scene.host.is_genuine(&assembly, self.source) {
             scene.host.core().handed_over(self.key, piece, &assembly.leaves());
             scene.host.store(assembly);
             self.starved = false;
@@ -111,6 +111,7 @@ impl<B: Keep> Conversation<B> {
     /// A peer that owes blocks and sends none is left alone for a while (T40).
     pub(super) fn notice_snub<H: Host<Buffer = B>, O: Outlet>(&mut self, scene: &Scene<'_, H, O>) {
         if self.download.is_snubbed(scene.now) {
+            scene.host.snubbed(self.source);
             self.give_up_all(scene);
             self.snubbed_until = scene.now + SNUB_PAUSE;
             scene.host.bump();

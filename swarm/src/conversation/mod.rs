@@ -45,8 +45,10 @@ pub trait Host {
     fn unshelve(&self, piece: u32) -> Option<Piece<Self>>;
     /// Keeps what is there of a piece for whoever fetches it next.
     fn shelve(&self, piece: Piece<Self>);
-    /// Whether the bytes of a piece that is whole are the right ones.
-    fn is_genuine(&self, piece: &Piece<Self>) -> bool;
+    /// Whether the bytes of a piece that is whole are the right ones. `from` has sent the last of them.
+    fn is_genuine(&self, piece: &Piece<Self>, from: Source) -> bool;
+    /// This peer owes blocks and sends none.
+    fn snubbed(&self, by: Source);
     /// Takes a genuine piece, to write it and then say [`TorrentCore::arrived`].
     fn store(&self, piece: Piece<Self>);
     /// So many bytes of payload were received for nothing.
@@ -120,6 +122,7 @@ pub enum End {
 )]
 pub struct Conversation<B> {
     key: PeerKey,
+    source: Source,
     /// Both sides speak the fast extension.
     fast: bool,
     download: Download<B, Source>,
@@ -137,6 +140,7 @@ impl<B: Keep> Conversation<B> {
     pub fn new(key: PeerKey, source: Source, fast: bool, now: Duration) -> Self {
         Self {
             key,
+            source,
             fast,
             download: Download::new(source, now),
             choked: true,

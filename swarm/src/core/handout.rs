@@ -2,7 +2,8 @@
 //!
 //! Every byte that a seed sends twice before each byte was sent once makes the whole swarm wait. So a seed remembers which
 //! piece it has given out, and answers a request of one of our own for such a piece with REJECT and SUGGEST (both BEP 6) of
-//! one that it has given to nobody. When all are out, everything is served again.
+//! one that it has given to nobody. When all are out, everything is served again but what is under way to another and nowhere
+//! else.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -97,7 +98,8 @@ impl Handout {
         }
     }
 
-    /// A peer was sent a part of a piece: however slowly it comes, it is under way.
+    /// A peer is being sent a part of a piece, which is under way as long as parts follow within [`UNDER_WAY`]: at 128 KiB a part, to
+    /// a peer that gets 26 kB/s or more.
     pub fn sent(&mut self, key: PeerKey, piece: u32, now: Duration) {
         let given = self.given.get_mut(piece as usize).and_then(Option::as_mut);
         if let Some(given) = given.filter(|given| given.to == key) {

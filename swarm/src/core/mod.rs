@@ -382,6 +382,11 @@ impl TorrentCore {
         self.handout.sent(key, piece, now);
     }
 
+    /// Whether this peer was cut off.
+    pub fn is_banned(&self, source: Source) -> bool {
+        self.blame.is_banned(source)
+    }
+
     /// Whether a peer at this address was cut off.
     pub fn is_banned_address(&self, ip: IpAddr) -> bool {
         self.blame.is_banned_address(ip)

@@ -10,7 +10,7 @@ use torrent::merkle;
 use super::budget::Buffer;
 use super::torrent::{Piece, Torrent};
 use crate::conversation::Host;
-use crate::core::TorrentCore;
+use crate::core::{Source, TorrentCore};
 
 impl Host for Arc<Torrent> {
     type Buffer = Buffer;
@@ -44,7 +44,7 @@ impl Host for Arc<Torrent> {
     }
 
     /// Against the v2 tree if there is one, else against SHA-1.
-    fn is_genuine(&self, piece: &Piece) -> bool {
+    fn is_genuine(&self, piece: &Piece, from: Source) -> bool {
         let (pieces, index) = (self.metainfo.pieces(), piece.piece());
         let genuine = match pieces.v2_hash(index) {
             Some(expected) => {
@@ -54,9 +54,13 @@ impl Host for Arc<Torrent> {
             None => pieces.v1_hash(index).is_some_and(|hash| Sha1::digest(piece.data())[..] == hash),
         };
         if !genuine {
-            tracing::info!(piece = index, from = ?piece.only_source(), "a piece does not verify");
+            tracing::info!(piece = index, ?from, "a piece does not verify");
         }
         genuine
+    }
+
+    fn snubbed(&self, by: Source) {
+        tracing::debug!(from = ?by, "a peer owes blocks and sends none");
     }
 
     fn store(&self, piece: Piece) {

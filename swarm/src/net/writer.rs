@@ -103,18 +103,24 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn serve(&mut self) -> Result<(), Closed> {
         let run = std::mem::take(&mut self.run);
         let bytes: u32 = run.iter().map(|block| block.len).sum();
+        self.mark_under_way(run[0].piece);
         self.pay(u64::from(bytes)).await?;
         match self.read(run[0].piece, run[0].begin, bytes).await {
             Ok(()) => {
                 write_blocks(&mut self.stream, &run, &self.data).await?;
                 self.sent = true;
-                self.torrent.core().sent(self.key, run[0].piece, self.torrent.engine.clock.now());
+                self.mark_under_way(run[0].piece);
                 self.torrent.counters.uploaded.fetch_add(u64::from(bytes), Ordering::Relaxed);
             }
             Err(error) => self.unreadable(&run, &error)?,
         }
         self.run = run;
         Ok(())
+    }
+
+    /// The piece is on its way to this peer, and needs to be given to nobody else meanwhile.
+    fn mark_under_way(&self, piece: u32) {
+        self.torrent.core().sent(self.key, piece, self.torrent.engine.clock.now());
     }
 
     /// Waits for the upload limit, and says meanwhile what is to be said.
