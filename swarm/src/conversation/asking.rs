@@ -74,7 +74,7 @@ impl<B: Keep> Conversation<B> {
     ) -> Result<(), End> {
         let piece = assembly.piece();
         if scene.host.is_genuine(&assembly, self.source) {
-            scene.host.core().handed_over(self.key, piece, &assembly.leaves());
+            scene.host.core().handed_over(self.key, piece, &assembly.leaves(), scene.now);
             scene.host.store(assembly);
             self.starved = false;
             return Ok(());

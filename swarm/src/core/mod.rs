@@ -111,6 +111,8 @@ pub struct TorrentCore {
     blame: Blame,
     handout: Handout,
     paused: bool,
+    /// How long a piece takes, from its reservation to its last block: mostly the last eight.
+    pace: Duration,
     /// Addresses that may be dialled.
     pub book: AddressBook,
 }
@@ -130,6 +132,7 @@ impl TorrentCore {
             blame: Blame::default(),
             handout: Handout::new(pieces),
             paused: false,
+            pace: Duration::ZERO,
             book: AddressBook::default(),
         }
     }
@@ -315,10 +318,12 @@ impl TorrentCore {
 
     /// A connection has fetched a piece that verifies, and hands it over to be stored: it stays reserved until
     /// [`Self::arrived`]. Its leaves tell who lied about it before.
-    pub fn handed_over(&mut self, key: PeerKey, piece: u32, leaves: &[Leaf]) {
+    pub fn handed_over(&mut self, key: PeerKey, piece: u32, leaves: &[Leaf], now: Duration) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.verified += 1;
-            peer.take_held(piece);
+            if let Some(since) = peer.take_held(piece) {
+                self.took(now.saturating_sub(since));
+            }
         }
         for liar in self.blame.verified(piece, leaves) {
             self.punish(liar);

@@ -86,11 +86,10 @@ impl Peer {
         self.held.iter().any(|held| held.piece == piece)
     }
 
-    /// Forgets a reservation; says whether there was one.
-    pub(super) fn take_held(&mut self, piece: u32) -> bool {
-        let before = self.held.len();
-        self.held.retain(|held| held.piece != piece);
-        self.held.len() < before
+    /// Forgets a reservation, and answers since when it was held if there was one.
+    pub(super) fn take_held(&mut self, piece: u32) -> Option<Duration> {
+        let at = self.held.iter().position(|held| held.piece == piece)?;
+        Some(self.held.remove(at).since)
     }
 
     pub(super) fn hide(&mut self, piece: u32, now: Duration) {

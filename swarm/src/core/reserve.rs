@@ -11,7 +11,7 @@ use super::{Held, PeerKey, TorrentCore, Violation};
 const MAX_HELD: usize = 32;
 /// Connections that may fetch the same piece in the end game.
 const MAX_HOLDERS: usize = 2;
-/// A piece is fetched a second time only if the first has taken so long.
+/// A piece is fetched a second time only if the first has taken so long, and twice as long as pieces take here.
 const END_GAME_AFTER: Duration = Duration::from_millis(1500);
 
 /// A piece that a connection is to fetch.
@@ -79,7 +79,7 @@ impl TorrentCore {
             .into_iter()
             .filter(|(piece, (count, since))| {
                 *count < MAX_HOLDERS
-                    && now.saturating_sub(*since) > END_GAME_AFTER
+                    && now.saturating_sub(*since) > END_GAME_AFTER.max(2 * self.pace)
                     && me.offers.contains(*piece)
                     && !me.holds(*piece)
             })
@@ -87,10 +87,15 @@ impl TorrentCore {
             .map(|(piece, _)| piece)
     }
 
+    /// A piece took so long from its reservation to its last block.
+    pub(super) fn took(&mut self, time: Duration) {
+        self.pace = if self.pace.is_zero() { time } else { (self.pace * 7 + time) / 8 };
+    }
+
     /// A connection gives a piece back.
     pub fn release(&mut self, key: PeerKey, piece: u32) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if peer.take_held(piece) {
+        if peer.take_held(piece).is_some() {
             self.picker.release(piece);
         }
     }

@@ -24,7 +24,7 @@ fn with_seed(id: u8) -> (TorrentCore, PeerKey) {
     let mut core = core();
     let key = join(&mut core, id);
     core.peer_has_all(key, true).unwrap();
-    core.handed_over(key, 0, &[]);
+    core.handed_over(key, 0, &[], ZERO);
     (core, key)
 }
 
@@ -71,7 +71,7 @@ fn t031_a_newcomer_gets_one_piece_until_it_has_proved_itself() {
     core.peer_has_all(key, true).unwrap();
     let first = core.reserve(key, ZERO, &mut TestRng(1)).unwrap();
     assert_eq!(core.reserve(key, ZERO, &mut TestRng(1)), None);
-    core.handed_over(key, first.piece, &[]);
+    core.handed_over(key, first.piece, &[], ZERO);
     core.arrived(first.piece);
     assert!(core.reserve(key, ZERO, &mut TestRng(1)).is_some());
     assert!(core.reserve(key, ZERO, &mut TestRng(1)).is_some());
@@ -94,7 +94,7 @@ fn in_the_end_game_a_piece_goes_to_two_at_most_and_only_when_it_is_late() {
     let others: Vec<_> = [2, 3].map(|id| join(&mut core, id)).into();
     for key in &others {
         core.peer_has_all(*key, true).unwrap();
-        core.handed_over(*key, 0, &[]);
+        core.handed_over(*key, 0, &[], ZERO);
     }
     assert_eq!(core.reserve(others[0], Duration::from_secs(1), &mut TestRng(1)), None);
     let late = Duration::from_secs(2);
@@ -106,11 +106,25 @@ fn in_the_end_game_a_piece_goes_to_two_at_most_and_only_when_it_is_late() {
     assert_eq!(again.len(), PIECES as usize);
     assert_eq!(core.reserve(others[1], late * 2, &mut TestRng(1)), None);
     let piece = *again.first().unwrap();
-    core.handed_over(others[0], piece, &[]);
+    core.handed_over(others[0], piece, &[], ZERO);
     core.arrived(piece);
     assert_eq!(core.superseded(slow), [piece]);
     core.release(slow, piece);
     assert_eq!(core.picker().state(piece), crate::picker::PieceState::Have);
+}
+
+#[test]
+fn where_pieces_take_long_the_end_game_waits_as_long() {
+    let second = Duration::from_secs(1);
+    let (mut core, slow) = with_seed(1);
+    let reserved = core.reserve(slow, ZERO, &mut TestRng(1)).unwrap();
+    core.handed_over(slow, reserved.piece, &[], 4 * second);
+    core.arrived(reserved.piece);
+    while core.reserve(slow, 4 * second, &mut TestRng(1)).is_some() {}
+    let other = join(&mut core, 2);
+    core.peer_has_all(other, true).unwrap();
+    assert_eq!(core.reserve(other, 11 * second, &mut TestRng(1)), None);
+    assert!(core.reserve(other, 13 * second, &mut TestRng(1)).is_some_and(|reservation| reservation.again));
 }
 
 #[test]
@@ -227,7 +241,7 @@ fn among_several_sources_the_good_copy_tells() {
     let sources: Vec<_> = keys.iter().map(|key| core.peers()[key].source).collect();
     core.failed(keys[0], 3, vec![(sources[0], [0; 32]), (sources[1], [66; 32])]);
     assert_eq!(core.banned(), 0);
-    core.handed_over(keys[2], 3, &[[0; 32], [1; 32]]);
+    core.handed_over(keys[2], 3, &[[0; 32], [1; 32]], ZERO);
     assert!(core.is_doomed(keys[1]));
     assert!(!core.is_doomed(keys[0]));
 }
