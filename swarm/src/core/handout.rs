@@ -14,8 +14,10 @@ use super::PeerKey;
 use crate::bitfield::Bitfield;
 use crate::picker::Picker;
 
-/// A piece counts as under way to a peer for so long after the peer has asked for it, or was sent a part of it.
+/// A piece counts as under way to a peer for so long after the peer has asked for it, or was sent a part of it...
 const UNDER_WAY: Duration = Duration::from_secs(5);
+/// ...but not for longer than so many times what pieces take from the seed to a peer: a slow peer keeps nobody waiting.
+const SLOW: u32 = 3;
 /// Pieces tried at random before the whole set is searched.
 const PROBES: u32 = 16;
 
@@ -34,6 +36,7 @@ pub enum Admission {
 #[derive(Debug, Clone, Copy)]
 struct Given {
     to: PeerKey,
+    since: Duration,
     last: Duration,
 }
 
@@ -44,16 +47,27 @@ pub(super) struct Handout {
     fresh: Bitfield,
     /// What was suggested to a peer and not yet asked for by it.
     suggested: BTreeMap<PeerKey, (u32, Duration)>,
+    /// What was given to a peer last.
+    latest: BTreeMap<PeerKey, u32>,
+    /// How long a piece takes to a peer: mostly the last eight.
+    pace: Duration,
 }
 
 impl Handout {
     pub fn new(pieces: u32) -> Self {
-        Self { given: vec![None; pieces as usize], fresh: Bitfield::full(pieces), suggested: BTreeMap::new() }
+        Self {
+            given: vec![None; pieces as usize],
+            fresh: Bitfield::full(pieces),
+            suggested: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            pace: Duration::ZERO,
+        }
     }
 
     /// A peer is gone. What was under way to it, and is nowhere else, is given to another.
     pub fn gone(&mut self, key: PeerKey) {
         self.suggested.remove(&key);
+        self.latest.remove(&key);
         for (piece, given) in self.given.iter_mut().enumerate() {
             if given.is_some_and(|given| given.to == key) {
                 *given = None;
@@ -76,9 +90,8 @@ impl Handout {
         }
         let elsewhere = picker.copies(piece) > 0;
         let given = self.given[piece as usize];
-        let is_late = given.is_some_and(|given| now.saturating_sub(given.last) > UNDER_WAY);
         let is_theirs = given.is_some_and(|given| given.to == key);
-        if is_theirs || (!elsewhere && (given.is_none() || is_late)) {
+        if is_theirs || (!elsewhere && given.is_none()) {
             self.give(key, piece, now);
             return Admission::Serve;
         }
@@ -93,13 +106,22 @@ impl Handout {
                 Admission::Redirect(other)
             }
             // It is on its way to another, who will pass it on sooner than a second copy could arrive.
-            None if given.is_some() && !elsewhere => Admission::Reject,
-            None => Admission::Serve,
+            None if !elsewhere && given.is_some_and(|given| !self.is_late(given, now)) => Admission::Reject,
+            None => {
+                if !elsewhere {
+                    self.give(key, piece, now);
+                }
+                Admission::Serve
+            }
         }
     }
 
-    /// A peer is being sent a part of a piece, which is under way as long as parts follow within [`UNDER_WAY`]: at 128 KiB a part, to
-    /// a peer that gets 26 kB/s or more.
+    fn is_late(&self, given: Given, now: Duration) -> bool {
+        let stands_still = now.saturating_sub(given.last) > UNDER_WAY;
+        stands_still || now.saturating_sub(given.since) > UNDER_WAY.max(self.pace * SLOW)
+    }
+
+    /// A peer is being sent a part of a piece.
     pub fn sent(&mut self, key: PeerKey, piece: u32, now: Duration) {
         let given = self.given.get_mut(piece as usize).and_then(Option::as_mut);
         if let Some(given) = given.filter(|given| given.to == key) {
@@ -108,7 +130,17 @@ impl Handout {
     }
 
     fn give(&mut self, key: PeerKey, piece: u32, now: Duration) {
-        self.given[piece as usize] = Some(Given { to: key, last: now });
+        let given = &mut self.given[piece as usize];
+        if let Some(again) = given.as_mut().filter(|given| given.to == key) {
+            again.last = now;
+            return;
+        }
+        *given = Some(Given { to: key, since: now, last: now });
+        let before = self.latest.insert(key, piece).and_then(|before| self.given[before as usize]);
+        if let Some(before) = before.filter(|before| before.to == key) {
+            let took = before.last.saturating_sub(before.since);
+            self.pace = if self.pace.is_zero() { took } else { (self.pace * 7 + took) / 8 };
+        }
         self.fresh.remove(piece);
     }
 

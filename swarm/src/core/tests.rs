@@ -285,15 +285,43 @@ fn what_went_to_a_peer_that_left_is_given_to_another() {
     assert_eq!(core.admit(keys[1], 3, ZERO, &mut TestRng(1)), Admission::Serve);
 }
 
+/// A seed of whose pieces only 3 is at nobody else; piece 2 took six seconds to the first peer, who is sent 3 since then.
+fn all_but_one_out() -> (TorrentCore, Vec<PeerKey>) {
+    let (mut core, keys) = seed_with(3);
+    let six = Duration::from_secs(6);
+    assert_eq!(core.admit(keys[0], 2, ZERO, &mut TestRng(1)), Admission::Serve);
+    core.sent(keys[0], 2, six);
+    for piece in (0..PIECES).filter(|piece| *piece != 3) {
+        core.peer_has(keys[2], piece).unwrap();
+    }
+    assert_eq!(core.admit(keys[0], 3, six, &mut TestRng(1)), Admission::Serve);
+    (core, keys)
+}
+
 #[test]
-fn what_a_peer_is_sent_slowly_is_given_to_nobody_else() {
-    let (mut core, keys) = seed_with(2);
+fn what_a_peer_is_sent_is_given_to_another_once_it_stands_still() {
+    let (mut core, keys) = all_but_one_out();
     let second = Duration::from_secs(1);
-    assert_eq!(core.admit(keys[0], 3, ZERO, &mut TestRng(1)), Admission::Serve);
-    core.sent(keys[0], 3, 4 * second);
-    assert!(matches!(core.admit(keys[1], 3, 8 * second, &mut TestRng(1)), Admission::Redirect(_)));
-    core.sent(keys[1], 3, 9 * second); // not to whom it was given
-    assert_eq!(core.admit(keys[1], 3, 10 * second, &mut TestRng(1)), Admission::Serve);
+    core.sent(keys[0], 3, 10 * second);
+    core.sent(keys[1], 3, 14 * second); // not to whom it was given
+    assert_eq!(core.admit(keys[1], 3, 14 * second, &mut TestRng(1)), Admission::Reject);
+    assert_eq!(core.admit(keys[1], 3, 16 * second, &mut TestRng(1)), Admission::Serve);
+}
+
+#[test]
+fn t044_what_a_slow_peer_is_sent_is_given_to_another_after_three_times_the_usual_time() {
+    let (mut core, keys) = all_but_one_out();
+    for seconds in 6..40 {
+        let now = Duration::from_secs(seconds);
+        core.sent(keys[0], 3, now);
+        let admission = core.admit(keys[1], 3, now, &mut TestRng(1));
+        if admission == Admission::Serve {
+            assert_eq!(seconds, 6 + 3 * 6 + 1);
+            return;
+        }
+        assert_eq!(admission, Admission::Reject);
+    }
+    panic!("the slow peer keeps everyone waiting");
 }
 
 #[test]
