@@ -312,9 +312,15 @@ fn t122_the_chart_brings_no_secret() {
 }
 
 #[test]
-fn the_uninstall_hook_leaves_a_dead_node_as_the_operator_does() {
+fn the_uninstall_hook_goes_where_the_operator_is_and_leaves_a_dead_node_as_it_does() {
     let Some(helm) = helm() else { return };
     let documents = defaults(&helm);
+    let operator = of_kind(&documents, "Deployment").next().expect("there is one");
+    let hook = of_kind(&documents, "Job").next().expect("there is one");
+    let affinity = &hook["spec"]["template"]["spec"]["affinity"]["podAffinity"];
+    let term = &affinity["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"];
+    assert_eq!(term["labelSelector"]["matchLabels"], operator["spec"]["selector"]["matchLabels"]);
+    assert_eq!(term["topologyKey"], "kubernetes.io/hostname");
     let tolerations = |kind| {
         let found = of_kind(&documents, kind).next().expect("there is one");
         found["spec"]["template"]["spec"]["tolerations"].clone()
