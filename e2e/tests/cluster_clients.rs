@@ -21,9 +21,6 @@ const PAYLOAD: u64 = 32 << 20;
 /// What the node that has the data from the origin may send while another node downloads: 30 s are not enough for half.
 const SLOW: u64 = 512 << 10;
 const PATIENCE: Duration = Duration::from_mins(2);
-/// A client that has just got its last byte checks it, says goodbye to seeds and tells the tracker: who comes in the middle of that may be
-/// turned away.
-const SETTLING: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
     Suite::new("clients", NODES)
@@ -126,8 +123,6 @@ async fn exchange(
         Ok(found.is_ok_and(|found| found == sha256))
     })
     .await?;
-
-    tokio::time::sleep(SETTLING).await;
 
     cluster.node(roles.first)?.limit_bandwidth(Some(SLOW), None).await?;
     let before = cluster.node(roles.first)?.network().traffic().await?.sent;

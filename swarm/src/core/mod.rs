@@ -78,7 +78,7 @@ pub enum Violation {
     /// A piece number behind the end (T25).
     #[error("piece {0} does not exist")]
     NoSuchPiece(u32),
-    /// HAVE ALL or HAVE NONE after another message about pieces, or a BITFIELD that takes pieces away (T24).
+    /// BITFIELD, HAVE ALL or HAVE NONE after another message about pieces, that takes some away (T24).
     #[error("bitfield twice or too late")]
     LateBitfield,
     /// Not a bitfield of this torrent (T24).
@@ -265,19 +265,9 @@ impl TorrentCore {
         Ok(())
     }
 
-    /// BITFIELD. A later one that only adds pieces is taken for as many HAVEs: aria2 sends it when several pieces have come
-    /// at once. One that takes pieces away comes from no correct client (T24).
+    /// BITFIELD.
     pub fn peer_bitfield(&mut self, key: PeerKey, bytes: &[u8]) -> Result<(), Violation> {
-        let bitfield = Bitfield::from_wire(bytes, self.picker.have().len())?;
-        let Some(peer) = self.peers.get(&key) else { return Ok(()) };
-        if !peer.spoke {
-            return self.peer_pieces(key, bitfield);
-        }
-        if peer.has.count_missing_in(&bitfield) > 0 {
-            return Err(Violation::LateBitfield);
-        }
-        let more: Vec<u32> = bitfield.iter().filter(|piece| !peer.has.contains(*piece)).collect();
-        more.into_iter().try_for_each(|piece| self.peer_has(key, piece))
+        self.peer_pieces(key, Bitfield::from_wire(bytes, self.picker.have().len())?)
     }
 
     /// HAVE ALL or HAVE NONE.
@@ -286,10 +276,16 @@ impl TorrentCore {
         self.peer_pieces(key, if all { Bitfield::full(pieces) } else { Bitfield::new(pieces) })
     }
 
+    /// All that the peer has. A later message that only adds pieces is taken for as many HAVEs: aria2 sends BITFIELD when several
+    /// pieces have come at once, and HAVE ALL when the last ones have. One that takes pieces away comes from no correct client (T24).
     fn peer_pieces(&mut self, key: PeerKey, has: Bitfield) -> Result<(), Violation> {
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         if peer.spoke {
-            return Err(Violation::LateBitfield);
+            if peer.has.count_missing_in(&has) > 0 {
+                return Err(Violation::LateBitfield);
+            }
+            let more: Vec<u32> = has.iter().filter(|piece| !peer.has.contains(*piece)).collect();
+            return more.into_iter().try_for_each(|piece| self.peer_has(key, piece));
         }
         peer.spoke = true;
         peer.is_seed = has.is_full();

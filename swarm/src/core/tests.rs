@@ -353,7 +353,7 @@ fn a_paused_torrent_asks_for_nothing() {
 }
 
 #[test]
-fn t024_a_late_bitfield_may_add_pieces_and_not_take_any_away() {
+fn t024_late_news_of_all_pieces_may_add_some_and_not_take_any_away() {
     let mut core = core();
     let key = join(&mut core, 1);
     core.peer_has(key, 0).unwrap();
@@ -361,5 +361,10 @@ fn t024_a_late_bitfield_may_add_pieces_and_not_take_any_away() {
     assert_eq!(core.peers()[&key].has.iter().collect::<Vec<_>>(), [0, 1, 7]);
     assert_eq!(core.picker().copies(7), 1);
     assert_eq!(core.peer_bitfield(key, &[0b1000_0001]), Err(Violation::LateBitfield));
-    assert_eq!(core.peer_has_all(key, true), Err(Violation::LateBitfield));
+    assert_eq!(core.peer_has_all(key, false), Err(Violation::LateBitfield));
+    // aria2 says so when its last pieces have come.
+    core.peer_has_all(key, true).unwrap();
+    assert!(core.peers()[&key].is_seed);
+    assert_eq!((core.picker().copies(0), core.picker().copies(5)), (1, 1));
+    assert_eq!(core.peer_bitfield(key, &[0b1000_0001]), Err(Violation::LateBitfield));
 }
