@@ -5,9 +5,9 @@
 //! default) drives it over TCP sockets, files and HTTP trackers.
 //!
 //! The way of a block: the connection's reader takes it from the socket ([`wire`]) and tells the [`conversation`], whose
-//! [`download`] says whether it was asked for, [`assembly`] puts it into the piece's buffer and hashes it while it is hot; the last one proves the piece, which is
-//! written once, announced to all peers, and made durable with its group ([`journal`]). Which piece a connection fetches is
-//! decided under the torrent's only lock by [`core`], once per piece and never per block.
+//! [`download`] says whether it was asked for; [`assembly`] puts it into the piece's buffer and hashes it while it is hot; the
+//! last one proves the piece, which is written once, announced to all peers, and made durable with its group ([`journal`]).
+//! Which piece a connection fetches is decided under the torrent's only lock by [`core`], once per piece and never per block.
 //!
 //! # Memory
 //!

@@ -33,6 +33,7 @@ pub struct Shape {
     pub size: u64,
     pub piece_length: u32,
     pub max_peers: usize,
+    /// How many there are.
     pub nodes: usize,
 }
 
@@ -71,8 +72,6 @@ pub struct Node {
     pub lies: bool,
     pub alive: bool,
     bans_of_earlier_lives: Vec<NodeId>,
-    /// How many nodes there are.
-    nodes: usize,
     /// How often it has started: what belongs to an earlier life is void.
     pub life: u64,
     pub uplink_busy: bool,
@@ -101,7 +100,6 @@ impl Node {
             lies: false,
             alive: false,
             bans_of_earlier_lives: Vec::new(),
-            nodes: shape.nodes,
             life: 0,
             uplink_busy: false,
             downlink_free: Duration::ZERO,
@@ -157,7 +155,7 @@ impl Node {
     /// The nodes that it has cut off, now or in an earlier life.
     pub fn bans(&self) -> Vec<NodeId> {
         let core = self.core.borrow();
-        let now = (0..self.nodes).filter(|id| core.is_banned(source(*id)));
+        let now = (0..self.shape.nodes).filter(|id| core.is_banned(source(*id)));
         now.chain(self.bans_of_earlier_lives.iter().copied()).collect()
     }
 

@@ -25,8 +25,6 @@ const NEAR: Duration = Duration::from_micros(200);
 const FAR: Duration = Duration::from_millis(2);
 /// Peers in an answer of the tracker.
 const ANSWER: usize = 50;
-/// Connections that a node makes at one announce.
-const DIALS: usize = 50;
 /// A block of right bytes, and one of wrong ones.
 static BYTES: [[u8; BLOCK as usize]; 2] = [[0; BLOCK as usize], [1; BLOCK as usize]];
 
@@ -57,7 +55,6 @@ struct World {
     /// Nodes that have to become complete and are not.
     unfinished: usize,
     partitioned: bool,
-    latency: [Duration; 2],
     lies: f64,
 }
 
@@ -87,7 +84,6 @@ impl World {
             rng,
             unfinished: usize::MAX,
             partitioned: false,
-            latency: [NEAR, FAR],
             lies: scenario.chaos.lie_rate,
         }
     }
@@ -155,8 +151,7 @@ impl World {
         let mut known: Vec<NodeId> =
             (0..self.nodes.len()).filter(|other| self.can_meet(id, *other)).collect();
         known.shuffle(&mut self.rng);
-        known.truncate(ANSWER);
-        known.into_iter().take(DIALS).for_each(|other| self.connect(id, other));
+        known.into_iter().take(ANSWER).for_each(|other| self.connect(id, other));
         let wait = ANNOUNCES[turn.min(ANNOUNCES.len() - 1)];
         self.queue.push(self.now + wait, Event::Announce(id, life, turn + 1));
     }
@@ -327,7 +322,7 @@ impl World {
         node.uplink_busy = true;
         let sent = self.now + time(bytes, node.up);
         self.queue.push(sent, Event::UplinkFree(from));
-        let arrives = sent + self.latency[usize::from(far)];
+        let arrives = sent + if far { FAR } else { NEAR };
         let receiver = &mut self.nodes[to];
         receiver.downlink_free = receiver.downlink_free.max(arrives) + time(bytes, receiver.down);
         let there = receiver.downlink_free;

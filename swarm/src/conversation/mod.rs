@@ -1,8 +1,7 @@
 //! What one connection says and does: the peer's messages in, ours out, pieces put together and handed over.
 //!
 //! Pure: the time and randomness are arguments, the torrent is a [`Host`], the way out an [`Outlet`]. The same conversation
-//! runs on a socket, in the simulator and under a fuzzer. It takes the torrent's lock once per piece or control message, never
-//! per block.
+//! runs on a socket and in the simulator. It takes the torrent's lock once per piece or control message, never per block.
 
 mod asking;
 mod serving;
@@ -229,7 +228,8 @@ impl<B: Keep> Conversation<B> {
     }
 
     /// When the peer was heard last.
-    pub fn last_heard(&self) -> Duration {
+    #[cfg(test)]
+    pub(crate) fn last_heard(&self) -> Duration {
         self.last_heard
     }
 

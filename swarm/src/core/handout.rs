@@ -11,6 +11,7 @@ use std::time::Duration;
 use rand_core::RngCore;
 
 use super::PeerKey;
+use super::pace::Pace;
 use crate::bitfield::Bitfield;
 use crate::picker::Picker;
 
@@ -49,8 +50,8 @@ pub(super) struct Handout {
     suggested: BTreeMap<PeerKey, (u32, Duration)>,
     /// What was given to a peer last.
     latest: BTreeMap<PeerKey, u32>,
-    /// How long a piece takes to a peer: mostly the last eight.
-    pace: Duration,
+    /// Of a piece, until it is at a peer.
+    pace: Pace,
 }
 
 impl Handout {
@@ -60,7 +61,7 @@ impl Handout {
             fresh: Bitfield::full(pieces),
             suggested: BTreeMap::new(),
             latest: BTreeMap::new(),
-            pace: Duration::ZERO,
+            pace: Pace::default(),
         }
     }
 
@@ -118,7 +119,7 @@ impl Handout {
 
     fn is_late(&self, given: Given, now: Duration) -> bool {
         let stands_still = now.saturating_sub(given.last) > UNDER_WAY;
-        stands_still || now.saturating_sub(given.since) > UNDER_WAY.max(self.pace * SLOW)
+        stands_still || now.saturating_sub(given.since) > UNDER_WAY.max(self.pace.mean() * SLOW)
     }
 
     /// A peer is being sent a part of a piece.
@@ -138,8 +139,7 @@ impl Handout {
         *given = Some(Given { to: key, since: now, last: now });
         let before = self.latest.insert(key, piece).and_then(|before| self.given[before as usize]);
         if let Some(before) = before.filter(|before| before.to == key) {
-            let took = before.last.saturating_sub(before.since);
-            self.pace = if self.pace.is_zero() { took } else { (self.pace * 7 + took) / 8 };
+            self.pace.note(before.last.saturating_sub(before.since));
         }
         self.fresh.remove(piece);
     }

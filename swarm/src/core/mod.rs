@@ -10,6 +10,7 @@ mod blame;
 mod book;
 mod handout;
 mod haves;
+mod pace;
 mod peer;
 mod reserve;
 
@@ -33,6 +34,7 @@ use crate::wire::PeerId;
 use blame::Blame;
 use handout::Handout;
 use haves::Haves;
+use pace::Pace;
 
 /// Names a connection of a torrent; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,8 +113,8 @@ pub struct TorrentCore {
     blame: Blame,
     handout: Handout,
     paused: bool,
-    /// How long a piece takes, from its reservation to its last block: mostly the last eight.
-    pace: Duration,
+    /// Of a piece, from its reservation to its last block.
+    pace: Pace,
     /// Addresses that may be dialled.
     pub book: AddressBook,
 }
@@ -132,7 +134,7 @@ impl TorrentCore {
             blame: Blame::default(),
             handout: Handout::new(pieces),
             paused: false,
-            pace: Duration::ZERO,
+            pace: Pace::default(),
             book: AddressBook::default(),
         }
     }
@@ -318,7 +320,7 @@ impl TorrentCore {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.verified += 1;
             if let Some(since) = peer.take_held(piece) {
-                self.took(now.saturating_sub(since));
+                self.pace.note(now.saturating_sub(since));
             }
         }
         for liar in self.blame.verified(piece, leaves) {

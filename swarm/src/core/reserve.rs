@@ -79,17 +79,12 @@ impl TorrentCore {
             .into_iter()
             .filter(|(piece, (count, since))| {
                 *count < MAX_HOLDERS
-                    && now.saturating_sub(*since) > END_GAME_AFTER.max(2 * self.pace)
+                    && now.saturating_sub(*since) > END_GAME_AFTER.max(self.pace.mean() * 2)
                     && me.offers.contains(*piece)
                     && !me.holds(*piece)
             })
             .min_by_key(|(_, (_, since))| *since)
             .map(|(piece, _)| piece)
-    }
-
-    /// A piece took so long from its reservation to its last block.
-    pub(super) fn took(&mut self, time: Duration) {
-        self.pace = if self.pace.is_zero() { time } else { (self.pace * 7 + time) / 8 };
     }
 
     /// A connection gives a piece back.

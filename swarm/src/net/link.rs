@@ -50,7 +50,9 @@ impl Outlet for Link {
 
     fn owe(&self, block: Block) -> bool {
         let taken = self.outbox().uploads.push(block);
-        self.wake.notify_one();
+        if taken {
+            self.wake.notify_one();
+        }
         taken
     }
 
