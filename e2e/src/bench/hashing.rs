@@ -131,18 +131,23 @@ impl Payload {
         // What is compared follows on each other: a shared processor is not the same a minute later.
         let mut rows = vec![
             Row::new("floor: SHA-1, SHA-256", &[], move || Ok(floor(threads, padded, size))),
-            Row::new(MAKES[0], MAKES_HYBRID_PEERS, move || self.make(samara, SIDES[0])),
+            Row::new(MAKES_HYBRID, MAKES_HYBRID_PEERS, move || self.make(samara, &["--hybrid"])),
             Row::new("samara verify", VERIFY_PEERS, || self.verify(samara, &[])),
         ];
         if let Some(python) = &programs.python {
             rows.push(Row::new("libtorrent make hybrid", &[], || self.libtorrent_make(python, "Hybrid")));
+            // It hashes on half of the processors.
+            let half = (threads / 2).max(1).to_string();
+            rows.push(Row::new("... on half the threads", &["libtorrent make hybrid"], move || {
+                self.make(samara, &["--hybrid", "-t", &half])
+            }));
             rows.push(Row::new("libtorrent check hybrid", &[], || self.libtorrent_check(python)));
             rows.push(Row::new("libtorrent make v1", &[], || self.libtorrent_make(python, "V1")));
         }
         if programs.mktorrent {
             rows.push(Row::new("mktorrent (v1)", &[], move || self.mktorrent(threads)));
         }
-        rows.push(Row::new(MAKES[1], MAKES_V1_PEERS, move || self.make(samara, SIDES[1])));
+        rows.push(Row::new(MAKES_V1, MAKES_V1_PEERS, move || self.make(samara, &["--v1"])));
         rows.push(Row::new("floor: SHA-1", &[], move || Ok(floor(threads, size, 0))));
         rows.push(Row::new("floor: SHA-256", &[], move || Ok(floor(threads, 0, size))));
         rows.push(Row::new("samara verify --v2", &["floor: SHA-256"], || self.verify(samara, &["--v2"])));
@@ -156,9 +161,9 @@ impl Payload {
                 self.forget()?;
                 timed(Command::new("cat").args((0..self.sizes.len()).map(|index| self.file(index))))
             }),
-            Row::new(MAKES[0], &["floor: read"], || {
+            Row::new(MAKES_HYBRID, &["floor: read"], || {
                 self.forget()?;
-                self.make(&programs.samara, SIDES[0])
+                self.make(&programs.samara, &["--hybrid"])
             }),
         ];
         self.run("cold", &rows, runs)
@@ -182,15 +187,15 @@ impl Payload {
         self.folder.join(name)
     }
 
-    fn make(&self, samara: &Path, side: &str) -> Result<Cost> {
+    fn make(&self, samara: &Path, options: &[&str]) -> Result<Cost> {
         let mut command = Command::new(samara);
-        command.args(["torrent", "create", side, "-l", "1Mi", "--force", "-o"]);
+        command.args(["torrent", "create"]).args(options).args(["-l", "1Mi", "--force", "-o"]);
         timed(command.arg(self.path("samara.torrent")).arg(self.path("data")))
     }
 
     /// A torrent to verify.
     fn make_hybrid(&self, samara: &Path) -> Result<()> {
-        let _cost = self.make(samara, SIDES[0])?;
+        let _cost = self.make(samara, &["--hybrid"])?;
         Ok(fs::rename(self.path("samara.torrent"), self.path("hybrid.torrent"))?)
     }
 
@@ -235,9 +240,9 @@ impl Payload {
     }
 }
 
-/// The sides that are compared, and what the report calls it.
-const SIDES: [&str; 2] = ["--hybrid", "--v1"];
-const MAKES: [&str; 2] = ["samara create --hybrid", "samara create --v1"];
+/// What the report calls the rows that are named twice or held against several.
+const MAKES_HYBRID: &str = "samara create --hybrid";
+const MAKES_V1: &str = "samara create --v1";
 
 const MAKES_HYBRID_PEERS: &[&str] = &["floor: SHA-1, SHA-256", "libtorrent make hybrid"];
 const MAKES_V1_PEERS: &[&str] = &["floor: SHA-1", "mktorrent (v1)", "libtorrent make v1"];
