@@ -272,8 +272,11 @@ impl TorrentCore {
         self.peer_pieces(key, Bitfield::from_wire(bytes, self.picker.have().len())?)
     }
 
-    /// HAVE ALL or HAVE NONE.
+    /// HAVE ALL or HAVE NONE. A late HAVE NONE says nothing that could be of use, and no client needs it (BEP 6, T24).
     pub fn peer_has_all(&mut self, key: PeerKey, all: bool) -> Result<(), Violation> {
+        if !all && self.peers.get(&key).is_some_and(|peer| peer.spoke) {
+            return Err(Violation::LateBitfield);
+        }
         let pieces = self.picker.have().len();
         self.peer_pieces(key, if all { Bitfield::full(pieces) } else { Bitfield::new(pieces) })
     }
