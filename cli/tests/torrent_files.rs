@@ -154,6 +154,25 @@ fn canonical_torrents_depend_on_the_bytes_alone() {
 }
 
 #[test]
+fn who_makes_a_v2_torrent_of_a_folder_with_one_file_hears_that_others_drop_the_folder() {
+    let place = Place::new();
+    fs::create_dir(place.path("alone")).unwrap();
+    fs::write(place.path("alone/file"), "x").unwrap();
+    for (args, dropped) in [
+        (["alone", "--v2"], true),
+        (["alone", "--v1"], false),
+        (["alone", "--hybrid"], false),
+        (["alone/file", "--v2"], false),
+        (["data", "--v2"], false),
+    ] {
+        let output = place.torrent(&[&["create", "-f"], &args[..]].concat());
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.contains("without its folder"), dropped, "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn verify_says_which_pieces_of_which_files_differ() {
     let place = Place::new();
     place.done(&["create", "data", "-l", "16Ki"]);

@@ -128,6 +128,12 @@ pub(super) fn run(args: &CreateArgs) -> Result<()> {
     let metainfo = build(builder, &sources, args.threads.map_or_else(processors, usize::from), &bar);
     bar.finish();
     let metainfo = outside(args, metainfo?)?;
+    if loses_its_folder(&metainfo) {
+        output::say(
+            "note: other clients will put this file down without its folder, which BEP 52 cannot say for one file: \
+             leave out --v2 to keep it",
+        );
+    }
     target.write(&metainfo.encode())?;
     if args.json {
         output::result(&show::as_json(&metainfo, target.file()))?;
@@ -135,6 +141,12 @@ pub(super) fn run(args: &CreateArgs) -> Result<()> {
         output::say(&show::as_text(&metainfo, 0));
     }
     Ok(())
+}
+
+/// A file tree of one file is the same whether it lies in a folder or not, but for a `name` that BEP 52 calls advisory.
+fn loses_its_folder(metainfo: &Metainfo) -> bool {
+    metainfo.version() == Version::V2
+        && matches!(metainfo.files(), [file] if !file.path.as_str().contains('/') && file.path.as_str() != metainfo.name())
 }
 
 fn total(sources: &[Source]) -> u64 {
