@@ -145,8 +145,10 @@ pub(super) fn run(args: &CreateArgs) -> Result<()> {
 
 /// A file tree of one file is the same whether it lies in a folder or not, but for a `name` that BEP 52 calls advisory.
 fn loses_its_folder(metainfo: &Metainfo) -> bool {
+    let on_top = |file: &torrent::File| !file.path.as_str().contains('/');
     metainfo.version() == Version::V2
-        && matches!(metainfo.files(), [file] if !file.path.as_str().contains('/') && file.path.as_str() != metainfo.name())
+        && !metainfo.is_single_file()
+        && matches!(metainfo.files(), [file] if on_top(file))
 }
 
 fn total(sources: &[Source]) -> u64 {
