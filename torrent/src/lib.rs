@@ -50,7 +50,7 @@ pub use hash::{FileHasher, FileHashes, V1Hasher, V1Mode, V1Pieces};
 pub use ids::{InfoHashV1, InfoHashV2, ParseHashError, WireId};
 pub use limits::{Limits, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH};
 pub use magnet::{Magnet, MagnetError};
-pub use metainfo::{File, Metainfo, MetainfoError};
+pub use metainfo::{File, Info, LayerShape, Metainfo, MetainfoError};
 pub use path::{PathConflict, PathError, RelPath, check_paths};
 pub use piece_hash::{PieceHasher, PieceHashes, Sides};
 pub use pieces::{PieceHash, PieceMap, Segment};

@@ -1,6 +1,7 @@
 //! .torrent files: parsed, checked, written.
 
 mod error;
+mod info;
 mod outer;
 mod parse;
 mod v1;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use error::MetainfoError;
+pub use info::{Info, LayerShape};
 use outer::Outer;
 
 use crate::bencode::Writer;
@@ -78,7 +80,7 @@ pub struct Metainfo {
 impl Metainfo {
     /// Reads a .torrent (BEP 3, 12, 17, 19, 27, 47, 52).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, MetainfoError> {
-        parse::parse(bytes, limits)
+        parse::parse(bytes, limits, parse::Layers::Here)
     }
 
     /// The file: what was read, byte for byte, but for what the methods named `with_...` have changed.

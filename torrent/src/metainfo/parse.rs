@@ -41,7 +41,16 @@ const INFO: &[&str] = &[
     "symlink path",
 ];
 
-pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoError> {
+/// Whether `piece layers` is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layers {
+    /// With all that the files need: a .torrent.
+    Here,
+    /// Not yet: `info` came alone.
+    ToCome,
+}
+
+pub(super) fn parse(bytes: &[u8], limits: &Limits, layers: Layers) -> Result<Metainfo, MetainfoError> {
     let top = bencode::decode(bytes, &limits.bencode)?;
     let top = top.as_dict().ok_or(MetainfoError::Invalid { key: "info" })?.select(TOP);
     let info = top.get("info").ok_or(MetainfoError::Missing { key: "info" })?;
@@ -70,14 +79,14 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
     if pieces > u64::from(limits.pieces) {
         return Err(MetainfoError::TooManyPieces { pieces, limit: limits.pieces });
     }
-    let layers = if version.has_v2() {
+    let layers = if version.has_v2() && layers == Layers::Here {
         v2::read_layers(top.get("piece layers"), &files, piece_length)?
     } else {
         BTreeMap::new()
     };
     let raw: Arc<[u8]> = info.dict().raw().into();
     let v1_side = if version.has_v1() { Some(v1_hashes(info, &raw, pieces)?) } else { None };
-    let extents = extents(&files, &layers);
+    let extents = extents(&files, &layers, piece_length);
     Ok(Metainfo {
         info_hash_v1: version.has_v1().then(|| InfoHashV1::of(&raw)),
         info_hash_v2: version.has_v2().then(|| InfoHashV2::of(&raw)),
@@ -94,14 +103,23 @@ pub(super) fn parse(bytes: &[u8], limits: &Limits) -> Result<Metainfo, MetainfoE
     })
 }
 
-/// Where the files that have bytes lie in piece space.
-fn extents(files: &[File], layers: &BTreeMap<Hash, Arc<[Hash]>>) -> Vec<Extent> {
+/// Where the files that have bytes lie in piece space. A file whose layer is not known has no tree: only v1 can prove its pieces.
+pub(super) fn extents(
+    files: &[File],
+    layers: &BTreeMap<Hash, Arc<[Hash]>>,
+    piece_length: u64,
+) -> Vec<Extent> {
+    let tree = |file: &File| {
+        let root = file.pieces_root?;
+        let layer = layers.get(&root).cloned();
+        (layer.is_some() || file.size <= piece_length).then(|| Box::new(Tree { root, layer }))
+    };
     let mut extents = Vec::with_capacity(files.iter().filter(|file| file.size > 0).count());
     extents.extend(files.iter().enumerate().filter(|(_, file)| file.size > 0).map(|(index, file)| Extent {
         file: index,
         start: file.offset,
         size: file.size,
-        tree: file.pieces_root.map(|root| Box::new(Tree { root, layer: layers.get(&root).cloned() })),
+        tree: tree(file),
     }));
     extents
 }
