@@ -31,6 +31,7 @@ pub mod bitfield;
 pub mod conversation;
 pub mod core;
 pub mod download;
+pub mod hashes;
 pub mod journal;
 pub mod picker;
 pub mod rate;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use swarm::conversation::{Conversation, Outlet};
 use swarm::core::PeerKey;
 use swarm::upload::UploadQueue;
-use swarm::wire::{Block, Message};
+use swarm::wire::{Block, HashRequest, Message};
 
 use crate::node::Mark;
 use crate::queue::NodeId;
@@ -33,6 +33,10 @@ impl Outlet for Outbox {
 
     fn forgive(&self, block: Block) -> bool {
         self.uploads.borrow_mut().cancel(block)
+    }
+
+    fn owe_hashes(&self, _request: HashRequest, _piece: u32) -> bool {
+        false
     }
 }
 

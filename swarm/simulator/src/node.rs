@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::DerefMut;
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm::assembly::{Keep, Leaf};
 use swarm::conversation::{Host, Piece};
 use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
-use swarm::wire::PeerId;
+use swarm::hashes::Answer;
+use swarm::wire::{HashRequest, PeerId};
 use torrent::WireId;
 
 use crate::queue::{EndId, NodeId};
@@ -237,5 +239,13 @@ impl Host for Node {
 
     fn bump(&self) {
         self.bumped.set(true);
+    }
+
+    fn info(&self) -> Option<Arc<[u8]>> {
+        None
+    }
+
+    fn hashes(&self, _request: &HashRequest) -> Answer {
+        Answer::Reject
     }
 }

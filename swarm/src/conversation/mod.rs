@@ -5,8 +5,10 @@
 
 mod asking;
 mod serving;
+mod telling;
 
 use std::ops::DerefMut;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -14,8 +16,9 @@ use rand_core::RngCore;
 use crate::assembly::{Assembly, Keep};
 use crate::core::{PeerKey, Source, TorrentCore, Violation};
 use crate::download::Download;
+use crate::hashes::Answer;
 use crate::upload::BadRequest;
-use crate::wire::{Block, Capabilities, ExtensionHandshake, Message};
+use crate::wire::{Block, Capabilities, ExtensionHandshake, HashRequest, Message, UT_METADATA};
 
 /// A peer that says nothing for so long is gone; keep-alives come every two minutes.
 const IDLE: Duration = Duration::from_mins(3);
@@ -54,6 +57,10 @@ pub trait Host {
     fn wasted(&self, bytes: u64);
     /// All conversations should [`Conversation::look_again`].
     fn bump(&self);
+    /// The raw `info`, for those who have only a magnet link (BEP 9); `None` if it is not known.
+    fn info(&self) -> Option<Arc<[u8]>>;
+    /// The answer to a sane hash request (BEP 52).
+    fn hashes(&self, request: &HashRequest) -> Answer;
 }
 
 /// Where a conversation leaves what is to be sent.
@@ -64,6 +71,8 @@ pub trait Outlet {
     fn owe(&self, block: Block) -> bool;
     /// The peer takes a request back; says whether it was still waiting.
     fn forgive(&self, block: Block) -> bool;
+    /// A hash request that will be answered from the bytes of `piece`; `false` if too many wait already.
+    fn owe_hashes(&self, request: HashRequest, piece: u32) -> bool;
 }
 
 /// What surrounds one step of a conversation.
@@ -132,6 +141,10 @@ pub struct Conversation<B> {
     snubbed_until: Duration,
     last_heard: Duration,
     admitted: Option<(u32, Duration)>,
+    /// Under which id the peer takes messages of BEP 9.
+    ut_metadata: Option<u8>,
+    /// Parts of `info` that the peer was sent.
+    told: u32,
 }
 
 impl<B: Keep> Conversation<B> {
@@ -148,6 +161,8 @@ impl<B: Keep> Conversation<B> {
             snubbed_until: Duration::ZERO,
             last_heard: now,
             admitted: None,
+            ut_metadata: None,
+            told: 0,
         }
     }
 
@@ -165,7 +180,8 @@ impl<B: Keep> Conversation<B> {
             core.have().clone()
         };
         if speaks.extended {
-            let payload = ExtensionHandshake::own(port).encode();
+            let size = scene.host.info().map(|info| info.len() as u32);
+            let payload = ExtensionHandshake::own(port, size).encode();
             scene.send([Message::Extended { id: 0, payload: &payload }])?;
         }
         match (speaks.fast, have.count()) {
@@ -206,11 +222,8 @@ impl<B: Keep> Conversation<B> {
                 self.pieces(message, scene)
             }
             Message::Extended { id: 0, payload } => self.extended(payload, scene),
-            Message::HashRequest(request) if !request.is_sane() => {
-                Err(End::Violation("a senseless hash request"))
-            }
-            // Whoever has the metainfo has all piece hashes; whoever has not can ask others.
-            Message::HashRequest(request) => scene.send([Message::HashReject(request)]),
+            Message::Extended { id: UT_METADATA, payload } => self.metadata(payload, scene),
+            Message::HashRequest(request) => Self::hash_request(request, scene),
             // We unchoke everyone, so interest changes nothing; DHT ports, hashes and hints are not used.
             _ => Ok(()),
         }
@@ -300,6 +313,7 @@ impl<B: Keep> Conversation<B> {
         if let Some(reqq) = said.reqq {
             self.download.set_reqq(reqq as usize);
         }
+        self.ut_metadata = said.ut_metadata;
         let mut core = scene.host.core();
         core.peer_is_own(self.key, said.is_own());
         said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));

@@ -11,6 +11,8 @@ use super::budget::Buffer;
 use super::torrent::{Piece, Torrent};
 use crate::conversation::Host;
 use crate::core::{Source, TorrentCore};
+use crate::hashes::Answer;
+use crate::wire::HashRequest;
 
 impl Host for Arc<Torrent> {
     type Buffer = Buffer;
@@ -73,5 +75,17 @@ impl Host for Arc<Torrent> {
 
     fn bump(&self) {
         Torrent::bump(self);
+    }
+
+    fn info(&self) -> Option<Arc<[u8]>> {
+        Some(self.metainfo.info_bytes().clone())
+    }
+
+    fn hashes(&self, request: &HashRequest) -> Answer {
+        match self.trees().answer(request) {
+            // Others have it.
+            Answer::OfPiece(piece) if !self.core().have().contains(piece) => Answer::Reject,
+            answer => answer,
+        }
     }
 }

@@ -1,16 +1,19 @@
 //! What the reading and the writing half of one connection have in common.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::conversation::Outlet;
 use crate::upload::UploadQueue;
-use crate::wire::{Block, Message};
+use crate::wire::{Block, HashRequest, Message};
 
 /// Control bytes that may wait for a peer that does not read; then the connection ends. A full bitfield and a full queue of
 /// requests fit many times.
 const MAX_CONTROL: usize = 2 << 20;
+/// Hash requests that may wait to be answered from the bytes of a piece: each costs reading a piece.
+const MAX_HASHING: usize = 4;
 
 /// What is to be sent.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Outbox {
     pub control: Vec<u8>,
     /// Requests to be answered.
     pub uploads: UploadQueue,
+    /// Hash requests, each with the piece that answers it.
+    pub hashing: VecDeque<(HashRequest, u32)>,
 }
 
 /// The middle of a connection. Its lock is the connection's own.
@@ -58,5 +63,16 @@ impl Outlet for Link {
 
     fn forgive(&self, block: Block) -> bool {
         self.outbox().uploads.cancel(block)
+    }
+
+    fn owe_hashes(&self, request: HashRequest, piece: u32) -> bool {
+        let mut outbox = self.outbox();
+        let fits = outbox.hashing.len() < MAX_HASHING;
+        if fits {
+            outbox.hashing.push_back((request, piece));
+        }
+        drop(outbox);
+        self.wake.notify_one();
+        fits
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use torrent::merkle::{self, Hash};
+
 use super::api::{AddError, AddTorrent, Assume};
 use super::journal_file::{self, JournalFile};
 use super::storage::read_piece;
@@ -12,6 +14,7 @@ use super::torrent::Torrent;
 use crate::bitfield::Bitfield;
 use crate::core::InnerId;
 use crate::journal::Record;
+use crate::wire::BLOCK;
 
 /// Durable pieces hashed at a start, spread over the torrent: a file that was zeroed or replaced behind us is noticed.
 const SAMPLES: u32 = 16;
@@ -157,21 +160,41 @@ fn check_piece(torrent: &Torrent, piece: u32) -> io::Result<()> {
 
 /// Whether the bytes on disk are the piece.
 fn hash_piece(torrent: &Torrent, piece: u32) -> io::Result<bool> {
+    let Some(mut verifier) = torrent.metainfo.pieces().verifier(piece) else { return Ok(false) };
+    let read = each_part(torrent, piece, |begin, part| verifier.feed(begin, part).map_err(io::Error::other));
+    match read {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+            Ok(false)
+        }
+        other => other.map(|()| verifier.finish()),
+    }
+}
+
+/// The leaves of a piece that is on disk (BEP 52).
+pub fn leaves(torrent: &Torrent, piece: u32) -> io::Result<Vec<Hash>> {
+    let mut leaves = Vec::new();
+    each_part(torrent, piece, |_, part| {
+        leaves.extend(part.chunks(BLOCK as usize).map(merkle::leaf));
+        Ok(())
+    })?;
+    Ok(leaves)
+}
+
+/// The payload of a piece, [`READ`] bytes at a time, each part with where it begins.
+fn each_part(
+    torrent: &Torrent,
+    piece: u32,
+    mut take: impl FnMut(u32, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let map = torrent.metainfo.pieces();
-    let Some(mut verifier) = map.verifier(piece) else { return Ok(false) };
     let len = map.len(piece);
     let mut buffer = vec![0; READ.min(len as usize)];
     let mut begin = 0;
     while begin < len {
         let part = &mut buffer[..READ.min((len - begin) as usize)];
-        match read_piece(&*torrent.storage, map, piece, begin, part) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
-                return Ok(false);
-            }
-            other => other?,
-        }
-        verifier.feed(begin, part).map_err(io::Error::other)?;
+        read_piece(&*torrent.storage, map, piece, begin, part)?;
+        take(begin, part)?;
         begin += part.len() as u32;
     }
-    Ok(verifier.finish())
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use super::shelf::Shelf;
 use super::storage::Storage;
 use crate::assembly::Assembly;
 use crate::core::{Source, TorrentCore};
+use crate::hashes::Trees;
 
 /// A piece on its way in.
 pub type Piece = Assembly<Buffer, Source>;
@@ -40,6 +41,8 @@ pub struct Torrent {
     pub engine: Arc<Shared>,
     /// What it is.
     pub metainfo: Arc<Metainfo>,
+    /// Its merkle trees, made when a peer asks for hashes.
+    trees: OnceLock<Trees>,
     /// Its files.
     pub storage: Arc<dyn Storage>,
     /// Where its files lie, for messages.
@@ -100,6 +103,7 @@ impl Torrent {
             stop: parts.engine.stop.child_token(),
             engine: parts.engine,
             metainfo: parts.metainfo,
+            trees: OnceLock::new(),
             storage: parts.storage,
             folder: Mutex::new(parts.folder),
             journal: Mutex::default(),
@@ -127,6 +131,11 @@ impl Torrent {
     /// What is here and what of it is durable.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What answers hash requests.
+    pub fn trees(&self) -> &Trees {
+        self.trees.get_or_init(|| Trees::new(self.metainfo.clone()))
     }
 
     /// Payload bytes of a piece, without padding.

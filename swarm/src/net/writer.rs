@@ -11,12 +11,13 @@ use tokio::sync::watch;
 
 use super::connection::Closed;
 use super::link::Link;
+use super::open::leaves;
 use super::storage::{read_piece, read_piece_now};
 use super::store::blocking;
 use super::torrent::Torrent;
 use crate::conversation::{End, Outlet as _};
 use crate::core::PeerKey;
-use crate::wire::{Block, Message, piece_header};
+use crate::wire::{Block, HashRequest, Message, piece_header};
 
 /// Blocks served between two looks at control messages, without an upload limit.
 const HELPING: u32 = 128 * 1024;
@@ -57,9 +58,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             let helping =
                 if self.torrent.engine.upload_limit.is_limited() { LIMITED_HELPING } else { HELPING };
             self.link.outbox().uploads.next_run(helping, &mut self.run);
+            let hashing = self.link.outbox().hashing.pop_front();
             if !self.run.is_empty() {
                 self.serve().await?;
-            } else if !said {
+            }
+            if let Some((request, piece)) = hashing {
+                self.tell(request, piece).await?;
+            } else if self.run.is_empty() && !said {
                 self.wait().await?;
             }
         }
@@ -153,6 +158,23 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             Ok(data)
         })
         .await?;
+        Ok(())
+    }
+
+    /// Answers a hash request from the bytes of a piece.
+    async fn tell(&mut self, request: HashRequest, piece: u32) -> Result<(), Closed> {
+        let torrent = self.torrent.clone();
+        match blocking(move || leaves(&torrent, piece)).await {
+            Ok(leaves) => {
+                let hashes = self.torrent.trees().answer_from(&request, &leaves);
+                self.link.send([Message::Hashes { request, hashes: hashes.as_flattened() }]);
+            }
+            Err(error) => {
+                tracing::warn!(piece, %error, "a piece cannot be read; it is fetched again");
+                self.torrent.withdraw(piece);
+                self.link.send([Message::HashReject(request)]);
+            }
+        }
         Ok(())
     }
 

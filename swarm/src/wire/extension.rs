@@ -1,8 +1,10 @@
 //! The extension handshake of BEP 10: message 20, id 0.
 //!
-//! We offer no extension messages yet; what counts is what the peer says about its request queue and its port.
+//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9).
 
 use torrent::bencode::{self, Limits, Writer};
+
+use super::metadata::MAX_METADATA;
 
 /// The requests that we take from one peer before we reject more.
 pub const REQQ: u32 = 500;
@@ -10,6 +12,8 @@ pub const REQQ: u32 = 500;
 const LIMITS: Limits = Limits { bytes: 16 * 1024, tokens: 1_000, depth: 10 };
 /// The longest client name that is kept.
 const MAX_CLIENT: usize = 64;
+/// The id under which we take messages of `ut_metadata`.
+pub const UT_METADATA: u8 = 1;
 /// How our own clients begin their name.
 const OWN_CLIENT: &str = "Samara/";
 
@@ -22,6 +26,10 @@ pub struct ExtensionHandshake {
     pub reqq: Option<u32>,
     /// `p`: the port it listens on.
     pub port: Option<u16>,
+    /// `m.ut_metadata`: the id under which it takes messages of BEP 9.
+    pub ut_metadata: Option<u8>,
+    /// `metadata_size`: bytes of `info`, if it has it.
+    pub metadata_size: Option<u32>,
 }
 
 /// The payload is not a sane dictionary (T36); the connection is closed.
@@ -30,10 +38,10 @@ pub struct ExtensionHandshake {
 pub struct ExtensionError;
 
 impl ExtensionHandshake {
-    /// Ours.
-    pub fn own(port: Option<u16>) -> Self {
+    /// Ours; `metadata_size`: bytes of `info`, once it is known.
+    pub fn own(port: Option<u16>, metadata_size: Option<u32>) -> Self {
         let client = Some(format!("{OWN_CLIENT}{}", env!("CARGO_PKG_VERSION")));
-        Self { client, reqq: Some(REQQ), port }
+        Self { client, reqq: Some(REQQ), port, ut_metadata: Some(UT_METADATA), metadata_size }
     }
 
     /// Whether the other side calls itself one of ours. It proves nothing and grants nothing but politeness.
@@ -45,7 +53,14 @@ impl ExtensionHandshake {
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         writer.dict(|dict| {
-            dict.entry("m").dict(|_| {});
+            dict.entry("m").dict(|extensions| {
+                if let Some(id) = self.ut_metadata {
+                    extensions.entry("ut_metadata").uint(u64::from(id));
+                }
+            });
+            if let Some(size) = self.metadata_size {
+                dict.entry("metadata_size").uint(u64::from(size));
+            }
             if let Some(port) = self.port {
                 dict.entry("p").uint(u64::from(port));
             }
@@ -65,10 +80,17 @@ impl ExtensionHandshake {
         let dict = value.as_dict().ok_or(ExtensionError)?;
         let int = |key: &str| dict.get(key).and_then(|value| value.as_int());
         let client = dict.get("v").and_then(|value| value.as_str()).map(printable);
+        let extensions = dict.get("m").and_then(|value| value.as_dict());
+        let extension = |name: &str| extensions.and_then(|m| m.get(name)).and_then(|value| value.as_int());
         Ok(Self {
             client,
             reqq: int("reqq").and_then(|reqq| u32::try_from(reqq).ok()),
             port: int("p").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
+            // 0 takes an extension back.
+            ut_metadata: extension("ut_metadata").and_then(|id| u8::try_from(id).ok()).filter(|id| *id != 0),
+            metadata_size: int("metadata_size")
+                .and_then(|size| u32::try_from(size).ok())
+                .filter(|size| (1..=MAX_METADATA).contains(&(*size as usize))),
         })
     }
 }
@@ -84,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_heard() {
-        let said = ExtensionHandshake::own(Some(6881));
+        let said = ExtensionHandshake::own(Some(6881), Some(1234));
         let heard = ExtensionHandshake::decode(&said.encode()).unwrap();
         assert_eq!(heard, said);
         assert!(heard.is_own());

@@ -4,8 +4,9 @@ mod extension;
 mod handshake;
 mod hashes;
 mod message;
+pub mod metadata;
 
-pub use extension::{ExtensionError, ExtensionHandshake, REQQ};
+pub use extension::{ExtensionError, ExtensionHandshake, REQQ, UT_METADATA};
 pub use handshake::{Capabilities, HANDSHAKE_LEN, Handshake, NotAHandshake, PeerId};
 pub use hashes::{HashRequest, MAX_HASHES};
 pub use message::{

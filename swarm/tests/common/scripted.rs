@@ -37,7 +37,7 @@ impl Connection {
         stream.write_all(&ours.encode()).await.unwrap();
         stream.read_exact(&mut [0; HANDSHAKE_LEN]).await.unwrap();
         let mut connection = Self { stream, buffer: Vec::new() };
-        let payload = ExtensionHandshake::own(Some(port)).encode();
+        let payload = ExtensionHandshake::own(Some(port), None).encode();
         connection.send(Message::Extended { id: 0, payload: &payload }).await;
         connection
     }
