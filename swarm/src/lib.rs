@@ -33,6 +33,7 @@ pub mod core;
 pub mod download;
 pub mod hashes;
 pub mod journal;
+pub mod lookup;
 pub mod picker;
 pub mod rate;
 pub mod upload;
@@ -45,6 +46,6 @@ mod test_rng;
 
 #[cfg(feature = "net")]
 pub use net::{
-    AddError, AddTorrent, Assume, Engine, EngineConfig, EngineError, Phase, Stats, TorrentHandle,
-    TrackerSpec, TrackerStatus, Trouble,
+    AddError, AddTorrent, Assume, Engine, EngineConfig, EngineError, FindTorrent, Found, LookupHandle,
+    LookupStatus, Phase, Stats, TorrentHandle, TrackerSpec, TrackerStatus, Trouble,
 };

@@ -150,6 +150,12 @@ impl AddressBook {
         self.edit(address, |entry| entry.never = true);
     }
 
+    /// The addresses that have not failed since they were last of use, and may be dialled.
+    pub fn good(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let good = self.entries.iter().filter(|(_, entry)| entry.failures == 0 && !entry.never);
+        good.map(|(address, _)| *address)
+    }
+
     /// Dials that failed in a row.
     pub fn failures(&self, address: SocketAddr) -> u32 {
         self.entries.get(&address).map_or(0, |entry| entry.failures)

@@ -10,8 +10,8 @@ use tokio_util::task::TaskTracker;
 use torrent::WireId;
 use url::Url;
 
+use super::announced::Announced;
 use super::api::{Phase, TrackerSpec, TrackerStatus};
-use super::torrent::Torrent;
 use crate::announce::{Announce, Answer, AnswerError, Event, MAX_RESPONSE};
 
 /// First wait after a failed announce; doubled each time.
@@ -37,8 +37,8 @@ enum AnnounceError {
 }
 
 /// Keeps one announcing task per tracker and wire id, as the list of trackers changes, until the torrent stops.
-pub async fn announce_loop(torrent: Arc<Torrent>) {
-    let mut wanted = torrent.trackers.subscribe();
+pub async fn announce_loop(torrent: Arc<dyn Announced>) {
+    let mut wanted = torrent.trackers().subscribe();
     let tasks = TaskTracker::new();
     let mut running: HashMap<TrackerSpec, CancellationToken> = HashMap::new();
     loop {
@@ -50,13 +50,13 @@ pub async fn announce_loop(torrent: Arc<Torrent>) {
             }
             keep
         });
-        list(&torrent, &specs);
+        list(&*torrent, &specs);
         for spec in specs {
             running.entry(spec.clone()).or_insert_with(|| start(&torrent, &tasks, &spec));
         }
         tokio::select! {
             _ = wanted.changed() => {}
-            () = torrent.stop.cancelled() => break,
+            () = torrent.stop().cancelled() => break,
         }
     }
     tasks.close();
@@ -64,9 +64,9 @@ pub async fn announce_loop(torrent: Arc<Torrent>) {
 }
 
 /// Our own trackers know both ids of a hybrid as one swarm; foreign ones are told both.
-fn start(torrent: &Arc<Torrent>, tasks: &TaskTracker, spec: &TrackerSpec) -> CancellationToken {
-    let stop = torrent.stop.child_token();
-    let ids = torrent.core().wire_ids().to_vec();
+fn start(torrent: &Arc<dyn Announced>, tasks: &TaskTracker, spec: &TrackerSpec) -> CancellationToken {
+    let stop = torrent.stop().child_token();
+    let ids = torrent.wire_ids();
     let count = if is_own(spec) { 1 } else { ids.len() };
     for id in ids.into_iter().take(count) {
         let session = Session {
@@ -87,8 +87,8 @@ fn is_own(spec: &TrackerSpec) -> bool {
 }
 
 /// Lists the trackers in the torrent's figures, in the order given.
-fn list(torrent: &Torrent, specs: &[TrackerSpec]) {
-    let mut held = torrent.tracker_status.lock().unwrap_or_else(PoisonError::into_inner);
+fn list(torrent: &dyn Announced, specs: &[TrackerSpec]) {
+    let mut held = torrent.tracker_status().lock().unwrap_or_else(PoisonError::into_inner);
     let known = std::mem::take(&mut *held);
     held.extend(specs.iter().map(|spec| {
         let found = known.iter().find(|status| status.url == spec.url).cloned();
@@ -98,7 +98,7 @@ fn list(torrent: &Torrent, specs: &[TrackerSpec]) {
 
 /// One tracker and one wire id.
 struct Session {
-    torrent: Arc<Torrent>,
+    torrent: Arc<dyn Announced>,
     spec: TrackerSpec,
     id: WireId,
     tracker_id: Option<Vec<u8>>,
@@ -108,8 +108,8 @@ struct Session {
 
 impl Session {
     async fn run(mut self, stop: CancellationToken) {
-        let mut stats = self.torrent.stats.subscribe();
-        let mut complete = self.torrent.core().is_complete();
+        let mut stats = self.torrent.changed();
+        let mut complete = self.torrent.is_complete();
         let mut event = Some(Event::Started);
         loop {
             let outcome = tokio::select! {
@@ -163,7 +163,7 @@ impl Session {
     }
 
     fn show(&self, outcome: &Result<Answer, AnnounceError>, wait: Duration) {
-        let mut held = self.torrent.tracker_status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.torrent.tracker_status().lock().unwrap_or_else(PoisonError::into_inner);
         let Some(status) = held.iter_mut().find(|status| status.url == self.spec.url) else { return };
         status.next_in = wait;
         match outcome {
@@ -187,7 +187,7 @@ impl Session {
 
     async fn announce(&self, event: Option<Event>) -> Result<Answer, AnnounceError> {
         let url = self.url(event)?;
-        let mut request = self.torrent.engine.http.get(url);
+        let mut request = self.torrent.engine().http.get(url);
         if let Some(token) = &self.spec.bearer {
             request = request.bearer_auth(token);
         }
@@ -218,9 +218,9 @@ impl Session {
         let stats = self.torrent.figures();
         let query = Announce {
             id: self.id,
-            peer_id: self.torrent.engine.peer_id,
-            key: self.torrent.engine.key,
-            port: self.torrent.engine.port().unwrap_or_default(),
+            peer_id: self.torrent.engine().peer_id,
+            key: self.torrent.engine().key,
+            port: self.torrent.engine().port().unwrap_or_default(),
             uploaded: stats.uploaded,
             downloaded: stats.downloaded,
             left: stats.total - stats.have,

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use torrent::WireId;
 
 use super::connection::{self, Established};
+use super::engine::Shared;
 use super::listen::{HANDSHAKE_TIME, both, capabilities};
 use super::torrent::Torrent;
 use crate::wire::{HANDSHAKE_LEN, Handshake};
@@ -56,19 +57,17 @@ fn room(max_peers: usize, peers: usize, under_way: usize, complete: bool) -> usi
 
 async fn dial(torrent: Arc<Torrent>, address: SocketAddr, turn: OwnedSemaphorePermit) {
     // After a failure the next id is tried: a peer that knows only one side of a hybrid refuses the other.
-    let (id, banned) = {
+    let (ids, failures, banned) = {
         let core = torrent.core();
-        let ids = core.wire_ids();
-        let turn = core.book.failures(address) as usize % ids.len().max(1);
-        (ids.get(turn).copied(), core.is_banned_address(address.ip()))
+        (core.wire_ids().to_vec(), core.book.failures(address), core.is_banned_address(address.ip()))
     };
-    let Some(id) = id else { return };
+    let Some(id) = ids.get(failures as usize % ids.len().max(1)).copied() else { return };
     if banned {
         torrent.core().book.never(address);
         return;
     }
     let shaken = tokio::select! {
-        shaken = shake(&torrent, address, id) => shaken,
+        shaken = shake(&torrent.engine, address, &ids, id, torrent.metainfo.info_hash_v2().is_some()) => shaken,
         () = torrent.stop.cancelled() => return,
     };
     drop(turn);
@@ -84,13 +83,18 @@ async fn dial(torrent: Arc<Torrent>, address: SocketAddr, turn: OwnedSemaphorePe
     }
 }
 
-/// Connects and shakes hands under `id`.
-async fn shake(torrent: &Torrent, address: SocketAddr, id: WireId) -> io::Result<(TcpStream, Handshake)> {
-    let _turn = torrent.engine.half_open.acquire().await.map_err(io::Error::other)?;
-    let mut stream = tokio::time::timeout(CONNECT_TIME, connect(torrent, address)).await??;
+/// Connects and shakes hands under `id`, one of `ids`; `v2`: the torrent has a v2 side.
+pub async fn shake(
+    engine: &Shared,
+    address: SocketAddr,
+    ids: &[WireId],
+    id: WireId,
+    v2: bool,
+) -> io::Result<(TcpStream, Handshake)> {
+    let _turn = engine.half_open.acquire().await.map_err(io::Error::other)?;
+    let mut stream = tokio::time::timeout(CONNECT_TIME, connect(engine, address)).await??;
     stream.set_nodelay(true)?;
-    let v2 = torrent.metainfo.info_hash_v2().is_some();
-    let ours = Handshake { capabilities: capabilities(v2), id, peer_id: torrent.engine.peer_id };
+    let ours = Handshake { capabilities: capabilities(v2), id, peer_id: engine.peer_id };
     let theirs = tokio::time::timeout(HANDSHAKE_TIME, async {
         stream.write_all(&ours.encode()).await?;
         let mut bytes = [0; HANDSHAKE_LEN];
@@ -98,16 +102,16 @@ async fn shake(torrent: &Torrent, address: SocketAddr, id: WireId) -> io::Result
         Handshake::decode(&bytes).map_err(io::Error::other)
     })
     .await??;
-    if !torrent.core().wire_ids().contains(&theirs.id) {
+    if !ids.contains(&theirs.id) {
         return Err(io::Error::other("the peer answered for another torrent"));
     }
     Ok((stream, both(ours, theirs)))
 }
 
 /// From where we listen, if that is a certain address: peers and trackers then see the same one.
-async fn connect(torrent: &Torrent, address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect(engine: &Shared, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(from) = torrent.engine.source_for(address.ip()) {
+    if let Some(from) = engine.source_for(address.ip()) {
         socket.bind(SocketAddr::new(from, 0))?;
     }
     socket.connect(address).await

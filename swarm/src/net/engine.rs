@@ -18,7 +18,8 @@ use super::budget::{Budget, Buffer};
 use super::clock::Clock;
 use super::handle::TorrentHandle;
 use super::limiter::Limiter;
-use super::listen::{accept_loop, listen_all};
+use super::listen::{Party, accept_loop, listen_all};
+use super::lookup::Search;
 use super::open;
 use super::storage::{Disk, Storage};
 use super::torrent::{Parts, Torrent};
@@ -51,6 +52,7 @@ pub struct Shared {
     pub max_peers: usize,
     addresses: Vec<SocketAddr>,
     torrents: RwLock<HashMap<WireId, Arc<Torrent>>>,
+    searches: RwLock<Vec<Arc<Search>>>,
     /// The time.
     pub clock: Clock,
     /// Memory for pieces.
@@ -149,6 +151,11 @@ impl Engine {
         for torrent in torrents {
             torrent.ended().await;
         }
+        let searches =
+            std::mem::take(&mut *self.shared.searches.write().unwrap_or_else(PoisonError::into_inner));
+        for search in searches {
+            search.end().await;
+        }
     }
 }
 
@@ -204,6 +211,7 @@ impl Shared {
             max_peers: config.max_peers,
             addresses,
             torrents: RwLock::default(),
+            searches: RwLock::default(),
             clock,
             budget: Budget::new(config.buffer_budget),
             upload_limit: Limiter::new(config.upload_limit, clock),
@@ -258,6 +266,31 @@ impl Shared {
     pub fn torrent(&self, id: WireId) -> Option<Arc<Torrent>> {
         let held = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
         held.get(&id).filter(|torrent| torrent.ready.load(Ordering::Acquire)).cloned()
+    }
+
+    /// What is called so on the wire: a torrent, else one that is looked for.
+    pub fn party(&self, id: WireId) -> Option<Party> {
+        if let Some(torrent) = self.torrent(id) {
+            return Some(Party::Torrent(torrent));
+        }
+        let held = self.searches.read().unwrap_or_else(PoisonError::into_inner);
+        held.iter().find(|search| search.wire_ids().contains(&id)).cloned().map(Party::Search)
+    }
+
+    /// Peers that ask for what is looked for are asked too.
+    pub fn register_search(&self, search: &Arc<Search>) -> Result<(), AddError> {
+        let mut held = self.searches.write().unwrap_or_else(PoisonError::into_inner);
+        if self.shut.load(Ordering::Acquire) {
+            return Err(AddError::ShutDown);
+        }
+        held.push(search.clone());
+        Ok(())
+    }
+
+    /// The search has ended.
+    pub fn unregister_search(&self, search: &Arc<Search>) {
+        let mut held = self.searches.write().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|other| !Arc::ptr_eq(other, search));
     }
 
     fn register(&self, torrent: &Arc<Torrent>) -> Result<(), AddError> {

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use torrent::WireId;
 
 use super::api::EngineError;
 use super::connection::{self, Established};
 use super::engine::Shared;
+use super::lookup::Search;
+use super::torrent::Torrent;
 use crate::wire::{Capabilities, HANDSHAKE_LEN, Handshake};
 
 /// A handshake takes at most so long (T22).
@@ -123,10 +126,15 @@ async fn incoming(engine: Arc<Shared>, mut stream: TcpStream, address: SocketAdd
     };
     drop(pending);
     match shaken {
-        Ok(Ok(Some((torrent, handshake)))) => {
+        Ok(Ok(Some((party, handshake)))) => {
             let connection = Established { stream, handshake, address, outgoing: false };
-            let tasks = torrent.tasks.clone();
-            tasks.spawn(connection::run(torrent, connection));
+            match party {
+                Party::Torrent(torrent) => {
+                    let tasks = torrent.tasks.clone();
+                    tasks.spawn(connection::run(torrent, connection));
+                }
+                Party::Search(search) => search.incoming(connection),
+            }
         }
         Ok(Ok(None)) => tracing::debug!(%address, "a handshake for no torrent of ours"),
         Ok(Err(error)) => tracing::debug!(%address, %error, "an incoming handshake failed"),
@@ -134,26 +142,41 @@ async fn incoming(engine: Arc<Shared>, mut stream: TcpStream, address: SocketAdd
     }
 }
 
-/// Reads the peer's handshake and answers it, if it asks for a torrent that we share.
-async fn answer(
-    engine: &Arc<Shared>,
-    stream: &mut TcpStream,
-) -> std::io::Result<Option<(Arc<super::torrent::Torrent>, Handshake)>> {
+/// What an incoming connection is about.
+pub enum Party {
+    /// A torrent that we share.
+    Torrent(Arc<Torrent>),
+    /// A torrent of which we know no more than the hash.
+    Search(Arc<Search>),
+}
+
+impl Party {
+    fn v2_id(&self) -> Option<WireId> {
+        match self {
+            Party::Torrent(torrent) => torrent.metainfo.info_hash_v2().map(WireId::from),
+            Party::Search(search) => search.lookup().v2_id(),
+        }
+    }
+}
+
+/// Reads the peer's handshake and answers it, if it asks for a torrent that we share or look for.
+async fn answer(engine: &Arc<Shared>, stream: &mut TcpStream) -> io::Result<Option<(Party, Handshake)>> {
     stream.set_nodelay(true)?;
     let mut bytes = [0; HANDSHAKE_LEN];
     stream.read_exact(&mut bytes).await?;
     let Ok(theirs) = Handshake::decode(&bytes) else { return Ok(None) };
-    let Some(torrent) = engine.torrent(theirs.id) else { return Ok(None) };
-    let v2 = torrent.metainfo.info_hash_v2().map(|hash| hash.truncated());
+    let Some(party) = engine.party(theirs.id) else { return Ok(None) };
+    let v2 = party.v2_id();
     // Who can speak v2 and asks for a v1-only torrent has another torrent in mind (T35).
-    if theirs.capabilities.v2 && v2.is_none() {
+    if theirs.capabilities.v2 && v2.is_none() && matches!(party, Party::Torrent(_)) {
         return Ok(None);
     }
     // BEP 52's upgrade: a v1 id with the bit set is answered with the v2 id.
     let id = v2.filter(|_| theirs.capabilities.v2).unwrap_or(theirs.id);
     let ours = Handshake { capabilities: capabilities(v2.is_some()), id, peer_id: engine.peer_id };
     stream.write_all(&ours.encode()).await?;
-    Ok(Some((torrent, both(ours, theirs))))
+    // Both sides go on under the id that the answer names.
+    Ok(Some((party, Handshake { id, ..both(ours, theirs) })))
 }
 
 /// What we can do.

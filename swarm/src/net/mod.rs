@@ -4,6 +4,7 @@
 //! ([`dial`]), one that makes groups of pieces durable ([`store`]) and one that makes figures ([`handle`]). The only lock of a
 //! torrent that connections share is that of its [`crate::core::TorrentCore`], taken once per piece, per run of blocks sent, and per control message.
 
+mod announced;
 mod announcer;
 mod api;
 mod budget;
@@ -18,6 +19,7 @@ mod ledger;
 mod limiter;
 mod link;
 mod listen;
+mod lookup;
 mod open;
 mod reader;
 mod record;
@@ -33,3 +35,4 @@ pub use api::{
 };
 pub use engine::Engine;
 pub use handle::TorrentHandle;
+pub use lookup::{FindTorrent, Found, LookupHandle, LookupStatus};

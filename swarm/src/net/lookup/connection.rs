@@ -1,0 +1,115 @@
+//! One connection of a lookup: bytes from the socket, messages to the inquiry, answers back.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Search;
+use crate::lookup::{End, Inquiry, InquiryId};
+use crate::net::connection::Established;
+use crate::wire::{self, Decoded, WireError};
+
+/// Read from the socket at a time.
+const READ: usize = 64 * 1024;
+/// How often the inquiry is given the time.
+const TICK: Duration = Duration::from_millis(500);
+/// A peer that does not read what we send for so long is gone.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    ByPeer,
+    /// The socket failed.
+    #[error("connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// A frame that no correct client sends.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// What was said, or not.
+    #[error(transparent)]
+    Inquiry(#[from] End),
+    /// The lookup has ended.
+    #[error("the lookup has ended")]
+    Stopped,
+}
+
+/// Runs a connection to its end.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    search: &Search,
+    id: InquiryId,
+    connection: Established<S>,
+) -> Ended {
+    let ended = tokio::select! {
+        ended = exchange(search, id, connection) => match ended {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        },
+        () = search.stop.cancelled() => Ended::Stopped,
+    };
+    search.lookup().gone(id);
+    ended
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    search: &Search,
+    id: InquiryId,
+    connection: Established<S>,
+) -> Result<std::convert::Infallible, Ended> {
+    let Established { mut stream, handshake, .. } = connection;
+    let now = || search.engine.clock.now();
+    let under_v2 = search.lookup().v2_id() == Some(handshake.id);
+    let mut inquiry = Inquiry::new(id, handshake.capabilities, under_v2, now());
+    let (mut buffer, mut filled) = (vec![0; READ], 0);
+    let mut out = Vec::new();
+    inquiry.greet(search.engine.port(), &mut out);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        if !out.is_empty() {
+            let written = tokio::time::timeout(STALLED, stream.write_all(&out)).await;
+            written.map_err(|_| End::Silent)??;
+            out.clear();
+        }
+        tokio::select! {
+            read = stream.read(&mut buffer[filled..]) => {
+                let read = read?;
+                if read == 0 {
+                    return Err(Ended::ByPeer);
+                }
+                filled += read;
+                let needed = consume(search, &mut inquiry, &mut buffer, &mut filled, &mut out)?;
+                if buffer.len() < needed {
+                    buffer.resize(needed, 0);
+                }
+            }
+            _ = tick.tick() => inquiry.tick(&mut search.lookup(), now(), &mut out)?,
+        }
+    }
+}
+
+/// Handles all whole messages of the buffer; says how long it has to be for the next one.
+fn consume(
+    search: &Search,
+    inquiry: &mut Inquiry,
+    buffer: &mut [u8],
+    filled: &mut usize,
+    out: &mut Vec<u8>,
+) -> Result<usize, Ended> {
+    let mut used = 0;
+    let needed = loop {
+        match wire::decode(&buffer[used..*filled])? {
+            Decoded::Message(message, len) => {
+                inquiry.handle(message, &mut search.lookup(), search.engine.clock.now(), out)?;
+                used += len;
+            }
+            Decoded::Need(bytes) => break bytes,
+        }
+    };
+    buffer.copy_within(used..*filled, 0);
+    *filled -= used;
+    Ok(needed)
+}
