@@ -1,6 +1,6 @@
 """One libtorrent peer with one torrent. The job is a JSON object in argv[1]:
 
-{"listen": "127.0.0.5", "torrent": FILE, "folder": PARENT, "peers": [["127.0.0.1", 6881]], "upload_limit": bytes/s or 0,
+{"listen": "127.0.0.5", "torrent": FILE or magnet link, "folder": PARENT, "peers": [["127.0.0.1", 6881]], "upload_limit": bytes/s or 0,
  "trackers": [URL], "wait": bool}; the last three may be left out. With "wait" it says "ready", and begins when a line comes in.
 
 Prints lines: "listening PORT" when peers can connect, "complete" when it has everything, "failed TEXT" when it cannot go on.
@@ -28,9 +28,12 @@ session.set_peer_class_filter(lt.ip_filter())
 if job.get("wait"):
     print("ready", flush=True)
     sys.stdin.readline()
-params = lt.add_torrent_params()
-params.ti = lt.torrent_info(job["torrent"])
-params.trackers = job.get("trackers", [])
+if job["torrent"].startswith("magnet:"):
+    params = lt.parse_magnet_uri(job["torrent"])
+else:
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(job["torrent"])
+    params.trackers = job.get("trackers", [])
 params.save_path = job["folder"]
 handle = session.add_torrent(params)
 

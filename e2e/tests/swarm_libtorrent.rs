@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use swarm::{AddTorrent, Assume, Engine, EngineConfig};
+use swarm::{AddTorrent, Assume, Engine, EngineConfig, FindTorrent};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use torrent::{Builder, Metainfo, RelPath, Version};
+use torrent::{Builder, Limits, Magnet, Metainfo, RelPath, Version};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const PIECE: u64 = 1 << 18;
@@ -25,7 +25,15 @@ struct Payload {
 
 impl Payload {
     fn new(version: Version, files: &[(&str, usize)]) -> Result<Self> {
-        let builder = Builder::new(version, PIECE)?;
+        Self::built(Builder::new(version, PIECE)?, files)
+    }
+
+    /// libtorrent keeps the `info` of a private torrent to itself.
+    fn public(version: Version, files: &[(&str, usize)]) -> Result<Self> {
+        Self::built(Builder::new(version, PIECE)?.named("payload")?.private(false), files)
+    }
+
+    fn built(builder: Builder, files: &[(&str, usize)]) -> Result<Self> {
         let mut made = Vec::new();
         for (seed, (path, size)) in files.iter().enumerate() {
             let mut bytes = vec![0; *size];
@@ -183,6 +191,53 @@ async fn upload(python: &Path, payload: &Payload) -> Result<()> {
     Ok(())
 }
 
+/// What a link may say of a torrent: both hashes, or one.
+fn links(metainfo: &Metainfo) -> Vec<Magnet> {
+    let (v1, v2) = (metainfo.info_hash_v1(), metainfo.info_hash_v2());
+    let link = |v1, v2| Magnet { v1, v2, ..Magnet::default() };
+    let mut links = vec![link(v1, v2)];
+    if v1.is_some() && v2.is_some() {
+        links.extend([link(v1, None), link(None, v2)]);
+    }
+    links
+}
+
+/// libtorrent has it, and we know its hash.
+async fn look_up(python: &Path, payload: &Payload, link: &Magnet) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let file = scratch.path().join("it.torrent");
+    std::fs::write(&file, payload.metainfo.encode())?;
+    let theirs = scratch.path().join("theirs");
+    payload.write(&theirs)?;
+    let mut seed = Libtorrent::start(python, &file, &theirs, &[]).await?;
+    seed.wait_for("complete").await?;
+    let engine = engine().await?;
+    let (wanted, peers) = (link.into(), vec![seed.address()?]);
+    let lookup = engine.find(FindTorrent { wanted, limits: Limits::OWN, trackers: Vec::new(), peers })?;
+    let found = tokio::time::timeout(PATIENCE, lookup.found()).await.context("nothing was found")??;
+    ensure!(found.metainfo.encode() == payload.metainfo.encode(), "another torrent was found");
+    engine.shutdown().await;
+    seed.totals().await?;
+    Ok(())
+}
+
+/// We have it, and libtorrent knows its hash.
+async fn upload_by_link(python: &Path, payload: &Payload, link: &Magnet) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let (ours, theirs) = (scratch.path().join("ours"), scratch.path().join("theirs"));
+    payload.write(&ours)?;
+    let engine = engine().await?;
+    engine.add(payload.spec(ours, Assume::Complete, Vec::new())?).await?;
+    let link = PathBuf::from(link.to_string());
+    let mut leech = Libtorrent::start(python, &link, &theirs, engine.addresses()).await?;
+    leech.wait_for("complete").await?;
+    let totals = leech.totals().await?;
+    payload.check(&theirs)?;
+    ensure!(totals["failed"] == 0, "libtorrent found bad bytes: {totals}");
+    engine.shutdown().await;
+    Ok(())
+}
+
 async fn both_ways(what: &str, files: &[(&str, usize)]) -> Result<()> {
     let Some(python) = e2e::python::libtorrent(what, Path::new(env!("CARGO_TARGET_TMPDIR")))? else {
         return Ok(());
@@ -213,4 +268,22 @@ async fn trees_go_both_ways() -> Result<()> {
         ("d", 3 * PIECE as usize + 1),
     ];
     both_ways("swarm_libtorrent::trees", &files).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_lead_both_ways() -> Result<()> {
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let Some(python) = e2e::python::libtorrent("swarm_libtorrent::links", scratch)? else { return Ok(()) };
+    // More than one chunk of hashes, and more than one part of `info`.
+    let files = [("a/large", 600 * PIECE as usize + 5), ("b", 1), ("c", 2 * PIECE as usize)];
+    for version in VERSIONS {
+        let payload = Payload::public(version, &files)?;
+        for link in links(&payload.metainfo) {
+            look_up(&python, &payload, &link).await.with_context(|| format!("{link}: asking libtorrent"))?;
+            upload_by_link(&python, &payload, &link)
+                .await
+                .with_context(|| format!("{link}: telling libtorrent"))?;
+        }
+    }
+    Ok(())
 }

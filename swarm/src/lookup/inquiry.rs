@@ -254,7 +254,8 @@ impl Inquiry {
 
     fn ask_for_hashes(&mut self, lookup: &mut Lookup, now: Duration, out: &mut Vec<u8>) -> Result<(), End> {
         self.incoming = None;
-        if !(self.under_v2 && self.speaks.v2) {
+        // libtorrent does not set the bit for v2 on a connection that is one already.
+        if !self.under_v2 {
             return Err(End::NoUse);
         }
         while self.hashes_out.len() < HASHES_OUT && now >= self.paused_until {
