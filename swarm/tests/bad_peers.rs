@@ -13,6 +13,7 @@ use swarm::wire::{Block, HashRequest, Message};
 use swarm::{Assume, TorrentHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use torrent::Version;
+use torrent::merkle::{self, Hash};
 
 const PIECE: usize = 64 * 1024;
 
@@ -182,16 +183,34 @@ async fn t021_a_frame_of_4_gib_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hash_requests_that_make_sense_are_rejected_politely() {
+async fn hash_requests_that_make_sense_are_answered_and_t033_others_rejected() {
     let torrent = torrent();
     let folder = tempfile::tempdir().unwrap();
     let from = engine().await;
     seed(&from, &torrent, folder.path()).await;
     let mut peer = Connection::dial(from.addresses()[0], &torrent.metainfo, b'p').await;
     let root = torrent.metainfo.files()[0].pieces_root.unwrap();
-    let request = HashRequest { root, base: 2, index: 0, length: 32, proofs: 0 };
-    peer.send(Message::HashRequest(request)).await;
-    while !peer.next(|message| message == Message::HashReject(request)).await.unwrap() {}
+    // 32 pieces of 64 KiB: the piece layer is the second above the leaves.
+    let pieces = HashRequest { root, base: 2, index: 0, length: 32, proofs: 0 };
+    peer.send(Message::HashRequest(pieces)).await;
+    let layer = torrent.metainfo.layer(&root).unwrap()[..32].as_flattened();
+    while !peer.next(|it| it == Message::Hashes { request: pieces, hashes: layer }).await.unwrap() {}
+    // The leaves of the second piece, which are nowhere but in its bytes.
+    let leaves = HashRequest { root, base: 0, index: 4, length: 4, proofs: 6 };
+    peer.send(Message::HashRequest(leaves)).await;
+    let bytes = &torrent.files[0].bytes[PIECE..2 * PIECE];
+    let hashes: Vec<Hash> = bytes.chunks(16384).map(merkle::leaf).collect();
+    let is_right = |message: Message<'_>| match message {
+        Message::Hashes { request, hashes: found } => {
+            request == leaves && found[..128] == *hashes.as_flattened() && found.len() == 32 * 9
+        }
+        _ => false,
+    };
+    while !peer.next(is_right).await.unwrap() {}
+    for senseless in [HashRequest { root: [7; 32], ..pieces }, HashRequest { base: 9, ..pieces }] {
+        peer.send(Message::HashRequest(senseless)).await;
+        while !peer.next(|message| message == Message::HashReject(senseless)).await.unwrap() {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
