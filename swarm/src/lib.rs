@@ -28,6 +28,7 @@
 pub mod announce;
 pub mod assembly;
 pub mod bitfield;
+pub mod choker;
 pub mod conversation;
 pub mod core;
 pub mod download;

@@ -35,6 +35,10 @@ impl Outlet for Outbox {
         self.uploads.borrow_mut().cancel(block)
     }
 
+    fn forgive_all(&self) -> Vec<Block> {
+        self.uploads.borrow_mut().clear()
+    }
+
     fn owe_hashes(&self, _request: HashRequest, _piece: u32) -> bool {
         false
     }

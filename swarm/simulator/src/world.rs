@@ -307,7 +307,7 @@ impl World {
         }
         let block = self.ends[end].take_block()?;
         let node = &self.nodes[self.ends[end].node];
-        node.core().sent(self.ends[end].key, block.piece, self.now);
+        node.core().sent(self.ends[end].key, block.piece, block.len, self.now);
         let right = !(node.lies && self.rng.random_bool(self.lies));
         Some(Packet::Block(block, right))
     }

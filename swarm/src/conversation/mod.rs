@@ -71,6 +71,8 @@ pub trait Outlet {
     fn owe(&self, block: Block) -> bool;
     /// The peer takes a request back; says whether it was still waiting.
     fn forgive(&self, block: Block) -> bool;
+    /// Nothing is answered any more: takes the requests back.
+    fn forgive_all(&self) -> Vec<Block>;
     /// A hash request that will be answered from the bytes of `piece`; `false` if too many wait already.
     fn owe_hashes(&self, request: HashRequest, piece: u32) -> bool;
 }
@@ -134,7 +136,10 @@ pub struct Conversation<B> {
     /// Both sides speak the fast extension.
     fast: bool,
     download: Download<B, Source>,
+    /// The peer does not serve us.
     choked: bool,
+    /// The peer was told that we do not serve it.
+    choking: bool,
     interested: bool,
     /// Nothing could be reserved: asked again when there is news.
     starved: bool,
@@ -156,6 +161,7 @@ impl<B: Keep> Conversation<B> {
             fast,
             download: Download::new(source, now),
             choked: true,
+            choking: true,
             interested: false,
             starved: false,
             snubbed_until: Duration::ZERO,
@@ -167,8 +173,8 @@ impl<B: Keep> Conversation<B> {
     }
 
     /// The first messages. `port`: where we listen.
-    pub fn greet<H: Host, O: Outlet>(
-        &self,
+    pub fn greet<H: Host<Buffer = B>, O: Outlet>(
+        &mut self,
         speaks: Capabilities,
         port: Option<u16>,
         scene: &Scene<'_, H, O>,
@@ -190,8 +196,7 @@ impl<B: Keep> Conversation<B> {
             (false, 0) => Ok(()),
             _ => scene.send([Message::Bitfield(&have.to_wire())]),
         }?;
-        // The nodes are ours, and connections are capped: everyone may ask.
-        scene.send([Message::Unchoke])
+        self.choke_or_unchoke(scene)
     }
 
     /// A message of the peer. [`Conversation::refill`] follows when all that have come are handled.
@@ -224,7 +229,11 @@ impl<B: Keep> Conversation<B> {
             Message::Extended { id: 0, payload } => self.extended(payload, scene),
             Message::Extended { id: UT_METADATA, payload } => self.metadata(payload, scene),
             Message::HashRequest(request) => Self::hash_request(request, scene),
-            // We unchoke everyone, so interest changes nothing; DHT ports, hashes and hints are not used.
+            Message::Interested | Message::NotInterested => {
+                scene.host.core().peer_interested(self.key, message == Message::Interested);
+                self.choke_or_unchoke(scene)
+            }
+            // DHT ports, hashes and hints are not used.
             _ => Ok(()),
         }
     }
@@ -266,6 +275,7 @@ impl<B: Keep> Conversation<B> {
         if useless {
             return Err(End::BothComplete);
         }
+        self.choke_or_unchoke(scene)?;
         self.show_interest(scene)
     }
 
@@ -275,6 +285,9 @@ impl<B: Keep> Conversation<B> {
             return Err(End::Idle);
         }
         self.notice_snub(scene);
+        if scene.host.core().rechoke(scene.now, &mut scene.rng) {
+            scene.host.bump();
+        }
         self.look_again(scene)
     }
 
@@ -314,9 +327,11 @@ impl<B: Keep> Conversation<B> {
             self.download.set_reqq(reqq as usize);
         }
         self.ut_metadata = said.ut_metadata;
-        let mut core = scene.host.core();
-        core.peer_is_own(self.key, said.is_own());
-        said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));
-        Ok(())
+        {
+            let mut core = scene.host.core();
+            core.peer_is_own(self.key, said.is_own());
+            said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));
+        }
+        self.choke_or_unchoke(scene)
     }
 }

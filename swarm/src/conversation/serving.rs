@@ -19,6 +19,9 @@ impl<B: Keep> Conversation<B> {
         scene: &mut Scene<'_, H, O>,
     ) -> Result<(), End> {
         UploadQueue::check(block, scene.host.padded_len(block.piece))?;
+        if self.choking {
+            return self.refuse(block, scene);
+        }
         match self.admit(block.piece, scene) {
             Admission::Serve if scene.out.owe(block) => Ok(()),
             Admission::Serve | Admission::Reject => self.refuse(block, scene),
@@ -45,6 +48,25 @@ impl<B: Keep> Conversation<B> {
     /// Says no, where the peer understands it (BEP 6); else its request is forgotten, as BEP 3 has it.
     fn refuse<H, O: Outlet>(&self, block: Block, scene: &Scene<'_, H, O>) -> Result<(), End> {
         if self.fast { scene.send([Message::Reject(block)]) } else { Ok(()) }
+    }
+
+    /// Tells the peer whether it is served, when that has changed. What it is owed when it is choked it is not sent (BEP 3, 6).
+    pub(super) fn choke_or_unchoke<H: Host, O: Outlet>(
+        &mut self,
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        let chokes = scene.host.core().chokes(self.key);
+        if chokes == self.choking {
+            return Ok(());
+        }
+        self.choking = chokes;
+        if !chokes {
+            return scene.send([Message::Unchoke]);
+        }
+        self.admitted = None;
+        let owed = scene.out.forgive_all();
+        scene.send([Message::Choke])?;
+        owed.into_iter().try_for_each(|block| self.refuse(block, scene))
     }
 
     /// CANCEL.

@@ -8,6 +8,7 @@
 
 mod blame;
 mod book;
+mod choking;
 mod handout;
 mod haves;
 mod pace;
@@ -29,6 +30,7 @@ pub use reserve::Reservation;
 
 use crate::assembly::Leaf;
 use crate::bitfield::{Bitfield, BitfieldError};
+use crate::choker::{Choker, SLOTS};
 use crate::picker::Picker;
 use crate::wire::PeerId;
 use blame::Blame;
@@ -39,6 +41,13 @@ use pace::Pace;
 /// Names a connection of a torrent; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey(u64);
+
+#[cfg(test)]
+impl PeerKey {
+    pub(crate) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// The name that a torrent keeps while its infohashes come to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +121,7 @@ pub struct TorrentCore {
     haves: Haves,
     blame: Blame,
     handout: Handout,
+    choker: Choker,
     paused: bool,
     /// Of a piece, from its reservation to its last block.
     pace: Pace,
@@ -133,6 +143,7 @@ impl TorrentCore {
             haves: Haves::default(),
             blame: Blame::default(),
             handout: Handout::new(pieces),
+            choker: Choker::default(),
             paused: false,
             pace: Pace::default(),
             book: AddressBook::default(),
@@ -220,6 +231,7 @@ impl TorrentCore {
         self.next_key += 1;
         let mut peer = Peer::new(new, self.picker.have().len(), now);
         peer.caught_up = self.haves().len();
+        peer.served = self.peers.values().filter(|peer| !peer.is_own && peer.served).count() < SLOTS;
         self.peers.insert(key, peer);
         if let Some(old) = yields.and_then(|old| self.peers.get_mut(&old)) {
             old.doomed = true;
@@ -322,6 +334,7 @@ impl TorrentCore {
     pub fn handed_over(&mut self, key: PeerKey, piece: u32, leaves: &[Leaf], now: Duration) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.verified += 1;
+            peer.taken += leaves.len() as u64;
             if let Some(since) = peer.take_held(piece) {
                 self.pace.note(now.saturating_sub(since));
             }
@@ -383,9 +396,10 @@ impl TorrentCore {
         }
     }
 
-    /// A part of a piece has gone out to a peer.
-    pub fn sent(&mut self, key: PeerKey, piece: u32, now: Duration) {
+    /// So many bytes of a piece have gone out to a peer, or are about to (0).
+    pub fn sent(&mut self, key: PeerKey, piece: u32, bytes: u32, now: Duration) {
         self.handout.sent(key, piece, now);
+        self.gave(key, u64::from(bytes));
     }
 
     /// Whether this peer was cut off.

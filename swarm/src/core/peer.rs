@@ -55,6 +55,14 @@ pub struct Peer {
     pub(super) caught_up: usize,
     /// Whether it has said anything about its pieces: then BITFIELD comes too late.
     pub(super) spoke: bool,
+    /// Whether it wants something that we have.
+    pub(super) interested: bool,
+    /// Whether it has one of the slots of strangers ([`crate::choker`]).
+    pub(super) served: bool,
+    /// Payload sent to it in this round of the choker.
+    pub(super) given: u64,
+    /// Blocks that it sent in this round and that verified.
+    pub(super) taken: u64,
     hidden: Vec<(u32, Duration)>,
     suggested: Vec<u32>,
 }
@@ -77,6 +85,10 @@ impl Peer {
             doomed: false,
             caught_up: 0,
             spoke: false,
+            interested: false,
+            served: false,
+            given: 0,
+            taken: 0,
             hidden: Vec::new(),
             suggested: Vec::new(),
         }

@@ -290,7 +290,7 @@ fn all_but_one_out() -> (TorrentCore, Vec<PeerKey>) {
     let (mut core, keys) = seed_with(3);
     let six = Duration::from_secs(6);
     assert_eq!(core.admit(keys[0], 2, ZERO, &mut TestRng(1)), Admission::Serve);
-    core.sent(keys[0], 2, six);
+    core.sent(keys[0], 2, 0, six);
     for piece in (0..PIECES).filter(|piece| *piece != 3) {
         core.peer_has(keys[2], piece).unwrap();
     }
@@ -302,8 +302,8 @@ fn all_but_one_out() -> (TorrentCore, Vec<PeerKey>) {
 fn what_a_peer_is_sent_is_given_to_another_once_it_stands_still() {
     let (mut core, keys) = all_but_one_out();
     let second = Duration::from_secs(1);
-    core.sent(keys[0], 3, 10 * second);
-    core.sent(keys[1], 3, 14 * second); // not to whom it was given
+    core.sent(keys[0], 3, 0, 10 * second);
+    core.sent(keys[1], 3, 0, 14 * second); // not to whom it was given
     assert_eq!(core.admit(keys[1], 3, 14 * second, &mut TestRng(1)), Admission::Reject);
     assert_eq!(core.admit(keys[1], 3, 16 * second, &mut TestRng(1)), Admission::Serve);
 }
@@ -313,7 +313,7 @@ fn t044_what_a_slow_peer_is_sent_is_given_to_another_after_three_times_the_usual
     let (mut core, keys) = all_but_one_out();
     for seconds in 6..40 {
         let now = Duration::from_secs(seconds);
-        core.sent(keys[0], 3, now);
+        core.sent(keys[0], 3, 0, now);
         let admission = core.admit(keys[1], 3, now, &mut TestRng(1));
         if admission == Admission::Serve {
             assert_eq!(seconds, 6 + 3 * 6 + 1);
@@ -367,4 +367,29 @@ fn t024_late_news_of_all_pieces_may_add_some_and_not_take_any_away() {
     assert!(core.peers()[&key].is_seed);
     assert_eq!((core.picker().copies(0), core.picker().copies(5)), (1, 1));
     assert_eq!(core.peer_bitfield(key, &[0b1000_0001]), Err(Violation::LateBitfield));
+}
+
+#[test]
+fn strangers_are_served_by_what_they_give_and_our_own_always() {
+    let mut core = TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], PIECES, OWN, 20);
+    let mut rng = TestRng(5);
+    let keys: Vec<PeerKey> = (21..=32).map(|peer| join(&mut core, peer)).collect();
+    core.peer_is_own(keys[11], true);
+    keys.iter().for_each(|key| core.peer_interested(*key, true));
+    let served = |core: &TorrentCore| keys.iter().filter(|key| !core.chokes(**key)).count();
+    assert_eq!(served(&core), 9, "eight strangers, and our own");
+    for key in &keys[3..11] {
+        core.handed_over(*key, 0, &[[0; 32]; 4], Duration::ZERO);
+    }
+    assert!(core.rechoke(Duration::from_secs(1), &mut rng));
+    assert_eq!(served(&core), 9);
+    assert!(!core.chokes(keys[11]));
+    assert!(keys[3..11].iter().filter(|key| !core.chokes(**key)).count() >= 7, "those that gave");
+    assert!(!core.rechoke(Duration::from_secs(2), &mut rng), "a round takes ten seconds");
+    // One goes, and whoever wants something next has its place.
+    let gone = *keys[..11].iter().find(|key| !core.chokes(**key)).unwrap();
+    core.disconnected(gone);
+    let waiting = *keys[..11].iter().find(|key| **key != gone && core.chokes(**key)).unwrap();
+    core.peer_interested(waiting, true);
+    assert!(!core.chokes(waiting));
 }

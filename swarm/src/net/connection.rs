@@ -69,7 +69,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, conne
     }
     let link = Arc::new(Link::default());
     let speaks = handshake.capabilities;
-    let talk = Conversation::new(key, Source { id: new.id, ip: address.ip() }, speaks.fast, now);
+    let mut talk = Conversation::new(key, Source { id: new.id, ip: address.ip() }, speaks.fast, now);
     let port = torrent.engine.port();
     let greeted =
         talk.greet(speaks, port, &Scene { host: &torrent, out: &*link, now, rng: &mut rand::rng() });

@@ -65,6 +65,10 @@ impl Outlet for Link {
         self.outbox().uploads.cancel(block)
     }
 
+    fn forgive_all(&self) -> Vec<Block> {
+        self.outbox().uploads.clear()
+    }
+
     fn owe_hashes(&self, request: HashRequest, piece: u32) -> bool {
         let mut outbox = self.outbox();
         let fits = outbox.hashing.len() < MAX_HASHING;

@@ -108,13 +108,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn serve(&mut self) -> Result<(), Closed> {
         let run = std::mem::take(&mut self.run);
         let bytes: u32 = run.iter().map(|block| block.len).sum();
-        self.mark_under_way(run[0].piece);
+        self.mark_under_way(run[0].piece, 0);
         self.pay(u64::from(bytes)).await?;
         match self.read(run[0].piece, run[0].begin, bytes).await {
             Ok(()) => {
                 write_blocks(&mut self.stream, &run, &self.data).await?;
                 self.sent = true;
-                self.mark_under_way(run[0].piece);
+                self.mark_under_way(run[0].piece, bytes);
                 self.torrent.counters.uploaded.fetch_add(u64::from(bytes), Ordering::Relaxed);
             }
             Err(error) => self.unreadable(&run, &error)?,
@@ -124,8 +124,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// The piece is on its way to this peer, and needs to be given to nobody else meanwhile.
-    fn mark_under_way(&self, piece: u32) {
-        self.torrent.core().sent(self.key, piece, self.torrent.engine.clock.now());
+    fn mark_under_way(&self, piece: u32, bytes: u32) {
+        let now = self.torrent.engine.clock.now();
+        self.torrent.core().sent(self.key, piece, bytes, now);
     }
 
     /// Waits for the upload limit, and says meanwhile what is to be said.
