@@ -12,7 +12,8 @@ use url::Url;
 
 use super::announced::Announced;
 use super::api::{Phase, TrackerSpec, TrackerStatus};
-use crate::announce::{Announce, Answer, AnswerError, Event, MAX_RESPONSE};
+use crate::announce::http::MAX_RESPONSE;
+use crate::announce::{Announce, Answer, AnswerError, Event};
 
 /// First wait after a failed announce; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(2);

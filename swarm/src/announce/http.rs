@@ -1,67 +1,18 @@
 //! The HTTP tracker protocol as bytes: the query of an announce, and the answer (BEP 3, 7, 23, 24).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use torrent::WireId;
 use torrent::bencode::{self, Dict, Limits, Value};
 
-use crate::wire::PeerId;
+use super::{Announce, Answer, AnswerError, Event, MAX_PEERS, compact_v4, compact_v6, text};
 
 /// The longest answer that is read (T54).
 pub const MAX_RESPONSE: usize = 1 << 20;
 /// Limits on the answer: 1 MiB holds 40,000 peers in the list form.
 const LIMITS: Limits = Limits { bytes: MAX_RESPONSE, tokens: 400_000, depth: 8 };
-/// Peers that are taken from one answer (T53).
-const MAX_PEERS: usize = 500;
-/// Peers that are asked for.
-pub const NUMWANT: u32 = 80;
 /// The longest `tracker id` that is kept and echoed.
 const MAX_TRACKER_ID: usize = 256;
-/// Wait if the answer names no interval.
-const DEFAULT_INTERVAL: Duration = Duration::from_mins(2);
-/// The shortest wait that our own trackers may ask for (T53).
-pub const OWN_MIN_INTERVAL: Duration = Duration::from_secs(5);
-/// The shortest wait that foreign trackers may ask for (T53).
-pub const FOREIGN_MIN_INTERVAL: Duration = Duration::from_mins(1);
-/// The longest wait that any tracker may ask for (T53).
-pub const MAX_INTERVAL: Duration = Duration::from_hours(1);
-
-/// Why an announce is sent out of turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// The first one.
-    Started,
-    /// The last piece has come.
-    Completed,
-    /// The last one.
-    Stopped,
-}
-
-/// What is announced.
-#[derive(Debug, Clone, Copy)]
-pub struct Announce<'a> {
-    /// The swarm.
-    pub id: WireId,
-    /// Ourselves.
-    pub peer_id: PeerId,
-    /// The same for all announces of a process, so that a tracker knows us when our address changes.
-    pub key: u32,
-    /// Where peers can connect.
-    pub port: u16,
-    /// Payload bytes sent since `started`.
-    pub uploaded: u64,
-    /// Payload bytes received since `started`.
-    pub downloaded: u64,
-    /// Bytes that are missing.
-    pub left: u64,
-    /// Why now.
-    pub event: Option<Event>,
-    /// What the tracker gave us to echo.
-    pub tracker_id: Option<&'a [u8]>,
-    /// Our node's name, for our own trackers.
-    pub node: Option<&'a str>,
-}
 
 impl Announce<'_> {
     /// The query string, percent-encoded byte by byte: URL libraries would take the infohash for text.
@@ -76,8 +27,7 @@ impl Announce<'_> {
             self.left,
             self.key,
         );
-        let wanted = if self.event == Some(Event::Stopped) { 0 } else { NUMWANT };
-        append(&mut query, "numwant", &wanted.to_string());
+        append(&mut query, "numwant", &self.wanted().to_string());
         match self.event {
             Some(Event::Started) => append(&mut query, "event", "started"),
             Some(Event::Completed) => append(&mut query, "event", "completed"),
@@ -112,50 +62,13 @@ fn percent(bytes: &[u8]) -> String {
     })
 }
 
-/// What the tracker answered.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Answer {
-    /// `interval`, as it came.
-    pub interval: Option<Duration>,
-    /// `min interval`, as it came.
-    pub min_interval: Option<Duration>,
-    /// `tracker id`.
-    pub tracker_id: Option<Vec<u8>>,
-    /// `complete`.
-    pub seeders: Option<u64>,
-    /// `incomplete`.
-    pub leechers: Option<u64>,
-    /// Everyone named, of both families.
-    pub peers: Vec<SocketAddr>,
-    /// `warning message`.
-    pub warning: Option<String>,
-}
-
-/// Why an answer is of no use.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
-    /// `failure reason`.
-    #[error("the tracker refuses: {0}")]
-    Refused(String),
-    /// Not a bencoded dictionary within the limits.
-    #[error("the tracker's answer is no bencoded dictionary")]
-    Malformed,
-    /// `peers` or `peers6` is cut off.
-    #[error("the tracker's peer list is cut off")]
-    PeerList,
-}
-
 impl Answer {
     /// Reads the body of a response.
     pub fn parse(body: &[u8]) -> Result<Self, AnswerError> {
         let (value, _) = bencode::decode_prefix(body, &LIMITS).map_err(|_| AnswerError::Malformed)?;
         let dict = value.as_dict().ok_or(AnswerError::Malformed)?;
-        let text = |key: &str| {
-            dict.get(key)
-                .and_then(|v| v.as_bytes())
-                .map(|b| String::from_utf8_lossy(b).chars().take(300).collect())
-        };
-        if let Some(reason) = text("failure reason") {
+        let said = |key: &str| dict.get(key).and_then(|v| v.as_bytes()).map(text);
+        if let Some(reason) = said("failure reason") {
             return Err(AnswerError::Refused(reason));
         }
         let number = |key: &str| dict.get(key).and_then(|v| v.as_int()).and_then(|n| u64::try_from(n).ok());
@@ -167,42 +80,19 @@ impl Answer {
             seeders: number("complete"),
             leechers: number("incomplete"),
             peers: peers(&dict)?,
-            warning: text("warning message"),
+            warning: said("warning message"),
         })
-    }
-
-    /// How long to wait until the next announce, within bounds.
-    pub fn wait(&self, own: bool) -> Duration {
-        let least = if own { OWN_MIN_INTERVAL } else { FOREIGN_MIN_INTERVAL };
-        let wanted = self.interval.unwrap_or(DEFAULT_INTERVAL).max(self.min_interval.unwrap_or_default());
-        wanted.clamp(least, MAX_INTERVAL)
     }
 }
 
 fn peers(dict: &Dict<'_>) -> Result<Vec<SocketAddr>, AnswerError> {
-    let mut found = Vec::new();
-    match dict.get("peers") {
-        Some(Value::Bytes(compact)) => {
-            let (v4, rest) = compact.as_chunks::<6>();
-            found.extend(v4.iter().map(|&[a, b, c, d, high, low]| {
-                SocketAddr::from((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
-            }));
-            if !rest.is_empty() {
-                return Err(AnswerError::PeerList);
-            }
-        }
-        Some(Value::List(list)) => found.extend(list.iter().filter_map(|peer| listed(&peer))),
-        _ => {}
-    }
+    let mut found = match dict.get("peers") {
+        Some(Value::Bytes(compact)) => compact_v4(compact)?,
+        Some(Value::List(list)) => list.iter().filter_map(|peer| listed(&peer)).collect(),
+        _ => Vec::new(),
+    };
     if let Some(compact) = dict.get("peers6").and_then(|v| v.as_bytes()) {
-        let (v6, rest) = compact.as_chunks::<18>();
-        found.extend(v6.iter().filter_map(|peer| {
-            let (ip, port) = peer.split_first_chunk::<16>()?;
-            Some(SocketAddr::from((Ipv6Addr::from(*ip), u16::from_be_bytes(port.try_into().ok()?))))
-        }));
-        if !rest.is_empty() {
-            return Err(AnswerError::PeerList);
-        }
+        found.extend(compact_v6(compact)?);
     }
     found.truncate(MAX_PEERS);
     Ok(found)
@@ -218,8 +108,12 @@ fn listed(peer: &Value<'_>) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use torrent::WireId;
+
+    use super::*;
+    use crate::announce::FOREIGN_MIN_INTERVAL;
+    use crate::wire::PeerId;
 
     #[test]
     fn twenty_binary_bytes_survive() {
