@@ -2,7 +2,7 @@
 //!
 //! The crate has two halves. The **pure** half (everything but [`net`]) has no I/O, no clock and no thread: bytes and the
 //! time go in, decisions come out, randomness is an argument. It builds for wasm32. The **net** half (feature `net`, on by
-//! default) drives it over TCP sockets, files and HTTP trackers.
+//! default) drives it over TCP sockets, files, and HTTP and UDP trackers.
 //!
 //! The way of a block: the connection's reader takes it from the socket ([`wire`]) and tells the [`conversation`], whose
 //! [`download`] says whether it was asked for; [`assembly`] puts it into the piece's buffer and hashes it while it is hot; the
@@ -22,7 +22,7 @@
 //!   to read (`READ`; a longer frame than the codec's limits is refused), a run of blocks to send (`HELPING`), control messages
 //!   (`MAX_CONTROL`; more, and it ends), `REQQ` requests of the peer and `MAX_OUTSTANDING` of ours.
 //! * **Addresses and verdicts** for each torrent: `MAX_ADDRESSES`, `MAX_CASES` of blame (the hashes of one piece each),
-//!   `MAX_VERDICTS`. A tracker's answer is read up to `MAX_RESPONSE`.
+//!   `MAX_VERDICTS`. A tracker's answer is read up to `MAX_RESPONSE`, over UDP `MAX_DATAGRAM` through `MAX_UDP_SOCKETS`.
 //! * **Journal**: on disk, `MAX_LEN` and `MAX_LEN_PER_PIECE`; in memory only while a start reads it.
 
 pub mod announce;

@@ -178,10 +178,10 @@ async fn t054_a_dead_refusing_or_flooding_tracker_shows_in_the_figures_and_hurts
     let refusing = Tracker::start(b"d14:failure reason9:not todaye".to_vec()).await;
     let flooding = Tracker::start(vec![b'd'; 3 << 20]).await;
     let dead = TrackerSpec { url: "http://127.0.0.1:1/announce".into(), bearer: None, node: None };
-    let datagram = TrackerSpec { url: "udp://127.0.0.1:1/announce".into(), bearer: None, node: None };
+    let unspoken = TrackerSpec { url: "wss://127.0.0.1:1/announce".into(), bearer: None, node: None };
     let engine = engine().await;
     let handle = seed(&engine, &torrent, folder.path()).await;
-    handle.set_trackers(vec![refusing.own(), flooding.own(), dead, datagram]);
+    handle.set_trackers(vec![refusing.own(), flooding.own(), dead, unspoken]);
     let mut stats = handle.changed();
     let all = |stats: &swarm::Stats| {
         stats.trackers.len() == 4 && stats.trackers.iter().all(|status| status.error.is_some())
@@ -191,5 +191,5 @@ async fn t054_a_dead_refusing_or_flooding_tracker_shows_in_the_figures_and_hurts
     assert!(errors[0].contains("not today"), "{errors:?}");
     assert!(errors[1].contains("longer than 1 MiB"), "{errors:?}");
     assert!(errors[2].contains("refused"), "{errors:?}");
-    assert!(errors[3].contains("http://"), "{errors:?}");
+    assert!(errors[3].contains("wss:// trackers are not spoken to"), "{errors:?}");
 }

@@ -1,7 +1,7 @@
 //! What trackers are told of, and what they tell.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::torrent::Torrent;
 /// A torrent, or one that is looked for: announced to its trackers until it stops.
 pub trait Announced: Send + Sync + 'static {
     /// What all torrents share.
-    fn engine(&self) -> &Shared;
+    fn engine(&self) -> &Arc<Shared>;
     /// The ids of its swarms, the preferred one first.
     fn wire_ids(&self) -> Vec<WireId>;
     /// Announce URLs, as they change.
@@ -35,7 +35,7 @@ pub trait Announced: Send + Sync + 'static {
 }
 
 impl Announced for Torrent {
-    fn engine(&self) -> &Shared {
+    fn engine(&self) -> &Arc<Shared> {
         &self.engine
     }
 
@@ -73,7 +73,7 @@ impl Announced for Torrent {
 }
 
 impl Announced for Search {
-    fn engine(&self) -> &Shared {
+    fn engine(&self) -> &Arc<Shared> {
         &self.engine
     }
 

@@ -57,14 +57,14 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
 }
 
-/// An HTTP tracker.
+/// A tracker, spoken to over HTTP (BEP 3) or UDP (BEP 15) as its URL says. Another scheme is an error in its [`TrackerStatus`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TrackerSpec {
-    /// The announce URL, `http://host:port/announce`.
+    /// The announce URL: `http://host:port/announce`, `https://` or `udp://host:port/announce`.
     pub url: String,
-    /// Token for our own trackers, sent as `Authorization: Bearer`.
+    /// Token for our own trackers, sent as `Authorization: Bearer`; over HTTP only.
     pub bearer: Option<String>,
-    /// Name of the node for our own trackers, sent as the parameter `node`.
+    /// Name of the node for our own trackers, sent as the parameter `node`; over HTTP only.
     pub node: Option<String>,
 }
 
@@ -209,7 +209,7 @@ pub struct TrackerStatus {
     pub url: String,
     /// Its `tracker id`, which for our own trackers is the epoch: it changes when the tracker has forgotten everything.
     pub tracker_id: Option<String>,
-    /// How long until the next announce.
+    /// How long until the next announce; zero if there will be none.
     pub next_in: Duration,
     /// Seeders and leechers as it says.
     pub seeders: Option<u64>,

@@ -122,6 +122,13 @@ pub fn source(listening: &[SocketAddr], to: IpAddr) -> Option<IpAddr> {
     listening.iter().map(SocketAddr::ip).find(|ip| ip.is_ipv4() == to.is_ipv4() && !ip.is_unspecified())
 }
 
+/// Whether a tracker at `to` may see us: who listens on certain addresses only, all of the other family, does not want to be seen
+/// from any other, and could not be reached there.
+pub fn may_reach(listening: &[SocketAddr], to: IpAddr) -> bool {
+    let speaks = |address: &SocketAddr| address.ip().is_unspecified() || address.is_ipv4() == to.is_ipv4();
+    listening.is_empty() || listening.iter().any(speaks)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +142,20 @@ mod tests {
         assert_eq!(room(100, 200, 0, false), 0);
         assert_eq!(room(100, 0, 0, true), SEEDING_DIALS);
         assert_eq!(room(100, 0, MAX_DIALS, true), 0);
+    }
+
+    #[test]
+    fn who_listens_on_certain_addresses_is_seen_in_their_family_only() {
+        let [v4, v6] = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let reached = |listening: &[&str]| {
+            let listening: Vec<SocketAddr> = listening.iter().map(|text| text.parse().unwrap()).collect();
+            [v4, v6].map(|to| may_reach(&listening, to))
+        };
+        assert_eq!(reached(&["10.0.0.1:1"]), [true, false]);
+        assert_eq!(reached(&["[::1]:1"]), [false, true]);
+        assert_eq!(reached(&["10.0.0.1:1", "[::1]:1"]), [true, true]);
+        for open in [&["0.0.0.0:1"][..], &["[::]:1"], &["10.0.0.1:1", "[::]:1"], &[]] {
+            assert_eq!(reached(open), [true, true], "{open:?}");
+        }
     }
 }

@@ -31,6 +31,8 @@ use crate::wire::PeerId;
 const MAX_HALF_OPEN: usize = 64;
 /// Writes, reads and checks that occupy a blocking thread at a time.
 const DISK_DEPTH: usize = 8;
+/// Sockets to UDP trackers that are open at a time, of all torrents: a quarter of the 1,024 files that a process usually may have.
+pub const MAX_UDP_SOCKETS: usize = 256;
 /// An HTTP tracker is given so long to answer.
 const TRACKER_TIME: Duration = Duration::from_secs(15);
 
@@ -65,7 +67,9 @@ pub struct Shared {
     pub disk: Semaphore,
     /// Turns at dialling.
     pub half_open: Semaphore,
-    /// For trackers.
+    /// Turns at the UDP trackers.
+    pub udp_sockets: Arc<Semaphore>,
+    /// For HTTP trackers.
     pub http: reqwest::Client,
     /// Ends everything.
     pub stop: CancellationToken,
@@ -218,6 +222,7 @@ impl Shared {
             download_limit: Limiter::new(config.download_limit, clock),
             disk: Semaphore::new(DISK_DEPTH),
             half_open: Semaphore::new(MAX_HALF_OPEN),
+            udp_sockets: Arc::new(Semaphore::new(MAX_UDP_SOCKETS)),
             http,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -260,6 +265,11 @@ impl Shared {
     /// The address from which `to` is dialled, if it has to be a certain one.
     pub fn source_for(&self, to: IpAddr) -> Option<IpAddr> {
         dial::source(&self.addresses, to)
+    }
+
+    /// Whether a UDP tracker at `to` may see us, as for HTTP trackers.
+    pub fn may_reach(&self, to: IpAddr) -> bool {
+        dial::may_reach(&self.addresses, to)
     }
 
     /// The torrent that is called so on the wire, if it is ready for peers.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod scripted;
+pub mod udp_tracker;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,9 @@
 //! Announces a torrent to all its trackers, each on its own schedule.
 
+mod endpoint;
+mod http;
+mod udp;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -8,11 +12,11 @@ use rand::Rng;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::WireId;
-use url::Url;
 
+use self::endpoint::Endpoint;
 use super::announced::Announced;
 use super::api::{Phase, TrackerSpec, TrackerStatus};
-use crate::announce::http::MAX_RESPONSE;
+use crate::announce::udp::MAX_URL_DATA;
 use crate::announce::{Announce, Answer, AnswerError, Event};
 
 /// First wait after a failed announce; doubled each time.
@@ -22,19 +26,37 @@ const LONGEST_RETRY: (Duration, Duration) = (Duration::from_secs(15), Duration::
 /// `stopped` is sent, but not waited for longer than this.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
-/// Why an announce failed.
+/// Why an announce failed, or cannot be made.
 #[derive(Debug, thiserror::Error)]
 enum AnnounceError {
+    #[error("the announce URL does not parse: {0}")]
+    Url(#[from] url::ParseError),
+    #[error("{0}:// trackers are not spoken to, only http://, https:// and udp:// ones")]
+    Scheme(String),
+    #[error("a udp:// tracker needs a host and a port, as in udp://tracker.example:6969/announce")]
+    HostAndPort,
+    #[error("a token or a node name cannot be said over udp://; name the tracker by its http:// URL")]
+    Token,
+    #[error("path and query of a udp:// URL may have {} bytes", MAX_URL_DATA)]
+    LongUrl,
     #[error("cannot reach the tracker: {0}")]
     Http(String),
     #[error("the tracker answers {0}")]
     Status(reqwest::StatusCode),
     #[error("the tracker's answer is longer than 1 MiB")]
     TooLong,
-    #[error("the announce URL is neither http:// nor https://: {0}")]
-    Url(String),
+    #[error("cannot look up {host}: {source}")]
+    Lookup { host: String, source: std::io::Error },
+    #[error("{0} has no address of a family that we listen on")]
+    NoAddress(String),
+    #[error("{}", joined(.0))]
+    Udp(Vec<udp::LinkError>),
     #[error(transparent)]
     Answer(#[from] AnswerError),
+}
+
+fn joined(errors: &[udp::LinkError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Keeps one announcing task per tracker and wire id, as the list of trackers changes, until the torrent stops.
@@ -70,17 +92,32 @@ fn start(torrent: &Arc<dyn Announced>, tasks: &TaskTracker, spec: &TrackerSpec) 
     let ids = torrent.wire_ids();
     let count = if is_own(spec) { 1 } else { ids.len() };
     for id in ids.into_iter().take(count) {
-        let session = Session {
-            torrent: torrent.clone(),
-            spec: spec.clone(),
-            id,
-            tracker_id: None,
-            failures: 0,
-            reached: false,
-        };
-        tasks.spawn(session.run(stop.clone()));
+        match Endpoint::of(spec) {
+            Ok(endpoint) => {
+                let (torrent, spec) = (torrent.clone(), spec.clone());
+                let session =
+                    Session { torrent, spec, endpoint, id, tracker_id: None, failures: 0, reached: false };
+                tasks.spawn(session.run(stop.clone()));
+            }
+            Err(error) => cannot(&**torrent, spec, &error),
+        }
     }
     stop
+}
+
+/// A tracker that can never be announced to shows in the figures, and nothing more is done about it.
+fn cannot(torrent: &dyn Announced, spec: &TrackerSpec, error: &AnnounceError) {
+    let mut held = torrent.tracker_status().lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(status) = held.iter_mut().find(|status| status.url == spec.url) else { return };
+    if status.error.is_none() {
+        tracing::warn!(url = without_query(&spec.url), %error, "a tracker cannot be announced to");
+    }
+    status.error = Some(error.to_string());
+}
+
+/// For logs: the query of a foreign tracker can hold a passkey.
+fn without_query(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(place, _)| place)
 }
 
 fn is_own(spec: &TrackerSpec) -> bool {
@@ -101,6 +138,7 @@ fn list(torrent: &dyn Announced, specs: &[TrackerSpec]) {
 struct Session {
     torrent: Arc<dyn Announced>,
     spec: TrackerSpec,
+    endpoint: Endpoint,
     id: WireId,
     tracker_id: Option<Vec<u8>>,
     failures: u32,
@@ -122,7 +160,7 @@ impl Session {
             }
             let wait = self.note(outcome);
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = self.endpoint.rest(wait) => {}
                 _ = stats.wait_for(|stats| !complete && stats.phase == Phase::Complete) => {
                     complete = true;
                     // A tracker that never heard `started` is told that first.
@@ -135,7 +173,7 @@ impl Session {
             // Politeness: the tracker forgets us sooner. It is not worth waiting for a dead one.
             let farewell = tokio::time::timeout(STOP_TIME, self.announce(Some(Event::Stopped))).await;
             tracing::debug!(
-                url = self.spec.url,
+                url = without_query(&self.spec.url),
                 ok = matches!(farewell, Ok(Ok(_))),
                 "said goodbye to the tracker"
             );
@@ -179,68 +217,31 @@ impl Session {
             }
             Err(error) => {
                 if status.error.is_none() {
-                    tracing::warn!(url = self.spec.url, %error, "an announce failed; it is tried again");
+                    tracing::warn!(url = without_query(&self.spec.url), %error, "an announce failed; it is tried again");
                 }
                 status.error = Some(error.to_string());
             }
         }
     }
 
-    async fn announce(&self, event: Option<Event>) -> Result<Answer, AnnounceError> {
-        let url = self.url(event)?;
-        let mut request = self.torrent.engine().http.get(url);
-        if let Some(token) = &self.spec.bearer {
-            request = request.bearer_auth(token);
-        }
-        // `without_url`: the query would fill the log, and a foreign announce URL can hold a passkey.
-        let http = |error: reqwest::Error| AnnounceError::Http(chain(&error.without_url()));
-        let mut response = request.send().await.map_err(http)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(http)? {
-            if body.len() + chunk.len() > MAX_RESPONSE {
-                return Err(AnnounceError::TooLong);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        match Answer::parse(&body) {
-            Ok(answer) if response.status().is_success() => Ok(answer),
-            // A refusal says more than the status that goes with it.
-            Err(refused @ AnswerError::Refused(_)) => Err(refused.into()),
-            _ if !response.status().is_success() => Err(AnnounceError::Status(response.status())),
-            other => Ok(other?),
-        }
-    }
-
-    fn url(&self, event: Option<Event>) -> Result<Url, AnnounceError> {
-        let mut url = Url::parse(&self.spec.url).map_err(|error| AnnounceError::Url(error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(AnnounceError::Url(url.scheme().to_owned()));
-        }
+    async fn announce(&mut self, event: Option<Event>) -> Result<Answer, AnnounceError> {
+        let engine = self.torrent.engine();
         let stats = self.torrent.figures();
-        let query = Announce {
+        let announce = Announce {
             id: self.id,
-            peer_id: self.torrent.engine().peer_id,
-            key: self.torrent.engine().key,
-            port: self.torrent.engine().port().unwrap_or_default(),
+            peer_id: engine.peer_id,
+            key: engine.key,
+            port: engine.port().unwrap_or_default(),
             uploaded: stats.uploaded,
             downloaded: stats.downloaded,
             left: stats.total - stats.have,
             event,
             tracker_id: self.tracker_id.as_deref(),
             node: self.spec.node.as_deref(),
-        }
-        .query();
-        let query = match url.query() {
-            Some(given) if !given.is_empty() => format!("{given}&{query}"),
-            _ => query,
         };
-        url.set_query(Some(&query));
-        Ok(url)
+        match &mut self.endpoint {
+            Endpoint::Http(tracker) => tracker.announce(&engine.http, &announce).await,
+            Endpoint::Udp(tracker) => tracker.announce(engine, &announce, self.failures).await,
+        }
     }
-}
-
-/// An error with its causes: reqwest says "error sending request" and keeps the reason to itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
