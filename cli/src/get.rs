@@ -34,7 +34,7 @@ pub struct GetArgs {
     /// A peer that is known to have it; may be given several times
     #[arg(long, value_name = "IP:PORT")]
     peer: Vec<SocketAddr>,
-    /// Announce URL, besides those of the .torrent; may be given several times
+    /// Announce URL (http, https or udp), besides those of the .torrent; may be given several times
     #[arg(short, long, value_name = "URL")]
     tracker: Vec<String>,
     /// Address to listen on

@@ -29,7 +29,7 @@ pub struct SeedArgs {
     /// The folder that holds the files of a .torrent, or its one file whatever it is called
     #[arg(short, long, value_name = "PATH", default_value = ".")]
     data: PathBuf,
-    /// Announce URL, besides those of the .torrent; may be given several times
+    /// Announce URL (http, https or udp), besides those of the .torrent; may be given several times
     #[arg(short, long, value_name = "URL")]
     tracker: Vec<String>,
     /// Address to listen on
