@@ -124,6 +124,11 @@ impl Bitfield {
         self.words.iter().zip(&other.words).enumerate().flat_map(|(index, (a, b))| bits(index, a & b))
     }
 
+    /// How many pieces are in both sets.
+    pub fn count_common(&self, other: &Bitfield) -> u32 {
+        self.words.iter().zip(&other.words).map(|(a, b)| (a & b).count_ones()).sum()
+    }
+
     /// How many pieces are in this set and not in `other`.
     pub fn count_missing_in(&self, other: &Bitfield) -> u32 {
         self.words.iter().zip(&other.words).map(|(a, b)| (a & !b).count_ones()).sum()
@@ -188,6 +193,7 @@ mod tests {
             let full = Bitfield::full(len);
             prop_assert_eq!(full.count_missing_in(&set), len - set.count());
             prop_assert!(full.iter_common(&set).eq(set.iter()));
+            prop_assert_eq!(full.count_common(&set), set.count());
         }
     }
 }

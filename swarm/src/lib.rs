@@ -48,5 +48,5 @@ mod test_rng;
 #[cfg(feature = "net")]
 pub use net::{
     AddError, AddTorrent, Assume, Engine, EngineConfig, EngineError, FindTorrent, Found, LookupHandle,
-    LookupStatus, Phase, Stats, TorrentHandle, TrackerSpec, TrackerStatus, Trouble,
+    LookupStatus, Phase, Selection, Stats, TorrentHandle, TrackerSpec, TrackerStatus, Trouble,
 };

@@ -7,6 +7,8 @@
 //! Pieces that can be reserved lie in buckets by availability, so that a reservation from a peer that has most of
 //! them costs a few probes whatever the size of the torrent. Where probes fail (a peer with few pieces), one pass over
 //! the peer's bitfield, 64 pieces a step, decides.
+//!
+//! Pieces that are not *wanted* are asked of nobody. They may be here all the same, and are served then.
 
 use rand_core::RngCore;
 
@@ -20,6 +22,8 @@ const PROBES: usize = 128;
 pub enum PieceState {
     /// Its hash is not known yet, so it can be asked of nobody (a torrent that is still growing).
     HashUnknown,
+    /// It is not to be fetched.
+    NotWanted,
     /// Its hash is known, and no connected peer has it.
     NobodyHas,
     /// Some peer has it, and nobody is fetching it.
@@ -52,16 +56,19 @@ pub struct Picker {
     position: Vec<u32>,
     /// Open pieces by availability.
     buckets: Vec<Vec<u32>>,
-    /// The open pieces as a set, for the pass over a bitfield.
+    /// The open pieces that are wanted, for the pass over a bitfield.
     open: Bitfield,
     have: Bitfield,
+    wanted: Bitfield,
+    /// The pieces that are wanted and not here.
+    lacking: Bitfield,
     /// Connected peers that have everything.
     seeds: u32,
     reserved: u32,
 }
 
 impl Picker {
-    /// A picker for pieces that are all missing and whose hashes are all known.
+    /// A picker for pieces that are all wanted and missing, and whose hashes are all known.
     pub fn new(pieces: u32) -> Self {
         Self {
             marks: vec![Mark::Open; pieces as usize],
@@ -70,6 +77,8 @@ impl Picker {
             buckets: vec![(0..pieces).collect()],
             open: Bitfield::full(pieces),
             have: Bitfield::new(pieces),
+            wanted: Bitfield::full(pieces),
+            lacking: Bitfield::full(pieces),
             seeds: 0,
             reserved: 0,
         }
@@ -85,9 +94,43 @@ impl Picker {
         picker
     }
 
+    /// Fetches only these pieces. What is being fetched already is not stopped; it is not begun again.
+    pub fn want_only(&mut self, wanted: &Bitfield) {
+        for piece in 0..self.have.len() {
+            if wanted.contains(piece) {
+                self.want(piece);
+            } else {
+                self.unwant(piece);
+            }
+        }
+    }
+
+    fn want(&mut self, piece: u32) {
+        if !self.wanted.insert(piece) || self.have.contains(piece) {
+            return;
+        }
+        self.lacking.insert(piece);
+        if self.marks[piece as usize] == Mark::Open {
+            self.put(piece);
+        }
+    }
+
+    fn unwant(&mut self, piece: u32) {
+        self.wanted.remove(piece);
+        self.lacking.remove(piece);
+        if self.open.contains(piece) {
+            self.close(piece);
+        }
+    }
+
     /// The pieces that are here.
     pub fn have(&self) -> &Bitfield {
         &self.have
+    }
+
+    /// The pieces that are wanted and not here.
+    pub fn lacking(&self) -> &Bitfield {
+        &self.lacking
     }
 
     /// What is known about `piece`.
@@ -96,6 +139,7 @@ impl Picker {
             Mark::HashUnknown => PieceState::HashUnknown,
             Mark::Have => PieceState::Have,
             Mark::Reserved(holders) => PieceState::Reserved(holders),
+            Mark::Open if !self.wanted.contains(piece) => PieceState::NotWanted,
             Mark::Open if self.copies(piece) == 0 => PieceState::NobodyHas,
             Mark::Open => PieceState::Missing,
         }
@@ -186,11 +230,12 @@ impl Picker {
         match self.marks[piece as usize] {
             Mark::Have => return false,
             Mark::Reserved(_) => self.reserved -= 1,
-            Mark::Open => self.close(piece),
-            Mark::HashUnknown => {}
+            Mark::Open if self.open.contains(piece) => self.close(piece),
+            Mark::Open | Mark::HashUnknown => {}
         }
         self.marks[piece as usize] = Mark::Have;
         self.have.insert(piece);
+        self.lacking.remove(piece);
         true
     }
 
@@ -200,6 +245,9 @@ impl Picker {
             return false;
         }
         self.marks[piece as usize] = Mark::Open;
+        if self.wanted.contains(piece) {
+            self.lacking.insert(piece);
+        }
         self.put(piece);
         true
     }
@@ -262,8 +310,11 @@ impl Picker {
         }
     }
 
-    /// Puts an open piece into its bucket.
+    /// Puts an open piece into its bucket, if it is wanted.
     fn put(&mut self, piece: u32) {
+        if !self.wanted.contains(piece) {
+            return;
+        }
         let bucket = self.availability[piece as usize] as usize;
         if self.buckets.len() <= bucket {
             self.buckets.resize_with(bucket + 1, Vec::new);

@@ -43,7 +43,7 @@ pub(super) fn not_added(error: &AddError) -> End {
         AddError::Storage { source, .. } | AddError::Journal { source, .. } if is_full(source) => {
             problem(reason::DISK_FULL)
         }
-        AddError::Layout { .. } => problem(reason::METAINFO_UNAVAILABLE),
+        AddError::Layout { .. } | AddError::Selection { .. } => problem(reason::METAINFO_UNAVAILABLE),
         AddError::Storage { .. } | AddError::Journal { .. } | AddError::Incomplete { .. } => {
             problem(reason::DISK_ERROR)
         }

@@ -172,13 +172,26 @@ impl TorrentCore {
         &self.picker
     }
 
+    /// Fetches only these pieces from now on.
+    pub fn want_only(&mut self, wanted: &Bitfield) {
+        self.picker.want_only(wanted);
+        for peer in self.peers.values_mut() {
+            peer.wanted = peer.has.count_common(self.picker.lacking());
+        }
+    }
+
     /// The pieces that are here.
     pub fn have(&self) -> &Bitfield {
         self.picker.have()
     }
 
-    /// Whether all pieces are here.
+    /// Whether all wanted pieces are here.
     pub fn is_complete(&self) -> bool {
+        self.picker.lacking().count() == 0
+    }
+
+    /// Whether all pieces are here, wanted or not.
+    pub fn is_seed(&self) -> bool {
         self.picker.have().is_full()
     }
 
@@ -269,7 +282,7 @@ impl TorrentCore {
             return Ok(());
         }
         peer.offers.insert(piece);
-        peer.wanted += u32::from(!self.picker.have().contains(piece));
+        peer.wanted += u32::from(self.picker.lacking().contains(piece));
         self.picker.peer_has(piece);
         if peer.has.is_full() {
             peer.is_seed = true;
@@ -311,7 +324,7 @@ impl TorrentCore {
         } else {
             has.iter().for_each(|piece| self.picker.peer_has(piece));
         }
-        peer.wanted = has.count_missing_in(self.picker.have());
+        peer.wanted = has.count_common(self.picker.lacking());
         peer.offers = has.clone();
         peer.has = has;
         Ok(())
@@ -324,7 +337,7 @@ impl TorrentCore {
         }
     }
 
-    /// Whether the peer has something that we lack.
+    /// Whether the peer has something that we want and lack.
     pub fn is_interesting(&self, key: PeerKey) -> bool {
         self.peers.get(&key).is_some_and(|peer| peer.wanted > 0)
     }
@@ -346,10 +359,14 @@ impl TorrentCore {
 
     /// A piece is verified and written: it counts from now on. Says whether that is new.
     pub fn arrived(&mut self, piece: u32) -> bool {
+        let was_lacking = self.picker.lacking().contains(piece);
         if !self.picker.complete(piece) {
             return false;
         }
         self.note_arrival(piece);
+        if !was_lacking {
+            return true;
+        }
         for peer in self.peers.values_mut().filter(|peer| peer.is_seed || peer.has.contains(piece)) {
             peer.wanted = peer.wanted.saturating_sub(1);
         }
@@ -375,7 +392,7 @@ impl TorrentCore {
     /// A piece that was here cannot be read or was not made durable: it is fetched again.
     pub fn withdraw(&mut self, piece: u32) -> bool {
         let was_here = self.picker.withdraw(piece);
-        if was_here {
+        if was_here && self.picker.lacking().contains(piece) {
             for peer in self.peers.values_mut().filter(|peer| peer.is_seed || peer.has.contains(piece)) {
                 peer.wanted += 1;
             }
@@ -389,7 +406,7 @@ impl TorrentCore {
             return Admission::Reject;
         }
         match self.peers.get(&key) {
-            Some(peer) if peer.is_own && self.is_complete() => {
+            Some(peer) if peer.is_own && self.is_seed() => {
                 self.handout.admit((key, &peer.has), piece, &self.picker, now, rng)
             }
             _ => Admission::Serve,

@@ -43,7 +43,7 @@ pub struct Peer {
     pub is_own: bool,
     /// Pieces from it that verified.
     pub verified: u32,
-    /// Pieces that it has and we lack.
+    /// Pieces that it has and we want and lack.
     pub(super) wanted: u32,
     /// What may be asked of it now: what it has without what it refused a moment ago.
     pub(super) offers: Bitfield,

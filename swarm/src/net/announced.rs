@@ -26,8 +26,8 @@ pub trait Announced: Send + Sync + 'static {
     fn figures(&self) -> Stats;
     /// Figures as they change: completion is announced.
     fn changed(&self) -> watch::Receiver<Stats>;
-    /// Whether nothing is missing.
-    fn is_complete(&self) -> bool;
+    /// Whether nothing is missing, wanted or not.
+    fn is_seed(&self) -> bool;
     /// Peers that a tracker names.
     fn learn(&self, peers: Vec<SocketAddr>);
     /// Ends it.
@@ -59,8 +59,8 @@ impl Announced for Torrent {
         self.stats.subscribe()
     }
 
-    fn is_complete(&self) -> bool {
-        self.core().is_complete()
+    fn is_seed(&self) -> bool {
+        self.core().is_seed()
     }
 
     fn learn(&self, peers: Vec<SocketAddr>) {
@@ -97,7 +97,7 @@ impl Announced for Search {
         self.stats.subscribe()
     }
 
-    fn is_complete(&self) -> bool {
+    fn is_seed(&self) -> bool {
         false
     }
 

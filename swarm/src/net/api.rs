@@ -1,11 +1,14 @@
 //! What a user of the engine says and sees.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use torrent::{Metainfo, RelPath};
+
+use crate::bitfield::Bitfield;
 
 /// How an [`super::Engine`] works; [`Default`] is right for a node of a cluster.
 #[derive(Debug, Clone)]
@@ -55,6 +58,31 @@ pub struct AddTorrent {
     pub assume: Assume,
     /// Peers that are known without a tracker.
     pub peers: Vec<SocketAddr>,
+}
+
+/// Some files of a torrent.
+///
+/// A piece of a v1 torrent can hold the end of a file that is wanted and the start of one that is not. It is fetched whole, since only
+/// a whole piece verifies, can be served, and is recognised by the next start. What belongs to the other file goes into it if it is there
+/// with its full size, and else into `parts`: nobody is to take a file of holes for a download. libtorrent keeps such a file too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Indices into [`Metainfo::files`].
+    pub files: BTreeSet<usize>,
+    /// A sparse file, made when it is needed: what belongs to files that are not selected, where it lies in piece space. Whoever
+    /// adds the torrent removes it when the torrent has ended.
+    pub parts: PathBuf,
+}
+
+impl Selection {
+    /// The pieces that hold bytes of these files.
+    pub fn pieces(&self, metainfo: &Metainfo) -> Bitfield {
+        let mut pieces = Bitfield::new(metainfo.pieces().count());
+        for piece in self.files.iter().flat_map(|file| metainfo.pieces().of_file(*file)) {
+            pieces.insert(piece);
+        }
+        pieces
+    }
 }
 
 /// A tracker, spoken to over HTTP (BEP 3) or UDP (BEP 15) as its URL says. Another scheme is an error in its [`TrackerStatus`].
@@ -117,6 +145,14 @@ pub enum AddError {
         /// Payload files of the torrent.
         wanted: usize,
     },
+    /// A selection names a file that the torrent does not have.
+    #[error("file {index} is selected, and the torrent has {files} (counted from 0)")]
+    Selection {
+        /// The index.
+        index: usize,
+        /// Payload files of the torrent.
+        files: usize,
+    },
     /// The engine shares a torrent with one of these infohashes already.
     #[error("the torrent is already being shared")]
     Duplicate,
@@ -154,7 +190,7 @@ pub enum Phase {
     Checking,
     /// Fetching what is missing.
     Leeching,
-    /// Everything is here, verified and durable.
+    /// Everything that is wanted is here, verified and durable.
     Complete,
 }
 
@@ -176,9 +212,13 @@ pub struct Stats {
     pub phase: Phase,
     /// Bytes of all files.
     pub total: u64,
-    /// Bytes that are here and verified.
+    /// Bytes of the pieces that are wanted: with a selection, also the bytes of other files in them.
+    pub wanted: u64,
+    /// Bytes of those that are not here yet.
+    pub lacking: u64,
+    /// Bytes that are here and verified, wanted or not.
     pub have: u64,
-    /// Bytes of those that a power cut cannot take.
+    /// Bytes of those in `have` that a power cut cannot take.
     pub durable: u64,
     /// Bytes received from peers since the start, wasted ones included.
     pub downloaded: u64,

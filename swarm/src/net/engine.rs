@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::WireId;
 
-use super::api::{AddError, AddTorrent, EngineConfig, EngineError};
+use super::api::{AddError, AddTorrent, EngineConfig, EngineError, Selection};
 use super::budget::{Budget, Buffer};
 use super::clock::Clock;
 use super::handle::TorrentHandle;
@@ -21,9 +21,10 @@ use super::limiter::Limiter;
 use super::listen::{Party, accept_loop, listen_all};
 use super::lookup::Search;
 use super::open;
-use super::storage::{Disk, Storage};
+use super::storage::{Disk, Selected, Storage};
 use super::torrent::{Parts, Torrent};
 use super::{announcer, dial};
+use crate::bitfield::Bitfield;
 use crate::core::{InnerId, TorrentCore};
 use crate::wire::PeerId;
 
@@ -103,13 +104,25 @@ impl Engine {
 
     /// Starts to share a torrent whose files lie on disk.
     pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, AddError> {
-        let wanted = torrent.metainfo.files().len();
-        if torrent.layout.len() != wanted {
-            return Err(AddError::Layout { found: torrent.layout.len(), wanted });
-        }
-        let disk = Disk::open(&torrent.folder, torrent.metainfo.files(), &torrent.layout)
-            .map_err(|source| AddError::Storage { path: torrent.folder.clone(), source })?;
+        let disk = open_disk(&torrent)?;
         self.add_with(torrent, Arc::new(disk)).await
+    }
+
+    /// As [`Self::add`], but fetches only the pieces of some files.
+    pub async fn add_selected(
+        &self,
+        torrent: AddTorrent,
+        selection: &Selection,
+    ) -> Result<TorrentHandle, AddError> {
+        let files = torrent.metainfo.files();
+        if let Some(&index) = selection.files.range(files.len()..).next() {
+            return Err(AddError::Selection { index, files: files.len() });
+        }
+        let disk = open_disk(&torrent)?;
+        let storage = Selected::new(disk, files, &selection.files, selection.parts.clone())
+            .map_err(|source| AddError::Storage { path: torrent.folder.clone(), source })?;
+        let wanted = selection.pieces(&torrent.metainfo);
+        self.add_wanted(torrent, Arc::new(storage), Some(wanted)).await
     }
 
     /// Starts to share a torrent whose files lie in any storage; `folder` and `layout` are for messages only.
@@ -118,7 +131,16 @@ impl Engine {
         spec: AddTorrent,
         storage: Arc<dyn Storage>,
     ) -> Result<TorrentHandle, AddError> {
-        let torrent = Arc::new(self.shared.torrent_of(&spec, storage));
+        self.add_wanted(spec, storage, None).await
+    }
+
+    async fn add_wanted(
+        &self,
+        spec: AddTorrent,
+        storage: Arc<dyn Storage>,
+        wanted: Option<Bitfield>,
+    ) -> Result<TorrentHandle, AddError> {
+        let torrent = Arc::new(self.shared.torrent_of(&spec, storage, wanted));
         self.shared.register(&torrent)?;
         match open::open(&torrent, spec).await {
             Ok(to_check) => {
@@ -161,6 +183,15 @@ impl Engine {
             search.end().await;
         }
     }
+}
+
+fn open_disk(torrent: &AddTorrent) -> Result<Disk, AddError> {
+    let wanted = torrent.metainfo.files().len();
+    if torrent.layout.len() != wanted {
+        return Err(AddError::Layout { found: torrent.layout.len(), wanted });
+    }
+    Disk::open(&torrent.folder, torrent.metainfo.files(), &torrent.layout)
+        .map_err(|source| AddError::Storage { path: torrent.folder.clone(), source })
 }
 
 /// Checks what has to be checked, then lets peers and trackers in.
@@ -231,7 +262,12 @@ impl Shared {
     }
 
     /// A torrent that nobody finds yet.
-    pub(super) fn torrent_of(self: &Arc<Self>, spec: &AddTorrent, storage: Arc<dyn Storage>) -> Torrent {
+    pub(super) fn torrent_of(
+        self: &Arc<Self>,
+        spec: &AddTorrent,
+        storage: Arc<dyn Storage>,
+        wanted: Option<Bitfield>,
+    ) -> Torrent {
         let metainfo = spec.metainfo.clone();
         let inner = InnerId::of(&metainfo);
         let pieces = metainfo.pieces().count();
@@ -240,7 +276,7 @@ impl Shared {
             core.book.add_lasting(*peer);
         }
         let (folder, trackers): (PathBuf, _) = (spec.folder.clone(), spec.trackers.clone());
-        Torrent::new(Parts { engine: self.clone(), metainfo, storage, folder, core, trackers })
+        Torrent::new(Parts { engine: self.clone(), metainfo, storage, folder, core, trackers, wanted })
     }
 
     /// Memory for a piece. Where there is none, half-fetched pieces that wait for a peer make room: a torrent whose seeds are

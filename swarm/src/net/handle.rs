@@ -114,6 +114,8 @@ impl Torrent {
             let ledger = self.ledger();
             stats.have = ledger.have_bytes;
             stats.durable = ledger.durable_bytes;
+            stats.wanted = self.wanted_bytes;
+            stats.lacking = self.wanted_bytes - ledger.have_wanted_bytes;
         }
         {
             let core = self.core();
@@ -162,6 +164,8 @@ impl Stats {
         Self {
             phase: Phase::Checking,
             total,
+            wanted: total,
+            lacking: total,
             have: 0,
             durable: 0,
             downloaded: 0,

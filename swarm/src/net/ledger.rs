@@ -26,27 +26,41 @@ pub struct Ledger {
     pub have_bytes: u64,
     /// Payload bytes that are durable.
     pub durable_bytes: u64,
+    /// Payload bytes of the pieces that are wanted and verified.
+    pub have_wanted_bytes: u64,
+    wanted: Bitfield,
+    /// Wanted pieces that are not durable.
+    undurable: u32,
     group: Group,
     /// How often an fdatasync has failed.
     failures: u64,
 }
 
 impl Ledger {
-    /// Nothing is here.
-    pub fn new(pieces: u32) -> Self {
+    /// Nothing is here, and these pieces are wanted.
+    pub fn new(wanted: Bitfield) -> Self {
+        let pieces = wanted.len();
         Self {
             durable: Bitfield::new(pieces),
             unproven: Bitfield::new(pieces),
             have_bytes: 0,
             durable_bytes: 0,
+            have_wanted_bytes: 0,
+            undurable: wanted.count(),
+            wanted,
             group: Group::default(),
             failures: 0,
         }
     }
 
-    /// Whether everything is durable.
+    /// The pieces that are wanted.
+    pub fn wanted(&self) -> &Bitfield {
+        &self.wanted
+    }
+
+    /// Whether everything that is wanted is durable.
     pub fn is_durable(&self) -> bool {
-        self.durable.is_full()
+        self.undurable == 0
     }
 
     /// What a journal has to say: the pieces that are durable, and those to hash after a crash.
@@ -79,9 +93,22 @@ impl Ledger {
         self.unproven.remove(piece);
     }
 
+    /// A piece is here and durable from the start.
+    pub fn found(&mut self, piece: u32, bytes: u64) {
+        self.came(piece, bytes);
+        self.proved(piece, bytes);
+    }
+
+    fn came(&mut self, piece: u32, bytes: u64) {
+        self.have_bytes += bytes;
+        if self.wanted.contains(piece) {
+            self.have_wanted_bytes += bytes;
+        }
+    }
+
     /// A verified piece was written; its bytes wait for the next fdatasync.
     pub fn written(&mut self, piece: u32, bytes: u64, files: BTreeSet<usize>) {
-        self.have_bytes += bytes;
+        self.came(piece, bytes);
         self.unproven.insert(piece);
         self.group.pieces.insert(piece);
         self.group.files.extend(files);
@@ -93,18 +120,23 @@ impl Ledger {
         self.unproven.remove(piece);
         if self.durable.insert(piece) {
             self.durable_bytes += bytes;
+            self.undurable -= u32::from(self.wanted.contains(piece));
         }
     }
 
     /// A piece that counted as here does not any more.
     pub fn withdrawn(&mut self, piece: u32, bytes: u64) {
         self.have_bytes = self.have_bytes.saturating_sub(bytes);
+        if self.wanted.contains(piece) {
+            self.have_wanted_bytes = self.have_wanted_bytes.saturating_sub(bytes);
+        }
         self.unproven.remove(piece);
         if self.group.pieces.remove(&piece) {
             self.group.bytes = self.group.bytes.saturating_sub(bytes);
         }
         if self.durable.remove(piece) {
             self.durable_bytes = self.durable_bytes.saturating_sub(bytes);
+            self.undurable += u32::from(self.wanted.contains(piece));
         }
     }
 

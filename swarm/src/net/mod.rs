@@ -30,8 +30,8 @@ mod torrent;
 mod writer;
 
 pub use api::{
-    AddError, AddTorrent, Assume, EngineConfig, EngineError, Phase, Stats, TrackerSpec, TrackerStatus,
-    Trouble,
+    AddError, AddTorrent, Assume, EngineConfig, EngineError, Phase, Selection, Stats, TrackerSpec,
+    TrackerStatus, Trouble,
 };
 pub use engine::Engine;
 pub use handle::TorrentHandle;

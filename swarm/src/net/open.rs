@@ -38,17 +38,18 @@ pub async fn open(torrent: &Arc<Torrent>, spec: AddTorrent) -> Result<Vec<u32>, 
 
 fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> {
     let storage = |source| AddError::Storage { path: spec.folder.clone(), source };
-    let pieces = torrent.metainfo.pieces().count();
+    let wanted = torrent.ledger().wanted().clone();
+    let none = Bitfield::new(wanted.len());
     let found = match spec.assume {
         Assume::Complete => {
-            check_sizes(torrent, spec)?;
-            Found { trusted: Bitfield::full(pieces), to_check: Vec::new() }
+            check_sizes(torrent, spec, &wanted)?;
+            Found { trusted: wanted, to_check: Vec::new() }
         }
         Assume::Journal => match &spec.journal {
             Some(path) => replay(torrent, path)?,
-            None => Found { trusted: Bitfield::new(pieces), to_check: Vec::new() },
+            None => Found { trusted: none, to_check: Vec::new() },
         },
-        Assume::Nothing => Found { trusted: Bitfield::new(pieces), to_check: (0..pieces).collect() },
+        Assume::Nothing => Found { trusted: none, to_check: wanted.iter().collect() },
     };
     if spec.assume != Assume::Complete {
         torrent.storage.create_empty().map_err(storage)?;
@@ -73,13 +74,16 @@ fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> 
 fn take_in(torrent: &Torrent, piece: u32) {
     let bytes = torrent.payload(piece);
     torrent.core().arrived(piece);
-    let mut ledger = torrent.ledger();
-    ledger.have_bytes += bytes;
-    ledger.proved(piece, bytes);
+    torrent.ledger().found(piece, bytes);
 }
 
-fn check_sizes(torrent: &Torrent, spec: &AddTorrent) -> Result<(), AddError> {
+/// The files that wanted pieces lie in have to be there, and if all are wanted, empty ones too.
+fn check_sizes(torrent: &Torrent, spec: &AddTorrent, wanted: &Bitfield) -> Result<(), AddError> {
+    let map = torrent.metainfo.pieces();
     for (index, file) in torrent.metainfo.files().iter().enumerate() {
+        if !wanted.is_full() && !map.of_file(index).any(|piece| wanted.contains(piece)) {
+            continue;
+        }
         if !matches!(torrent.storage.size(index), Ok(Some(size)) if size == file.size) {
             let path = spec.layout.get(index).unwrap_or(&file.path).clone();
             return Err(AddError::Incomplete { path });

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use torrent::Metainfo;
+use torrent::{Metainfo, PieceMap};
 
 use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble};
 use super::budget::Buffer;
@@ -17,6 +17,7 @@ use super::ledger::Ledger;
 use super::shelf::Shelf;
 use super::storage::Storage;
 use crate::assembly::Assembly;
+use crate::bitfield::Bitfield;
 use crate::core::{Source, TorrentCore};
 use crate::hashes::Trees;
 
@@ -49,6 +50,8 @@ pub struct Torrent {
     pub folder: Mutex<PathBuf>,
     /// Its journal, if it has one.
     pub journal: Mutex<Option<JournalFile>>,
+    /// Payload bytes of the pieces that are wanted.
+    pub wanted_bytes: u64,
     core: Mutex<TorrentCore>,
     ledger: Mutex<Ledger>,
     /// Half-fetched pieces.
@@ -92,12 +95,20 @@ pub struct Parts {
     pub core: TorrentCore,
     /// All are announced to.
     pub trackers: Vec<TrackerSpec>,
+    /// The pieces that are wanted; `None`: all of them.
+    pub wanted: Option<Bitfield>,
 }
 
 impl Torrent {
     /// A torrent whose files have not been looked at.
     pub fn new(parts: Parts) -> Self {
-        let pieces = parts.metainfo.pieces().count();
+        let map = parts.metainfo.pieces();
+        let (mut core, mut wanted_bytes) = (parts.core, parts.metainfo.total_size());
+        if let Some(wanted) = &parts.wanted {
+            core.want_only(wanted);
+            wanted_bytes = wanted.iter().map(|piece| payload(map, piece)).sum();
+        }
+        let wanted = parts.wanted.unwrap_or_else(|| Bitfield::full(map.count()));
         Self {
             stats: watch::Sender::new(Stats::start(parts.metainfo.total_size())),
             stop: parts.engine.stop.child_token(),
@@ -107,8 +118,9 @@ impl Torrent {
             storage: parts.storage,
             folder: Mutex::new(parts.folder),
             journal: Mutex::default(),
-            core: Mutex::new(parts.core),
-            ledger: Mutex::new(Ledger::new(pieces)),
+            wanted_bytes,
+            core: Mutex::new(core),
+            ledger: Mutex::new(Ledger::new(wanted)),
             shelf: Shelf::default(),
             trouble: Mutex::default(),
             trackers: watch::Sender::new(parts.trackers),
@@ -140,7 +152,7 @@ impl Torrent {
 
     /// Payload bytes of a piece, without padding.
     pub fn payload(&self, piece: u32) -> u64 {
-        self.metainfo.pieces().segments(piece).map(|segment| u64::from(segment.len)).sum()
+        payload(self.metainfo.pieces(), piece)
     }
 
     /// Connections look again.
@@ -179,4 +191,8 @@ impl Torrent {
             Phase::Leeching
         }
     }
+}
+
+fn payload(map: &PieceMap, piece: u32) -> u64 {
+    map.segments(piece).map(|segment| u64::from(segment.len)).sum()
 }

@@ -74,6 +74,21 @@ fn pieces_that_nobody_has_do_not_keep_the_end_game_away() {
 }
 
 #[test]
+fn only_what_is_wanted_is_reserved_and_ends_the_game() {
+    let mut picker = Picker::new(3);
+    picker.seed_came();
+    picker.want_only(&set(&[1], 3));
+    assert_eq!(picker.state(0), PieceState::NotWanted);
+    assert!(!picker.reserve_piece(0));
+    assert_eq!(picker.reserve(&Bitfield::full(3), &mut TestRng(1)), Some(1));
+    assert_eq!(picker.reserve(&Bitfield::full(3), &mut TestRng(1)), None);
+    assert!(picker.in_end_game());
+    picker.complete(1);
+    assert_eq!(picker.lacking().count(), 0);
+    assert!(picker.complete(0), "what is found is here all the same");
+}
+
+#[test]
 fn a_withdrawn_piece_is_fetched_again() {
     let mut picker = Picker::new(2);
     assert!(picker.complete(0));
@@ -93,6 +108,7 @@ enum Step {
     Release(u32),
     Complete(u32),
     Withdraw(u32),
+    Want(Vec<u32>),
 }
 
 const LEN: u32 = 40;
@@ -107,16 +123,18 @@ fn step() -> impl Strategy<Value = Step> {
         piece.clone().prop_map(Step::Again),
         piece.clone().prop_map(Step::Release),
         piece.clone().prop_map(Step::Complete),
-        piece.prop_map(Step::Withdraw),
+        piece.clone().prop_map(Step::Withdraw),
+        proptest::collection::vec(piece, 0..40).prop_map(Step::Want),
     ]
 }
 
-/// The slow and obvious picker: (copies, holders, have) per piece.
+/// The slow and obvious picker, of one piece.
 #[derive(Default, Clone, Copy)]
 struct Naive {
     copies: u16,
     holders: u8,
     have: bool,
+    unwanted: bool,
 }
 
 proptest! {
@@ -136,7 +154,7 @@ proptest! {
                     naive.copies = naive.copies.saturating_sub(1);
                 }
                 Step::Reserve(pieces, seed) => {
-                    let wanted: Vec<_> = pieces.iter().filter(|p| !model[p].have && model[p].holders == 0).collect();
+                    let wanted: Vec<_> = pieces.iter().filter(|p| !model[p].have && !model[p].unwanted && model[p].holders == 0).collect();
                     let fewest = wanted.iter().map(|p| model[p].copies).min();
                     let got = picker.reserve(&set(&pieces, LEN), &mut TestRng(seed));
                     prop_assert_eq!(got.map(|p| model[&p].copies), fewest);
@@ -165,16 +183,23 @@ proptest! {
                     prop_assert_eq!(picker.withdraw(p), naive.have);
                     naive.have = false;
                 }
+                Step::Want(pieces) => {
+                    picker.want_only(&set(&pieces, LEN));
+                    model.iter_mut().for_each(|(p, naive)| naive.unwanted = !pieces.contains(p));
+                }
             }
             for (&p, naive) in &model {
                 let expected = match naive {
                     Naive { have: true, .. } => PieceState::Have,
                     Naive { holders: 1.., .. } => PieceState::Reserved(naive.holders),
+                    Naive { unwanted: true, .. } => PieceState::NotWanted,
                     Naive { copies: 0, .. } => PieceState::NobodyHas,
                     _ => PieceState::Missing,
                 };
                 prop_assert_eq!(picker.state(p), expected);
             }
+            let lacking = model.iter().filter(|(_, n)| !n.have && !n.unwanted).map(|(p, _)| *p);
+            prop_assert!(picker.lacking().iter().eq(lacking));
             prop_assert_eq!(picker.reserved() as usize, model.values().filter(|n| n.holders > 0).count());
         }
     }

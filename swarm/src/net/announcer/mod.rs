@@ -148,7 +148,7 @@ struct Session {
 impl Session {
     async fn run(mut self, stop: CancellationToken) {
         let mut stats = self.torrent.changed();
-        let mut complete = self.torrent.is_complete();
+        let mut complete = self.torrent.is_seed();
         let mut event = Some(Event::Started);
         loop {
             let outcome = tokio::select! {
@@ -163,8 +163,11 @@ impl Session {
                 () = self.endpoint.rest(wait) => {}
                 _ = stats.wait_for(|stats| !complete && stats.phase == Phase::Complete) => {
                     complete = true;
-                    // A tracker that never heard `started` is told that first.
-                    event = event.or(Some(Event::Completed));
+                    // A tracker that never heard `started` is told that first. One who has but a selection of the files never
+                    // completes (BEP 21): `left` says that it is no seed.
+                    if self.torrent.is_seed() {
+                        event = event.or(Some(Event::Completed));
+                    }
                 }
                 () = stop.cancelled() => break,
             }

@@ -135,7 +135,7 @@ impl Disk {
 }
 
 /// Refuses what is no regular file (T66).
-fn regular(file: &File) -> io::Result<std::fs::Metadata> {
+pub(super) fn regular(file: &File) -> io::Result<std::fs::Metadata> {
     let metadata = file.metadata()?;
     if metadata.is_file() {
         Ok(metadata)
@@ -191,12 +191,16 @@ impl Storage for Disk {
     }
 
     fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
-        let open = self.file(file, false)?;
-        match fs::seek(&*open, fs::SeekFrom::Data(offset)) {
-            Ok(data) => Ok(data >= offset + len),
-            Err(Errno::NXIO) => Ok(true),
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        is_hole(&*self.file(file, false)?, offset, len)
+    }
+}
+
+/// Whether a range was never written; `false` where the file system does not know.
+pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> io::Result<bool> {
+    match fs::seek(file, fs::SeekFrom::Data(offset)) {
+        Ok(data) => Ok(data >= offset + len),
+        Err(Errno::NXIO) => Ok(true),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

@@ -6,6 +6,7 @@
 
 mod disk;
 mod memory;
+mod selected;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,6 +15,7 @@ use torrent::PieceMap;
 
 pub use disk::Disk;
 pub use memory::Memory;
+pub use selected::Selected;
 
 /// The payload files of one torrent, by their index in the metainfo. All methods may be called from many threads at once.
 pub trait Storage: Send + Sync + std::fmt::Debug + 'static {

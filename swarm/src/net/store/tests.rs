@@ -30,7 +30,7 @@ pub(in crate::net) async fn to_be_checked(folder: &Path) -> (Arc<Torrent>, Vec<u
     };
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
     let engine = Engine::start(EngineConfig { listen, ..EngineConfig::default() }).await.unwrap();
-    let torrent = Arc::new(engine.shared.torrent_of(&spec, Arc::new(Memory::full(vec![bytes]))));
+    let torrent = Arc::new(engine.shared.torrent_of(&spec, Arc::new(Memory::full(vec![bytes])), None));
     let to_check = open::open(&torrent, spec).await.unwrap();
     (torrent, to_check)
 }
