@@ -375,7 +375,9 @@ fn strangers_are_served_by_what_they_give_and_our_own_always() {
     let mut rng = TestRng(5);
     let keys: Vec<PeerKey> = (21..=32).map(|peer| join(&mut core, peer)).collect();
     core.peer_is_own(keys[11], true);
-    keys.iter().for_each(|key| core.peer_interested(*key, true));
+    for key in &keys {
+        core.peer_interested(*key, true);
+    }
     let served = |core: &TorrentCore| keys.iter().filter(|key| !core.chokes(**key)).count();
     assert_eq!(served(&core), 9, "eight strangers, and our own");
     for key in &keys[3..11] {
