@@ -124,6 +124,24 @@ impl Bitfield {
         self.words.iter().zip(&other.words).enumerate().flat_map(|(index, (a, b))| bits(index, a & b))
     }
 
+    /// The pieces of this set that are not in `other`.
+    #[must_use]
+    pub fn without(&self, other: &Bitfield) -> Bitfield {
+        self.with(other, |a, b| a & !b)
+    }
+
+    /// The pieces that are in both sets.
+    #[must_use]
+    pub fn common(&self, other: &Bitfield) -> Bitfield {
+        self.with(other, |a, b| a & b)
+    }
+
+    fn with(&self, other: &Bitfield, op: impl Fn(u64, u64) -> u64) -> Bitfield {
+        let words: Vec<u64> = self.words.iter().zip(&other.words).map(|(a, b)| op(*a, *b)).collect();
+        let ones = words.iter().map(|word| word.count_ones()).sum();
+        Bitfield { words, len: self.len, ones }
+    }
+
     /// How many pieces are in both sets.
     pub fn count_common(&self, other: &Bitfield) -> u32 {
         self.words.iter().zip(&other.words).map(|(a, b)| (a & b).count_ones()).sum()

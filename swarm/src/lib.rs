@@ -35,6 +35,7 @@ pub mod download;
 pub mod hashes;
 pub mod journal;
 pub mod lookup;
+pub mod near;
 pub mod picker;
 pub mod rate;
 pub mod upload;

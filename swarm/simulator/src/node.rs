@@ -11,6 +11,7 @@ use swarm::assembly::{Keep, Leaf};
 use swarm::conversation::{Host, Piece};
 use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
 use swarm::hashes::Answer;
+use swarm::near::Place;
 use swarm::wire::{HashRequest, PeerId};
 use torrent::WireId;
 
@@ -37,6 +38,10 @@ pub struct Shape {
     pub max_peers: usize,
     /// How many there are.
     pub nodes: usize,
+    /// Nodes belong to so many zones in turn.
+    pub zones: usize,
+    /// They do not say to which.
+    pub blind: bool,
 }
 
 impl Shape {
@@ -49,9 +54,18 @@ impl Shape {
         self.size.saturating_sub(start).min(self.piece_length.into()) as u32
     }
 
+    /// The zone of a node.
+    pub fn zone(&self, node: NodeId) -> usize {
+        node % self.zones.max(1)
+    }
+
     fn core(&self, node: NodeId) -> TorrentCore {
         let (inner, wire) = (InnerId([7; 32]), vec![WireId([7; 20])]);
-        TorrentCore::new(inner, wire, self.pieces(), peer_id(node), self.max_peers)
+        let mut core = TorrentCore::new(inner, wire, self.pieces(), peer_id(node), self.max_peers);
+        if !self.blind && self.zones > 1 {
+            core.at(Place::new("", &self.zone(node).to_string(), ""));
+        }
+        core
     }
 }
 
@@ -88,7 +102,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(id: NodeId, shape: Shape, zone: usize, (up, down): (u64, u64)) -> Self {
+    pub fn new(id: NodeId, shape: Shape, (up, down): (u64, u64)) -> Self {
         Self {
             shape,
             core: RefCell::new(shape.core(id)),
@@ -96,7 +110,7 @@ impl Node {
             to_store: RefCell::default(),
             bumped: Cell::default(),
             wasted: Cell::default(),
-            zone,
+            zone: shape.zone(id),
             up,
             down,
             lies: false,

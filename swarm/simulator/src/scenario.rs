@@ -36,6 +36,9 @@ pub struct Scenario {
     /// Zones; nodes belong to them in turn.
     #[arg(long, default_value_t = 1)]
     pub zones: usize,
+    /// The nodes do not know in which zone they are.
+    #[arg(long)]
+    pub blind: bool,
     /// The nodes of the last zone have a tenth of the others' rate.
     #[arg(long)]
     pub slow_zone: bool,

@@ -65,11 +65,12 @@ impl World {
             piece_length: scenario.piece_length,
             max_peers: scenario.max_peers,
             nodes: scenario.leechers + 1,
+            zones: scenario.zones,
+            blind: scenario.blind,
         };
         let mut rng = StdRng::seed_from_u64(scenario.seed);
-        let mut nodes: Vec<Node> = (0..=scenario.leechers)
-            .map(|id| Node::new(id, shape, id % scenario.zones.max(1), scenario.link(id)))
-            .collect();
+        let mut nodes: Vec<Node> =
+            (0..=scenario.leechers).map(|id| Node::new(id, shape, scenario.link(id))).collect();
         nodes[0].make_seed();
         let mut queue = Queue::default();
         for id in 0..nodes.len() {

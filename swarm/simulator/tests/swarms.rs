@@ -14,6 +14,7 @@ fn swarm(leechers: usize, size: u64) -> Scenario {
         rate: 16_000_000,
         equal: false,
         zones: 1,
+        blind: false,
         slow_zone: false,
         max_peers: 100,
         joins_over_ms: 0,
@@ -48,6 +49,24 @@ fn a_crowd_gets_everything_in_the_time_of_one_copy_over_the_seeds_link() {
 fn latecomers_are_served_by_the_others() {
     let outcome = complete(&Scenario { joins_over_ms: 10_000, ..swarm(16, 64 * MIB) });
     assert!(outcome.last < 11.0 && outcome.seed_copies < 2.0, "{outcome}");
+}
+
+#[test]
+fn what_a_zone_has_is_not_fetched_from_another_and_nobody_waits_for_that() {
+    for (equal, leechers) in [(false, 30), (true, 30)] {
+        let near = Scenario { zones: 3, equal, ..swarm(leechers, 128 * MIB) };
+        let blind = complete(&Scenario { blind: true, ..near.clone() });
+        let near = complete(&near);
+        // Of thirty copies at least two cross, one into each far zone.
+        assert!(near.far_share < 0.25 && blind.far_share > 0.6, "{near}\n{blind}");
+        assert!(near.last < blind.last * 1.1, "{near}\n{blind}");
+    }
+}
+
+#[test]
+fn a_slow_zone_becomes_complete() {
+    let outcome = complete(&Scenario { zones: 3, slow_zone: true, equal: true, ..swarm(12, 16 * MIB) });
+    assert!(outcome.over_ideal < 14.0, "{outcome}");
 }
 
 /// Deaths and returns, liars, partitions: when it is over, everyone becomes complete, and nobody honest was cut off.

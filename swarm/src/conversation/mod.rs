@@ -187,7 +187,8 @@ impl<B: Keep> Conversation<B> {
         };
         if speaks.extended {
             let size = scene.host.info().map(|info| info.len() as u32);
-            let payload = ExtensionHandshake::own(port, size).encode();
+            let place = scene.host.core().place().clone();
+            let payload = ExtensionHandshake::own(port, size, place).encode();
             scene.send([Message::Extended { id: 0, payload: &payload }])?;
         }
         match (speaks.fast, have.count()) {
@@ -330,6 +331,7 @@ impl<B: Keep> Conversation<B> {
         {
             let mut core = scene.host.core();
             core.peer_is_own(self.key, said.is_own());
+            core.peer_place(self.key, &said.place);
             said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));
         }
         self.choke_or_unchoke(scene)

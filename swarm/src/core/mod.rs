@@ -11,6 +11,7 @@ mod book;
 mod choking;
 mod handout;
 mod haves;
+mod nearness;
 mod pace;
 mod peer;
 mod reserve;
@@ -31,11 +32,13 @@ pub use reserve::Reservation;
 use crate::assembly::Leaf;
 use crate::bitfield::{Bitfield, BitfieldError};
 use crate::choker::{Choker, SLOTS};
+use crate::near::{Nearness, Place};
 use crate::picker::Picker;
 use crate::wire::PeerId;
 use blame::Blame;
 use handout::Handout;
 use haves::Haves;
+use nearness::Crossing;
 use pace::Pace;
 
 /// Names a connection of a torrent; never used again.
@@ -122,6 +125,10 @@ pub struct TorrentCore {
     blame: Blame,
     handout: Handout,
     choker: Choker,
+    place: Place,
+    /// What is to be had nearby, if we know where we are.
+    near: Option<Nearness>,
+    crossing: Crossing,
     paused: bool,
     /// Of a piece, from its reservation to its last block.
     pace: Pace,
@@ -144,6 +151,9 @@ impl TorrentCore {
             blame: Blame::default(),
             handout: Handout::new(pieces),
             choker: Choker::default(),
+            place: Place::default(),
+            near: None,
+            crossing: Crossing::default(),
             paused: false,
             pace: Pace::default(),
             book: AddressBook::default(),
@@ -255,6 +265,7 @@ impl TorrentCore {
     /// A connection is gone; its reservations are free again.
     pub fn disconnected(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.remove(&key) else { return };
+        self.near_went(&peer);
         for held in peer.held {
             self.picker.release(held.piece);
         }
@@ -289,6 +300,7 @@ impl TorrentCore {
             (0..peer.has.len()).for_each(|piece| self.picker.peer_lost(piece));
             self.picker.seed_came();
         }
+        self.near_got(key, piece);
         Ok(())
     }
 
@@ -327,6 +339,7 @@ impl TorrentCore {
         peer.wanted = has.count_common(self.picker.lacking());
         peer.offers = has.clone();
         peer.has = has;
+        self.near_came(key);
         Ok(())
     }
 
@@ -348,6 +361,9 @@ impl TorrentCore {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.verified += 1;
             peer.taken += leaves.len() as u64;
+            self.near_arrived(now);
+        }
+        if let Some(peer) = self.peers.get_mut(&key) {
             if let Some(since) = peer.take_held(piece) {
                 self.pace.note(now.saturating_sub(since));
             }

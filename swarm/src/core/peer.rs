@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::blame::Source;
 use super::{NewPeer, PeerKey, TorrentCore};
 use crate::bitfield::Bitfield;
+use crate::near::Border;
 
 /// A piece that the peer refused is not asked of it again for so long.
 const HIDE_FOR: Duration = Duration::from_secs(2);
@@ -39,6 +40,8 @@ pub struct Peer {
     pub has: Bitfield,
     /// Whether it has everything.
     pub is_seed: bool,
+    /// What lies between it and us.
+    pub border: Option<Border>,
     /// Whether it calls itself one of ours.
     pub is_own: bool,
     /// Pieces from it that verified.
@@ -76,6 +79,7 @@ impl Peer {
             since: now,
             has: Bitfield::new(pieces),
             is_seed: false,
+            border: None,
             is_own: false,
             verified: 0,
             wanted: 0,

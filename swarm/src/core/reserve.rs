@@ -52,8 +52,7 @@ impl TorrentCore {
             None => peer.suggestions().into_iter().find(|piece| self.picker.reserve_piece(*piece)),
             begun => begun,
         };
-        let offers = &self.peers.get(&key)?.offers;
-        let reservation = match piece.or_else(|| self.picker.reserve(offers, rng)) {
+        let reservation = match piece.or_else(|| self.pick(key, now, rng)) {
             Some(piece) => Reservation { piece, again: false },
             None => Reservation { piece: self.slowest(key, now)?, again: true },
         };

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
+use crate::near::Place;
 use crate::test_rng::TestRng;
 
 const PIECES: u32 = 8;
@@ -394,4 +395,43 @@ fn strangers_are_served_by_what_they_give_and_our_own_always() {
     let waiting = *keys[..11].iter().find(|key| **key != gone && core.chokes(**key)).unwrap();
     core.peer_interested(waiting, true);
     assert!(!core.chokes(waiting));
+}
+
+#[test]
+fn of_what_nobody_nearby_has_each_piece_is_the_duty_of_one_and_the_rest_waits_for_a_standstill() {
+    let zone = |name: &str| Place::new("", name, "");
+    let mut cores: Vec<TorrentCore> = (0..4)
+        .map(|node| {
+            let mut core =
+                TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], 64, PeerId([node; 20]), 20);
+            core.at(zone("a"));
+            core
+        })
+        .collect();
+    let mut taken = vec![0; 64];
+    for (node, core) in cores.iter_mut().enumerate() {
+        for other in (0..4).filter(|other| *other != node) {
+            let key = join(core, other as u8);
+            core.peer_is_own(key, true);
+            core.peer_place(key, &zone("a"));
+            core.peer_has_all(key, false).unwrap();
+        }
+        let far = join(core, 77);
+        core.peer_place(far, &zone("b"));
+        core.peer_has_all(far, true).unwrap();
+        core.peers.get_mut(&far).unwrap().verified = 1;
+        while let Some(reservation) = core.reserve(far, ZERO, &mut TestRng(1)) {
+            taken[reservation.piece as usize] += 1;
+            core.release(far, reservation.piece);
+            core.handed_over(far, reservation.piece, &[], ZERO);
+            core.arrived(reservation.piece);
+            if core.have().count() > 40 {
+                break;
+            }
+        }
+        // Nothing has come for a while: one more piece, whoever's duty it is.
+        assert!(core.reserve(far, Duration::from_secs(1), &mut TestRng(1)).is_some());
+    }
+    let once = taken.iter().filter(|count| **count == 1).count();
+    assert!(once >= 56 && !taken.contains(&0), "{taken:?}");
 }

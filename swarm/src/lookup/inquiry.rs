@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{InquiryId, Lookup, Progress};
 use crate::bitfield::Bitfield;
+use crate::near::Place;
 use crate::wire::metadata::{Metadata, PART};
 use crate::wire::{Capabilities, ExtensionHandshake, HashRequest, Message, UT_METADATA};
 
@@ -98,7 +99,7 @@ impl Inquiry {
     /// The first messages. `port`: where we listen.
     pub fn greet(&self, port: Option<u16>, out: &mut Vec<u8>) {
         if self.speaks.extended {
-            let payload = ExtensionHandshake::own(port, None).encode();
+            let payload = ExtensionHandshake::own(port, None, Place::default()).encode();
             Message::Extended { id: 0, payload: &payload }.encode(out);
         }
         if self.speaks.fast {

@@ -5,6 +5,7 @@
 use torrent::bencode::{self, Limits, Writer};
 
 use super::metadata::MAX_METADATA;
+use crate::near::Place;
 
 /// The requests that we take from one peer before we reject more.
 pub const REQQ: u32 = 500;
@@ -30,6 +31,8 @@ pub struct ExtensionHandshake {
     pub ut_metadata: Option<u8>,
     /// `metadata_size`: bytes of `info`, if it has it.
     pub metadata_size: Option<u32>,
+    /// `sm_place`, a key of our own: where the sender is, so that near peers are asked first.
+    pub place: Place,
 }
 
 /// The payload is not a sane dictionary (T36); the connection is closed.
@@ -38,10 +41,10 @@ pub struct ExtensionHandshake {
 pub struct ExtensionError;
 
 impl ExtensionHandshake {
-    /// Ours; `metadata_size`: bytes of `info`, once it is known.
-    pub fn own(port: Option<u16>, metadata_size: Option<u32>) -> Self {
+    /// Ours; `metadata_size`: bytes of `info`, once it is known; `place`: where we are.
+    pub fn own(port: Option<u16>, metadata_size: Option<u32>, place: Place) -> Self {
         let client = Some(format!("{OWN_CLIENT}{}", env!("CARGO_PKG_VERSION")));
-        Self { client, reqq: Some(REQQ), port, ut_metadata: Some(UT_METADATA), metadata_size }
+        Self { client, reqq: Some(REQQ), port, ut_metadata: Some(UT_METADATA), metadata_size, place }
     }
 
     /// Whether the other side calls itself one of ours. It proves nothing and grants nothing but politeness.
@@ -67,6 +70,13 @@ impl ExtensionHandshake {
             if let Some(reqq) = self.reqq {
                 dict.entry("reqq").uint(u64::from(reqq));
             }
+            if !self.place.is_unknown() {
+                dict.entry("sm_place").dict(|place| {
+                    place.entry("rack").bytes(&self.place.rack);
+                    place.entry("region").bytes(&self.place.region);
+                    place.entry("zone").bytes(&self.place.zone);
+                });
+            }
             if let Some(client) = &self.client {
                 dict.entry("v").bytes(client);
             }
@@ -82,6 +92,9 @@ impl ExtensionHandshake {
         let client = dict.get("v").and_then(|value| value.as_str()).map(printable);
         let extensions = dict.get("m").and_then(|value| value.as_dict());
         let extension = |name: &str| extensions.and_then(|m| m.get(name)).and_then(|value| value.as_int());
+        let place = dict.get("sm_place").and_then(|value| value.as_dict());
+        let part = |name: &str| place.and_then(|place| place.get(name)).and_then(|value| value.as_str());
+        let part = |name: &str| part(name).unwrap_or_default();
         Ok(Self {
             client,
             reqq: int("reqq").and_then(|reqq| u32::try_from(reqq).ok()),
@@ -91,6 +104,7 @@ impl ExtensionHandshake {
             metadata_size: int("metadata_size")
                 .and_then(|size| u32::try_from(size).ok())
                 .filter(|size| (1..=MAX_METADATA).contains(&(*size as usize))),
+            place: Place::new(part("region"), part("zone"), part("rack")),
         })
     }
 }
@@ -106,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_heard() {
-        let said = ExtensionHandshake::own(Some(6881), Some(1234));
+        let said = ExtensionHandshake::own(Some(6881), Some(1234), Place::new("eu", "a", ""));
         let heard = ExtensionHandshake::decode(&said.encode()).unwrap();
         assert_eq!(heard, said);
         assert!(heard.is_own());

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use swarm::near::Place;
 use swarm::wire::{
     self, Block, Capabilities, Decoded, ExtensionHandshake, HANDSHAKE_LEN, Handshake, Message, PeerId,
 };
@@ -37,7 +38,7 @@ impl Connection {
         stream.write_all(&ours.encode()).await.unwrap();
         stream.read_exact(&mut [0; HANDSHAKE_LEN]).await.unwrap();
         let mut connection = Self { stream, buffer: Vec::new() };
-        let payload = ExtensionHandshake::own(Some(port), None).encode();
+        let payload = ExtensionHandshake::own(Some(port), None, Place::default()).encode();
         connection.send(Message::Extended { id: 0, payload: &payload }).await;
         connection
     }

@@ -1,0 +1,188 @@
+//! Which pieces are to be had nearby, and which of a far peer's may be asked for.
+//!
+//! What nobody nearby has, one of those nearby is to fetch, not all at once: each node knows its neighbours and draws the same lots for
+//! every piece (rendezvous hashing), so that all agree without a word about whose duty a piece is, but for neighbours that only some of
+//! them know. What goes wrong with that the budget makes good.
+
+use std::time::Duration;
+
+use rand_core::RngCore;
+
+use super::{Peer, PeerKey, TorrentCore};
+use crate::bitfield::Bitfield;
+use crate::near::{Border, Nearness, Place};
+use crate::wire::PeerId;
+
+/// Pieces share this many lots: drawing one for each of a million pieces would take a while at each coming and going.
+const LOTS: u32 = 1024;
+/// Where nothing comes for so long, one more piece is fetched over a border.
+const STANDSTILL: Duration = Duration::from_millis(300);
+
+/// So many leechers one seed can serve as fast as they are served by each other.
+const LEECHERS_PER_SEED: usize = 4;
+
+/// What is fetched over borders.
+#[derive(Debug, Default)]
+pub(super) struct Crossing {
+    /// Pieces that were reserved over each border or a further one, although they were to be had on this side or were another's duty.
+    crossed: [u64; 3],
+    /// Pieces that have come, from anywhere.
+    arrived: u64,
+    last_arrival: Duration,
+    /// Our duties on this side of each border, until somebody there comes or goes.
+    duties: [Option<Bitfield>; 3],
+}
+
+impl TorrentCore {
+    /// Where we are. Before the first peer.
+    pub fn at(&mut self, place: Place) {
+        self.near = (!place.is_unknown()).then(|| Nearness::new(self.picker.have().len()));
+        self.place = place;
+    }
+
+    /// Where we are.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The peer says where it is. It proves nothing, and decides only whom we ask first.
+    pub fn peer_place(&mut self, key: PeerKey, place: &Place) {
+        let border = self.place.border(place);
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.border != border) else { return };
+        if let Some(near) = &mut self.near {
+            count(near, peer, false);
+            peer.border = border;
+            count(near, peer, true);
+            self.crossing.duties = [None, None, None];
+        }
+    }
+
+    /// A peer is gone.
+    pub(super) fn near_went(&mut self, peer: &Peer) {
+        if let Some(near) = &mut self.near {
+            count(near, peer, false);
+            self.crossing.duties = [None, None, None];
+        }
+    }
+
+    /// A peer has said what it has.
+    pub(super) fn near_came(&mut self, key: PeerKey) {
+        if let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) {
+            count(near, peer, true);
+            self.crossing.duties = [None, None, None];
+        }
+    }
+
+    /// A peer has got one more piece; with it, it may have become a seed.
+    pub(super) fn near_got(&mut self, key: PeerKey, piece: u32) {
+        let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) else { return };
+        near.peer_has(peer.border, piece);
+        if peer.is_seed {
+            (0..peer.has.len()).for_each(|piece| near.peer_lost(peer.border, piece));
+        }
+    }
+
+    /// A piece has come.
+    pub(super) fn near_arrived(&mut self, now: Duration) {
+        self.crossing.arrived += 1;
+        self.crossing.last_arrival = now;
+    }
+
+    /// Reserves the rarest of what a peer has: from behind a border first what it is our duty to fetch, then, within the budget of that
+    /// border, anything.
+    pub(super) fn pick(&mut self, key: PeerKey, now: Duration, rng: &mut impl RngCore) -> Option<u32> {
+        let peer = self.peers.get(&key)?;
+        let (Some(border), Some(near)) = (peer.border, &self.near) else {
+            return self.picker.reserve(&peer.offers, rng);
+        };
+        let beyond = if self.seeds_suffice(border) {
+            Bitfield::new(0)
+        } else {
+            peer.offers.without(near.here(border))
+        };
+        let duty = match self.crossing.duties[border as usize].take() {
+            Some(duty) => duty,
+            None => self.duty(border),
+        };
+        let found = self.picker.reserve(&beyond.common(&duty), rng);
+        self.crossing.duties[border as usize] = Some(duty);
+        if found.is_some() || !self.crossing.may_cross(border, now) {
+            return found;
+        }
+        let offers = &self.peers.get(&key)?.offers;
+        let found = self.picker.reserve(&beyond, rng).or_else(|| self.picker.reserve(offers, rng));
+        if found.is_some() {
+            Border::ALL
+                .iter()
+                .filter(|other| **other <= border)
+                .for_each(|b| self.crossing.crossed[*b as usize] += 1);
+        }
+        found
+    }
+
+    /// Whether the seeds on this side of a border can serve all on this side. One that has just begun to fill a swarm cannot: it is as fast
+    /// to get from afar what it has given there.
+    fn seeds_suffice(&self, border: Border) -> bool {
+        let here = self.peers.values().filter(|peer| peer.border.is_none_or(|other| other < border));
+        let (seeds, leechers) =
+            here.fold(
+                (0, 1),
+                |(seeds, leechers), peer| {
+                    if peer.is_seed { (seeds + 1, leechers) } else { (seeds, leechers + 1) }
+                },
+            );
+        seeds * LEECHERS_PER_SEED >= leechers
+    }
+
+    /// The pieces for which we have the best lot of all leechers on this side of a border.
+    fn duty(&self, border: Border) -> Bitfield {
+        let rivals: Vec<PeerId> = self
+            .peers
+            .values()
+            .filter(|peer| !peer.is_seed && peer.is_own && peer.border.is_none_or(|other| other < border))
+            .map(|peer| peer.source.id)
+            .collect();
+        let ours: Vec<bool> = (0..LOTS)
+            .map(|number| {
+                let own = lot(number, &self.own_id);
+                rivals.iter().all(|rival| lot(number, rival) <= own)
+            })
+            .collect();
+        let mut duty = Bitfield::new(self.picker.have().len());
+        for piece in (0..duty.len()).filter(|piece| ours[(piece % LOTS) as usize]) {
+            duty.insert(piece);
+        }
+        duty
+    }
+}
+
+impl Crossing {
+    fn may_cross(&self, border: Border, now: Duration) -> bool {
+        let standstill = now.saturating_sub(self.last_arrival).as_millis() / STANDSTILL.as_millis();
+        let budget = self.arrived * border.budget() / 100 + standstill as u64;
+        self.crossed[border as usize] < budget
+    }
+}
+
+/// The lot of a peer: the same wherever it is drawn (FNV-1a, and a last stir so that neighbours differ in the high bits).
+fn lot(number: u32, peer: &PeerId) -> u64 {
+    let bytes = number.to_be_bytes().into_iter().chain(peer.0);
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Counts what a leecher has, or takes it out of the counts.
+fn count(near: &mut Nearness, peer: &Peer, add: bool) {
+    if peer.is_seed {
+        return;
+    }
+    for piece in peer.has.iter() {
+        if add {
+            near.peer_has(peer.border, piece);
+        } else {
+            near.peer_lost(peer.border, piece);
+        }
+    }
+}
