@@ -6,6 +6,7 @@
 
 mod disk;
 mod memory;
+mod read_only;
 mod selected;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use torrent::PieceMap;
 
 pub use disk::Disk;
 pub use memory::Memory;
+pub use read_only::ReadOnly;
 pub use selected::Selected;
 
 /// The payload files of one torrent, by their index in the metainfo. All methods may be called from many threads at once.
