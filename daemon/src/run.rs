@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::Write;
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,20 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::logs::{LogArgs, init_logs};
 
-/// What a shell says of a program that a signal ended; used when a second signal cuts a graceful stop short.
-const EXIT_AT_SECOND_SIGNAL: i32 = 130;
-
 /// Runs `body` on a runtime of its own until it returns, and makes an exit code of what it returned.
 ///
 /// `body` gets the token that SIGTERM or SIGINT cancels; a second signal ends the process at once. An error is printed as one
 /// line `error: what: why: ...` on stderr, without a backtrace. Traces are flushed before this returns.
-pub fn run<B, F>(name: &'static str, logs: &LogArgs, body: B) -> ExitCode
+pub fn run<B, F, T>(name: &'static str, logs: &LogArgs, body: B) -> ExitCode
 where
     B: FnOnce(CancellationToken) -> F,
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
+    T: Termination,
 {
     match try_run(name, logs, body) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(done) => done.report(),
         Err(error) => {
             // Nothing is left to be told if stderr itself is gone.
             drop(writeln!(std::io::stderr(), "{}", error_line(&error)));
@@ -33,10 +31,10 @@ where
     }
 }
 
-fn try_run<B, F>(name: &'static str, logs: &LogArgs, body: B) -> anyhow::Result<()>
+fn try_run<B, F, T>(name: &'static str, logs: &LogArgs, body: B) -> anyhow::Result<T>
 where
     B: FnOnce(CancellationToken) -> F,
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
 {
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -77,12 +75,13 @@ pub fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
     let cancel = token.clone();
     tokio::spawn(async move {
         for nth in 0.. {
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+            // With what a shell says of a program that the signal ended.
+            let (name, code) = tokio::select! {
+                _ = terminate.recv() => ("SIGTERM", 143),
+                _ = interrupt.recv() => ("SIGINT", 130),
             };
             if nth > 0 {
-                std::process::exit(EXIT_AT_SECOND_SIGNAL);
+                std::process::exit(code);
             }
             tracing::info!(signal = name, "stopping");
             cancel.cancel();
@@ -125,8 +124,10 @@ mod tests {
     fn the_exit_code_tells_whether_the_body_succeeded() {
         let logs = LogArgs::default();
         let good = run("samara-test", &logs, |_| async { Ok(()) });
-        let bad = run("samara-test", &logs, |_| async { Err(anyhow::anyhow!("no")) });
+        let own = run("samara-test", &logs, |_| async { Ok(ExitCode::from(3)) });
+        let bad = run("samara-test", &logs, |_| async { Err::<(), _>(anyhow::anyhow!("no")) });
         assert_eq!(format!("{good:?}"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(format!("{own:?}"), format!("{:?}", ExitCode::from(3)));
         assert_eq!(format!("{bad:?}"), format!("{:?}", ExitCode::FAILURE));
     }
 }
