@@ -8,10 +8,11 @@ mod get;
 mod output;
 mod progress;
 mod seed;
+mod share;
 mod torrent_command;
 mod units;
 
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -31,7 +32,7 @@ Examples:
   samara demo                               8 nodes get 256 MiB, on this machine, without a cluster
   samara demo --nodes 20 model.gguf         the same with a file of yours
   samara torrent create dir/ -a http://10.0.0.1:6969/announce
-  samara seed a.torrent --data dir/         share it
+  samara seed dir/ --run-tracker             share a folder
   samara get a.torrent -o out --peer 10.0.0.1:6881
 
 Environment:
@@ -41,8 +42,8 @@ Environment:
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
-    Seed(seed::SeedArgs),
-    Get(get::GetArgs),
+    Seed(Box<seed::SeedArgs>),
+    Get(Box<get::GetArgs>),
     Torrent(torrent_command::TorrentArgs),
     Tracker(tracker::Args),
     /// Print the completions of a shell
@@ -66,24 +67,34 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "samara", &mut std::io::stdout());
             ExitCode::SUCCESS
         }
-        Command::Demo(args) => run(|shutdown| demo::run(args, shutdown)),
-        Command::Seed(args) => run(|shutdown| seed::run(args, shutdown)),
-        Command::Get(args) => run(|shutdown| get::run(args, shutdown)),
+        Command::Demo(args) => run("warn", |shutdown| async {
+            demo::run(args, shutdown).await.or_else(output::forgive_broken_pipe)
+        }),
+        Command::Seed(args) => {
+            let json = args.json;
+            run(SHARING_LOGS, |_| async move { share::settle(seed::run(*args).await, json) })
+        }
+        Command::Get(args) => {
+            let json = args.json;
+            run(SHARING_LOGS, |_| async move { share::settle(get::run(*args).await, json) })
+        }
     }
 }
 
-/// Runs a command that needs a runtime. It says by itself what it does, so only what goes wrong is logged.
-fn run<F>(command: impl FnOnce(daemon::CancellationToken) -> F) -> ExitCode
+/// `seed` and `get` say by themselves what these two parts of the engine warn of.
+const SHARING_LOGS: &str = "warn,swarm::net::announcer=error,swarm::net::torrent=error";
+
+/// Runs a command that needs a runtime. It says by itself what it does, so only what goes wrong is logged, as far as `filter` has it.
+fn run<F, T>(filter: &str, command: impl FnOnce(daemon::CancellationToken) -> F) -> ExitCode
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
+    T: Termination,
 {
     let filter = std::env::var("SAMARA_LOG")
         .or_else(|_| std::env::var("RUST_LOG"))
-        .unwrap_or_else(|_| "warn".to_owned());
+        .unwrap_or_else(|_| filter.to_owned());
     let logs = daemon::LogArgs { filter: Some(filter), ..daemon::LogArgs::default() };
-    daemon::run("samara", &logs, async |shutdown| {
-        command(shutdown).await.or_else(output::forgive_broken_pipe)
-    })
+    daemon::run("samara", &logs, command)
 }
 
 fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {

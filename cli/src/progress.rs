@@ -1,14 +1,18 @@
-//! Lines about what moves: a bar on a terminal; elsewhere a line every few seconds, or nothing where the result says it all.
+//! Bars about what moves, on a terminal only: elsewhere the result says it all, or events do.
 
-use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use swarm::{Phase, Stats};
 
-use crate::{output, torrent_command::Watch, units::bytes};
+use crate::torrent_command::Watch;
+use crate::{
+    output,
+    units::{bytes, duration},
+};
 
-/// How often it is said where there is no terminal.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// Bars are drawn so often a second: figures come twice.
+const REDRAWS: u8 = 4;
+/// Characters of a torrent's name that are shown.
+const NAME: usize = 24;
 
 /// A bar for bytes that are hashed, with rate and time left. Nothing where there is no terminal.
 pub struct Hashing(Option<ProgressBar>);
@@ -36,62 +40,74 @@ impl Watch for Hashing {
     }
 }
 
-/// Follows one torrent.
-pub struct Line {
-    bar: Option<ProgressBar>,
-    said: Option<(Instant, Phase)>,
-}
+/// The bars of torrents, below each other. Nothing where there is no terminal.
+pub struct Screen(Option<MultiProgress>);
 
-impl Line {
-    /// Nothing shown yet.
+impl Screen {
+    /// No bars yet.
     pub fn new() -> Self {
-        let bar = output::is_interactive().then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(ProgressStyle::with_template("{bar:30} {msg}").expect("the template is valid"));
-            bar
-        });
-        Self { bar, said: None }
+        Self(
+            output::is_interactive()
+                .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWS))),
+        )
     }
 
-    /// Shows the figures of now.
-    pub fn show(&mut self, stats: &Stats) {
-        let text = describe(stats);
-        if let Some(bar) = &self.bar {
-            bar.set_length(stats.total);
-            bar.set_position(stats.have);
-            bar.set_message(text);
-            return;
+    /// One more bar, of a torrent.
+    pub fn line(&self) -> Line {
+        Line(self.0.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new(0));
+            bar.set_style(ProgressStyle::with_template("{bar:20} {msg}").expect("the template is valid"));
+            bar
+        }))
+    }
+
+    /// Does something that writes to the terminal while no bar is in the way.
+    pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(bars) => bars.suspend(write),
+            None => write(),
         }
-        let due = self.said.is_none_or(|(at, phase)| at.elapsed() >= INTERVAL || phase != stats.phase);
-        if due {
-            output::say(&text);
-            self.said = Some((Instant::now(), stats.phase));
+    }
+}
+
+/// The bar of one torrent.
+pub struct Line(Option<ProgressBar>);
+
+impl Line {
+    /// Shows the figures of now.
+    pub fn show(&self, name: &str, stats: &Stats) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(stats.wanted);
+            bar.set_position(stats.wanted - stats.lacking);
+            bar.set_message(describe(name, stats));
         }
     }
 
     /// Leaves the last figures on the screen.
     pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.abandon();
-        }
+        self.0.iter().for_each(ProgressBar::abandon);
     }
 }
 
-fn describe(stats: &Stats) -> String {
-    let phase = match stats.phase {
-        Phase::Checking => "checking",
-        Phase::Leeching => "downloading",
-        Phase::Complete => "seeding",
+/// How long it takes at the rate of now; `None` while nothing comes in, and when nothing is missing.
+pub fn seconds_left(stats: &Stats) -> Option<u64> {
+    (stats.lacking > 0).then(|| stats.lacking.checked_div(stats.download_rate)).flatten()
+}
+
+fn describe(name: &str, stats: &Stats) -> String {
+    let name: String = name.chars().take(NAME).collect();
+    let (have, wanted) = (bytes(stats.wanted - stats.lacking), bytes(stats.wanted));
+    let peers = format!("{} peers ({} seeds)", stats.peers, stats.seeds);
+    let up = format!("up {}/s, {} sent", bytes(stats.upload_rate), bytes(stats.uploaded));
+    let mut text = match stats.phase {
+        Phase::Checking => format!("{name}: checking, {have}/{wanted} are here"),
+        Phase::Leeching => {
+            let left = seconds_left(stats)
+                .map_or_else(|| "time unknown".to_owned(), |left| format!("{} left", duration(left)));
+            format!("{name}: {have}/{wanted}, {}/s, {left}, {peers}, {up}", bytes(stats.download_rate))
+        }
+        Phase::Complete => format!("{name}: seeding {wanted}, {peers}, {up}"),
     };
-    let mut text = format!(
-        "{phase} {}/{}, {} peers, down {}/s, up {}/s ({} sent)",
-        bytes(stats.have),
-        bytes(stats.total),
-        stats.peers,
-        bytes(stats.download_rate),
-        bytes(stats.upload_rate),
-        bytes(stats.uploaded),
-    );
     if let Some(trouble) = &stats.trouble {
         text.extend(["; ", &trouble.to_string()]);
     } else if let Some(error) = stats.trackers.iter().find_map(|tracker| tracker.error.as_deref()) {

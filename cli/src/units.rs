@@ -1,4 +1,6 @@
-//! Numbers of bytes as people write and read them.
+//! Numbers of bytes and times as people write and read them.
+
+use std::time::Duration;
 
 /// Reads `4096`, `64Ki`, `16M`, `1.5GiB`, `10MB`: binary suffixes are powers of 1024, others of 1000.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -42,9 +44,49 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// Reads `90`, `90s`, `10m`, `2h`, `1d`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time; examples: 90s, 10m, 2h, 1d");
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let factor: u64 = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    // A timer cannot look further ahead than a century or so.
+    seconds.filter(|seconds| *seconds <= 36_500 * 24 * 60 * 60).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// `45 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times() {
+        for (text, expected) in [("0", 0), ("90", 90), ("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86400)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(expected)), "{text}");
+        }
+        for text in ["", "m", "1w", "-1", "1.5h", "99999999999999999999", "99999999999999d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(200), "3 min 20 s");
+        assert_eq!(duration(7500), "2 h 5 min");
+    }
 
     #[test]
     fn reads() {

@@ -2,49 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to fail")]
 
+mod common;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
+use common::{Seeder, folder, output, samara, seed, text};
 use tempfile::TempDir;
-
-fn samara(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_samara"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn output(args: &[&str]) -> Output {
-    samara(args).output().unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// A folder with some files, and the torrent of it.
-fn folder() -> (TempDir, std::path::PathBuf, std::path::PathBuf) {
-    let temp = TempDir::new().unwrap();
-    let data = temp.path().join("data");
-    fs::create_dir_all(data.join("sub")).unwrap();
-    fs::write(data.join("empty"), "").unwrap();
-    fs::write(data.join("sub/big"), (0..3_000_000u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>())
-        .unwrap();
-    fs::write(data.join("small"), "s").unwrap();
-    let torrent = temp.path().join("data.torrent");
-    let made = output(&[
-        "torrent",
-        "create",
-        text(&data),
-        "-o",
-        text(&torrent),
-        "-a",
-        "http://127.0.0.1:9/announce",
-    ]);
-    assert!(made.status.success(), "{made:?}");
-    (temp, data, torrent)
-}
 
 #[test]
 fn create_show_and_verify() {
@@ -89,29 +54,6 @@ fn a_torrent_is_not_for_everything() {
         !garbage.status.success()
             && String::from_utf8_lossy(&garbage.stderr).contains("not a usable torrent")
     );
-}
-
-/// A seeder, killed when it goes out of scope.
-struct Seeder(Child, String);
-
-impl Drop for Seeder {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn seed(args: &[&str]) -> Seeder {
-    let mut child = samara(&[&["seed"], args, &["--bind", "127.0.0.1", "--port", "0"]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut addresses =
-        lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("listening ").map(str::to_owned));
-    let address = addresses.next().expect("a seeder says where it listens");
-    Seeder(child, address)
 }
 
 #[test]

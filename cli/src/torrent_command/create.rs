@@ -8,8 +8,8 @@ use clap::{ArgGroup, Args};
 use sha2::{Digest as _, Sha256};
 use torrent::{Builder, Metainfo, PieceHashes, Plan, Version, piece_length_for};
 
-use super::pieces::{Reading, Unwatched, Watch, processors};
-use super::sources::{Source, check_unchanged, sources, sources_without};
+use super::pieces::{Reading, Watch, processors};
+use super::sources::{Source, check_unchanged, sources_without};
 use super::{glob, show, target};
 use crate::output;
 use crate::progress::Hashing;
@@ -202,11 +202,15 @@ pub(super) fn split_tier(tier: &str) -> Vec<String> {
     tier.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect()
 }
 
-/// The canonical torrent of a file or a folder.
-pub fn canonical(path: &Path, version: Version) -> Result<Metainfo> {
-    let sources = sources(path)?;
-    let builder = Builder::new(version, piece_length_for(total(&sources)))?;
-    build(builder, &sources, processors(), &Unwatched)
+/// The torrent of a file or a folder that `create` makes without options, or with `--canonical`.
+pub fn made(path: &Path, sources: &[Source], canonical: bool, watch: &dyn Watch) -> Result<Metainfo> {
+    let builder = Builder::new(Version::Hybrid, piece_length_for(total(sources)))?;
+    let builder = if canonical {
+        builder
+    } else {
+        builder.named(&own_name(path)?)?.folder(path.is_dir()).private(false)
+    };
+    build(builder, sources, processors(), watch)
 }
 
 fn build(builder: Builder, sources: &[Source], threads: usize, watch: &dyn Watch) -> Result<Metainfo> {

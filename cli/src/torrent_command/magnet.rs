@@ -45,7 +45,7 @@ pub(super) fn run(args: &MagnetArgs) -> Result<()> {
 }
 
 /// The link of a torrent.
-pub(super) fn of(metainfo: &Metainfo) -> Magnet {
+pub fn of(metainfo: &Metainfo) -> Magnet {
     Magnet {
         v1: metainfo.info_hash_v1(),
         v2: metainfo.info_hash_v2(),

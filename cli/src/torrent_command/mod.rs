@@ -2,8 +2,8 @@
 
 mod create;
 mod edit;
-mod glob;
-mod magnet;
+pub mod glob;
+pub mod magnet;
 mod pieces;
 mod show;
 mod sources;
@@ -18,10 +18,11 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use torrent::{Limits, Metainfo, RelPath};
 
-pub use create::canonical;
+pub use create::made;
 pub use pieces::Watch;
-pub use sources::{Source, sources};
-pub use verify::{check, places};
+pub use sources::{Source, State, sources};
+pub use target::Target;
+pub use verify::{check, folder_of, places};
 
 /// Make, check, show and change .torrent files.
 #[derive(Debug, Args)]

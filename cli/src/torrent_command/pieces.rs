@@ -23,13 +23,6 @@ pub trait Watch: Sync {
     fn advance(&self, bytes: u64);
 }
 
-/// Nobody watches.
-pub struct Unwatched;
-
-impl Watch for Unwatched {
-    fn advance(&self, _bytes: u64) {}
-}
-
 /// What to read.
 pub struct Reading<'a> {
     /// Where pieces lie.

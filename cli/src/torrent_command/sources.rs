@@ -3,9 +3,11 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use globset::GlobSet;
+use serde::{Deserialize, Serialize};
 use torrent::RelPath;
 
 /// A file to put into a torrent.
@@ -21,20 +23,40 @@ pub struct Source {
 }
 
 /// By what a change shows: device, inode, size, and the times of the last change to bytes and to the inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
     file: (u64, u64),
     size: u64,
     changed: [i64; 4],
 }
 
 impl State {
-    fn of(metadata: &Metadata) -> Self {
+    /// Of a file now.
+    pub fn of(metadata: &Metadata) -> Self {
         Self {
             file: (metadata.dev(), metadata.ino()),
             size: metadata.len(),
             changed: [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()],
         }
+    }
+
+    /// When bytes or inode changed last, whatever the owner has made the times of the bytes to be.
+    pub fn changed(self) -> SystemTime {
+        let [_, _, seconds, nanoseconds] = self.changed;
+        let whole = Duration::from_secs(seconds.try_into().unwrap_or(0));
+        SystemTime::UNIX_EPOCH + whole + Duration::from_nanos(nanoseconds.try_into().unwrap_or(0))
+    }
+}
+
+impl Source {
+    /// Bytes, as they were when it was found.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How it was when it was found.
+    pub fn state(&self) -> State {
+        self.state
     }
 }
 

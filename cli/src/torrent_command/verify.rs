@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use torrent::{Metainfo, PieceHashes, Sides};
 
-use super::pieces::{Reading, Unwatched, Watch, processors};
+use super::pieces::{Reading, Watch, processors};
 use super::{glob, layout, read_metainfo};
 use crate::progress::Hashing;
 use crate::{output, units};
@@ -123,9 +123,9 @@ impl Checked {
 }
 
 /// Hashes all pieces of the files below `data`, or of the one file that it is, by all sides there are.
-pub fn check(metainfo: &Metainfo, data: &Path) -> Result<Checked> {
+pub fn check(metainfo: &Metainfo, data: &Path, watch: &dyn Watch) -> Result<Checked> {
     let all: Vec<usize> = (0..metainfo.files().len()).collect();
-    check_files(metainfo, data, &all, metainfo.pieces().sides(), processors(), &Unwatched)
+    check_files(metainfo, data, &all, metainfo.pieces().sides(), processors(), watch)
 }
 
 fn check_files(
@@ -164,11 +164,15 @@ pub fn places(metainfo: &Metainfo, data: &Path) -> Vec<PathBuf> {
     if metainfo.files().len() == 1 && data.is_file() {
         return vec![data.to_owned()];
     }
-    let layout = layout(metainfo);
+    let folder = folder_of(metainfo, data);
+    layout(metainfo).iter().map(|path| folder.join(path.as_str())).collect()
+}
+
+/// The folder below which the files of the torrent lie: `data`, or one of the torrent's name in it.
+pub fn folder_of(metainfo: &Metainfo, data: &Path) -> PathBuf {
     let named = data.join(metainfo.name());
-    let here = layout.first().is_some_and(|first| data.join(first.as_str()).exists());
-    let folder = if !here && !metainfo.is_single_file() && named.is_dir() { named } else { data.to_owned() };
-    layout.iter().map(|path| folder.join(path.as_str())).collect()
+    let here = metainfo.files().first().is_some_and(|first| data.join(first.path.as_str()).exists());
+    if !here && !metainfo.is_single_file() && named.is_dir() { named } else { data.to_owned() }
 }
 
 fn size(path: &Path) -> Result<Option<u64>> {

@@ -49,17 +49,17 @@ pub struct Payload<'a> {
 pub struct Peer {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    /// The first word of the line that says that it is done.
-    done: &'static str,
+    /// How the line starts that says that it is done.
+    done: String,
 }
 
 impl Peer {
-    fn spawn(command: Command, done: &'static str) -> Result<Self> {
+    fn spawn(command: Command, done: &str) -> Result<Self> {
         let mut command = tokio::process::Command::from(command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
         let stdout = child.stdout.take().context("stdout is a pipe")?;
-        Ok(Self { child, lines: BufReader::new(stdout).lines(), done })
+        Ok(Self { child, lines: BufReader::new(stdout).lines(), done: done.to_owned() })
     }
 
     /// The seed, on host `index`; answers when it has its bytes and takes connections.
@@ -69,7 +69,7 @@ impl Peer {
             System::Samara(program) => {
                 let mut command = samara(host, program, "");
                 command.arg("seed").arg(payload.torrent).arg("--data").arg(payload.folder);
-                Self::spawn(command, "seeding")?
+                Self::spawn(command, "magnet:?")?
             }
             System::Libtorrent(python) => {
                 let job = job(address, payload, payload.folder, false);
@@ -92,8 +92,9 @@ impl Peer {
         match system {
             System::Samara(program) => {
                 let mut command = samara(host, program, "read go;");
-                command.arg("get").arg(payload.torrent).arg("--seed").arg("--output").arg(folder);
-                Self::spawn(command, "seeding")
+                command.arg("get").arg(payload.torrent).arg("--seed-after").arg("--output").arg(folder);
+                // The paths of the files, once they are there.
+                Self::spawn(command, &folder.display().to_string())
             }
             System::Libtorrent(python) => {
                 let job = job(address, payload, folder, true);
@@ -112,13 +113,14 @@ impl Peer {
 
     /// Answers when it has everything.
     pub async fn done(&mut self) -> Result<()> {
-        self.wait_for(self.done).await
+        let done = self.done.clone();
+        self.wait_for(&done).await
     }
 
     async fn wait_for(&mut self, word: &str) -> Result<()> {
         let line = async {
             while let Some(line) = self.lines.next_line().await? {
-                if line.split(' ').next() == Some(word) {
+                if line.starts_with(word) {
                     return Ok(());
                 }
                 if let Some(why) = line.strip_prefix("failed ") {

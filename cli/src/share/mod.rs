@@ -1,0 +1,70 @@
+//! What `samara seed` and `samara get` have in common.
+
+mod exit;
+mod problems;
+mod report;
+mod resolve;
+mod select;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use clap::Args;
+use swarm::{EngineConfig, TrackerSpec};
+use torrent::Metainfo;
+
+pub use exit::{End, Signals, settle};
+pub use report::{Report, torrent_event};
+pub use resolve::resolve;
+pub use select::SelectArgs;
+
+use crate::units::parse_bytes;
+
+/// Whom to talk to, and how much.
+#[derive(Debug, Args)]
+pub struct NetworkArgs {
+    /// Announce URL (http, https or udp), besides those of the .torrent; may be given several times
+    #[arg(short, long, value_name = "URL")]
+    pub tracker: Vec<String>,
+    /// A peer that is known without a tracker; may be given several times
+    #[arg(long, value_name = "IP:PORT")]
+    pub peer: Vec<SocketAddr>,
+    /// Address to listen on
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+    pub bind: IpAddr,
+    /// Bytes per second from all peers together
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    download_limit: Option<u64>,
+    /// Bytes per second to all peers together
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    upload_limit: Option<u64>,
+    /// Connections of one torrent
+    #[arg(long, value_name = "N", default_value_t = EngineConfig::default().max_peers,
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=MAX_PEERS))]
+    max_peers: usize,
+}
+
+/// More connections than that are more open files than most systems allow a process.
+const MAX_PEERS: u64 = 10_000;
+
+impl NetworkArgs {
+    /// An engine's settings.
+    pub fn config(&self, port: u16) -> EngineConfig {
+        EngineConfig {
+            listen: vec![SocketAddr::new(self.bind, port)],
+            download_limit: self.download_limit,
+            upload_limit: self.upload_limit,
+            max_peers: self.max_peers,
+            ..EngineConfig::default()
+        }
+    }
+
+    /// The trackers of the torrent and those of the command line, each once.
+    pub fn trackers(&self, metainfo: &Metainfo) -> Vec<TrackerSpec> {
+        let all = metainfo.trackers().iter().flatten().chain(&self.tracker);
+        let mut seen = HashSet::new();
+        all.filter(|url| seen.insert(*url))
+            .map(|url| TrackerSpec { url: url.clone(), bearer: None, node: None })
+            .collect()
+    }
+}

@@ -1,0 +1,117 @@
+//! What is said while torrents run: bars on a terminal, events with `--json`, problems in any case.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use swarm::{Phase, Stats};
+use torrent::Metainfo;
+
+use super::problems::{Problems, host};
+use crate::output;
+use crate::progress::{Line, Screen, seconds_left};
+
+/// `progress` events of one torrent come at least so far apart, unless its phase changes.
+const EVENTS: Duration = Duration::from_secs(1);
+
+/// Says it all, of any number of torrents.
+pub struct Report {
+    json: bool,
+    screen: Screen,
+    torrents: Vec<Watched>,
+}
+
+struct Watched {
+    name: String,
+    id: String,
+    line: Line,
+    problems: Problems,
+    told: Option<(Instant, Stats)>,
+}
+
+impl Report {
+    /// As JSON on standard output, or as text.
+    pub fn new(json: bool) -> Self {
+        Self { json, screen: Screen::new(), torrents: Vec::new() }
+    }
+
+    /// One more torrent, to be named by the index that this returns.
+    pub fn watch(&mut self, metainfo: &Metainfo) -> usize {
+        let line = self.screen.line();
+        let (name, id) = (metainfo.name().to_owned(), id(metainfo));
+        self.torrents.push(Watched { name, id, line, problems: Problems::default(), told: None });
+        self.torrents.len() - 1
+    }
+
+    /// A result: one line of text, or one event.
+    pub fn result(&self, text: &str, event: &Value) -> io::Result<()> {
+        self.screen.suspend(|| output::result(&if self.json { event.to_string() } else { text.to_owned() }))
+    }
+
+    /// A result that only the events have, since the text says it elsewhere.
+    pub fn event(&self, event: &Value) -> io::Result<()> {
+        if self.json { self.result("", event) } else { Ok(()) }
+    }
+
+    /// The figures of a torrent.
+    pub fn show(&mut self, index: usize, stats: &Stats) -> io::Result<()> {
+        let watched = &mut self.torrents[index];
+        watched.line.show(&watched.name, stats);
+        let problems = watched.problems.news(stats);
+        let due = watched
+            .told
+            .as_ref()
+            .is_none_or(|(at, told)| told.phase != stats.phase || (at.elapsed() >= EVENTS && told != stats));
+        let (name, id) = (watched.name.clone(), watched.id.clone());
+        if due {
+            watched.told = Some((Instant::now(), stats.clone()));
+            self.event(&progress(&id, stats))?;
+        }
+        for problem in problems {
+            self.screen.suspend(|| output::say(&format!("{name}: {problem}")));
+            self.event(&json!({ "event": "error", "infoHash": id, "message": problem }))?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the last figures on the screen.
+    pub fn finish(&self) {
+        self.torrents.iter().for_each(|watched| watched.line.finish());
+    }
+}
+
+/// The infohash by which events name a torrent: v1 if there is one.
+fn id(metainfo: &Metainfo) -> String {
+    let v1 = metainfo.info_hash_v1().map(|hash| hash.to_string());
+    v1.or_else(|| metainfo.info_hash_v2().map(|hash| hash.to_string())).unwrap_or_default()
+}
+
+/// What a torrent is: the fields that `seed` and `get` share.
+pub fn torrent_event(metainfo: &Metainfo) -> Value {
+    json!({
+        "event": "torrent", "infoHash": id(metainfo), "name": metainfo.name(), "size": metainfo.total_size(),
+        "infoHashV1": metainfo.info_hash_v1().map(|hash| hash.to_string()),
+        "infoHashV2": metainfo.info_hash_v2().map(|hash| hash.to_string()),
+    })
+}
+
+fn progress(id: &str, stats: &Stats) -> Value {
+    let phase = match stats.phase {
+        Phase::Checking => "checking",
+        Phase::Leeching => "downloading",
+        Phase::Complete => "seeding",
+    };
+    let trackers: Vec<Value> = stats
+        .trackers
+        .iter()
+        .map(|tracker| json!({ "host": host(&tracker.url), "error": tracker.error }))
+        .collect();
+    json!({
+        "event": "progress", "infoHash": id, "phase": phase,
+        "wanted": stats.wanted, "have": stats.wanted - stats.lacking, "total": stats.total,
+        "downloaded": stats.downloaded, "uploaded": stats.uploaded, "wasted": stats.wasted,
+        "downloadRate": stats.download_rate, "uploadRate": stats.upload_rate, "secondsLeft": seconds_left(stats),
+        "peers": stats.peers, "seeds": stats.seeds,
+        "trouble": stats.trouble.as_ref().map(ToString::to_string), "trackers": trackers,
+    })
+}

@@ -1,0 +1,70 @@
+//! Which files of a torrent.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use anyhow::Result;
+use clap::Args;
+use torrent::Metainfo;
+
+use super::End;
+use crate::torrent_command::glob;
+
+/// Some files of a torrent.
+#[derive(Debug, Args)]
+pub struct SelectArgs {
+    /// Only files whose path in the torrent matches; `*` matches slashes too; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    select: Vec<String>,
+    /// Only these files, by their number from 0 on, as in `samara torrent show --files`; for example 0,4-6
+    #[arg(long, value_name = "RANGES", value_parser = parse_range, value_delimiter = ',')]
+    index: Vec<RangeInclusive<usize>>,
+}
+
+/// `4` or `4-6`, as in BEP 53.
+fn parse_range(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+        _ => Err(format!("`{text}` is neither the number of a file nor a range of them; example: 0,4-6")),
+    }
+}
+
+impl SelectArgs {
+    /// The files that either option names, by their index; `None`: all, since neither was given.
+    pub fn files(&self, metainfo: &Metainfo) -> Result<Option<BTreeSet<usize>>> {
+        if self.select.is_empty() && self.index.is_empty() {
+            return Ok(None);
+        }
+        let count = metainfo.files().len();
+        if let Some(range) = self.index.iter().find(|range| *range.end() >= count) {
+            let why = format!("there is no file {}: the torrent has {count}, counted from 0", range.end());
+            return Err(End::Usage(why).into());
+        }
+        let globs = glob::set(&self.select).map_err(|error| End::Usage(format!("{error:#}")))?;
+        let is_selected = |index: &usize| {
+            globs.is_match(metainfo.files()[*index].path.as_str())
+                || self.index.iter().any(|range| range.contains(index))
+        };
+        let files: BTreeSet<usize> = (0..count).filter(is_selected).collect();
+        if files.is_empty() {
+            let why = "no file of the torrent matches: `samara torrent show --files` lists them";
+            return Err(End::Usage(why.to_owned()).into());
+        }
+        Ok(Some(files))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_bep_53_writes_them() {
+        assert_eq!(parse_range("4"), Ok(4..=4));
+        assert_eq!(parse_range("4-6"), Ok(4..=6));
+        for wrong in ["", "-", "4-", "-4", "6-4", "a", "99999999999999999999999"] {
+            assert!(parse_range(wrong).is_err(), "{wrong}");
+        }
+    }
+}
