@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +14,13 @@ use swarm::{AddTorrent, Assume, Engine, Phase, Selection, Stats, TorrentHandle};
 use tokio::time::Instant;
 use torrent::Metainfo;
 
-use crate::share::{End, NetworkArgs, Report, SelectArgs, Signals, resolve, torrent_event};
+use crate::share::{
+    End, NetworkArgs, Report, Resolved, SelectArgs, Signals, look_up, resolve, torrent_event,
+};
 use crate::torrent_command::layout;
 use crate::units::parse_duration;
 
-/// Download the files of a .torrent.
+/// Download the files of a .torrent or a magnet link.
 ///
 /// Every piece is verified before it counts, and a download that was interrupted goes on where it was. The paths of the files go to
 /// standard output when all of them are there.
@@ -25,6 +28,7 @@ use crate::units::parse_duration;
 #[command(after_help = "Examples:
   samara get a.torrent -o downloads/
   samara get https://example.com/a.torrent -o downloads/ --select '*.safetensors' --select config.json
+  samara get 'magnet:?xt=urn:btmh:1220...&tr=http://10.0.0.1:6969/announce' -o downloads/
   samara get a.torrent -o . --peer 10.0.0.1:6881
   samara get a.torrent --seed-after=2h --seed-ratio 2
 
@@ -35,7 +39,7 @@ Exit codes:
   130  interrupted by SIGINT: the same command goes on where it was
   143  the same by SIGTERM")]
 pub struct GetArgs {
-    /// The .torrent: a file, `-` for standard input, or an http(s) URL
+    /// The .torrent: a file, `-` for standard input, an http(s) URL; or a magnet link
     torrent: String,
     /// The folder to put its files into
     #[arg(short, long, value_name = "DIR", default_value = ".")]
@@ -84,29 +88,55 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
 /// Downloads, and returns when everything is verified and on disk, and was shared for as long as asked.
 pub async fn run(args: GetArgs) -> Result<()> {
     let mut signals = Signals::listen()?;
-    let metainfo = tokio::select! {
-        resolved = resolve(&args.torrent) => Arc::new(resolved?),
+    let resolved = tokio::select! {
+        resolved = resolve(&args.torrent) => resolved?,
         signal = signals.first() => return Err(End::Interrupted(signal).into()),
     };
-    let files = args.select.files(&metainfo)?;
-    if args.network.trackers(&metainfo).is_empty() && args.network.peer.is_empty() {
-        let why = "the torrent names no tracker: name one with --tracker, or a peer with --peer";
-        return Err(End::Usage(why.to_owned()).into());
+    if let Resolved::Torrent(metainfo) = &resolved {
+        // Before anything is opened: what cannot be is said at once.
+        args.select.files(metainfo, &[])?;
+        if args.network.trackers(metainfo.trackers()).is_empty() && args.network.peer.is_empty() {
+            let why = "the torrent names no tracker: name one with --tracker, or a peer with --peer";
+            return Err(End::Usage(why.to_owned()).into());
+        }
     }
-    let leftovers = Leftovers::of(&metainfo, &args.output);
-    let paths = paths(&args.output, &metainfo, files.as_ref());
     let engine = Engine::start(args.network.config(args.port)).await?;
     let mut report = Report::new(args.json);
-    report.event(&torrent_event(&metainfo))?;
-    report.event(&json!({ "event": "listening", "addresses": engine.addresses() }))?;
-    let handle = start(&args, &engine, &metainfo, files, &leftovers).await?;
-    let index = report.watch(&metainfo);
-    let sharing = Sharing { time: args.seed_after, ratio: args.seed_ratio };
-    let outcome = follow(&handle, &mut report, index, &mut signals, &sharing, &paths).await;
+    let outcome = download(&args, resolved, &engine, &mut report, &mut signals).await;
     report.finish();
     engine.shutdown().await;
-    outcome?;
-    leftovers.remove()
+    outcome?.remove()
+}
+
+/// Finds the torrent, if it is not known, downloads it, and shares it for as long as asked.
+async fn download(
+    args: &GetArgs,
+    resolved: Resolved,
+    engine: &Engine,
+    report: &mut Report,
+    signals: &mut Signals,
+) -> Result<Leftovers> {
+    let (metainfo, peers, selected) = match resolved {
+        Resolved::Torrent(metainfo) => (*metainfo, args.network.peer.clone(), Vec::new()),
+        Resolved::Link(link) => tokio::select! {
+            found = look_up(&link, &args.network, engine, report) => {
+                let (metainfo, peers) = found?;
+                (metainfo, peers, link.select)
+            }
+            signal = signals.first() => return Err(End::Interrupted(signal).into()),
+        },
+    };
+    let metainfo = Arc::new(metainfo);
+    let files = args.select.files(&metainfo, &selected)?;
+    let leftovers = Leftovers::of(&metainfo, &args.output);
+    let paths = paths(&args.output, &metainfo, files.as_ref());
+    report.event(&torrent_event(&metainfo))?;
+    report.event(&json!({ "event": "listening", "addresses": engine.addresses() }))?;
+    let handle = start(args, engine, &metainfo, peers, files, &leftovers).await?;
+    let index = report.watch(&metainfo);
+    let sharing = Sharing { time: args.seed_after, ratio: args.seed_ratio };
+    follow(&handle, report, index, signals, &sharing, &paths).await?;
+    Ok(leftovers)
 }
 
 /// Puts the torrent to work, from what is here already.
@@ -114,6 +144,7 @@ async fn start(
     args: &GetArgs,
     engine: &Engine,
     metainfo: &Arc<Metainfo>,
+    peers: Vec<SocketAddr>,
     files: Option<BTreeSet<usize>>,
     leftovers: &Leftovers,
 ) -> Result<TorrentHandle> {
@@ -124,9 +155,9 @@ async fn start(
         folder: args.output.clone(),
         layout: layout(metainfo),
         journal: Some(leftovers.journal.clone()),
-        trackers: args.network.trackers(metainfo),
+        trackers: args.network.trackers(metainfo.trackers()),
         assume: if !args.check && leftovers.journal.exists() { Assume::Journal } else { Assume::Nothing },
-        peers: args.network.peer.clone(),
+        peers,
     };
     Ok(match files {
         None => engine.add(torrent).await?,

@@ -1,7 +1,8 @@
 //! Bars about what moves, on a terminal only: elsewhere the result says it all, or events do.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use swarm::{Phase, Stats};
+use swarm::lookup::Progress;
+use swarm::{LookupStatus, Phase, Stats};
 
 use crate::torrent_command::Watch;
 use crate::{
@@ -61,6 +62,18 @@ impl Screen {
         }))
     }
 
+    /// A line about a torrent that is being looked for.
+    pub fn lookup(&self, name: &str) -> LookupLine {
+        LookupLine(self.0.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            bar.set_prefix(name.chars().take(NAME).collect::<String>());
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {prefix}: {msg}").expect("the template is valid"),
+            );
+            bar
+        }))
+    }
+
     /// Does something that writes to the terminal while no bar is in the way.
     pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.0 {
@@ -86,6 +99,31 @@ impl Line {
     /// Leaves the last figures on the screen.
     pub fn finish(&self) {
         self.0.iter().for_each(ProgressBar::abandon);
+    }
+}
+
+/// The line of a torrent that is being looked for.
+pub struct LookupLine(Option<ProgressBar>);
+
+impl LookupLine {
+    /// Shows how it goes.
+    pub fn show(&self, status: &LookupStatus) {
+        let Some(bar) = &self.0 else { return };
+        let mut text = match status.progress {
+            Progress::Info => format!("asking {} peers for the torrent", status.peers),
+            Progress::Layers { found, total } => format!("{found} of {total} hashes, {} peers", status.peers),
+            Progress::Done => "found".to_owned(),
+        };
+        if let Some(error) = status.trackers.iter().find_map(|tracker| tracker.error.as_deref()) {
+            text.extend(["; tracker: ", error]);
+        }
+        bar.set_message(text);
+        bar.tick();
+    }
+
+    /// Takes it off the screen.
+    pub fn finish(&self) {
+        self.0.iter().for_each(ProgressBar::finish_and_clear);
     }
 }
 

@@ -327,3 +327,42 @@ fn what_cannot_be_is_exit_code_2_and_what_failed_is_1() {
     }
     assert!(!Path::new(out).exists(), "nothing was begun");
 }
+
+#[test]
+fn a_printed_magnet_link_is_all_that_others_need() {
+    let (temp, data, _) = folder();
+    let (_seeder, events) = seed_with_events(&[text(&data)]);
+    let link = events[1]["magnet"].as_str().unwrap();
+    let out = temp.path().join("out");
+    let mut running = Running::start(&["get", link, "-o", text(&out), "--bind", "127.0.0.1", "--json"]);
+    let got = running.until(|_| false);
+    assert_eq!(running.end(), (Some(0), String::new()));
+    assert_eq!(got[0]["infoHash"], events[1]["infoHash"]);
+    assert_eq!(names(&out), ["empty", "small", "sub"]);
+    assert_eq!(fs::read(out.join("sub/big")).unwrap(), fs::read(data.join("sub/big")).unwrap());
+    // BEP 53: the second file.
+    let some = temp.path().join("some");
+    let got = output(&["get", &format!("{link}&so=1"), "-o", text(&some), "--bind", "127.0.0.1"]);
+    assert!(got.status.success(), "{got:?}");
+    assert_eq!(names(&some), ["small"]);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_told_from_one_that_is_none() {
+    let (temp, ..) = folder();
+    let out = text(temp.path());
+    let hash = "0".repeat(40);
+    for (link, part) in [
+        ("magnet:?dn=x".to_owned(), "no infohash"),
+        (format!("magnet:?xt=urn:btih:{hash}"), "no tracker and no peer"),
+    ] {
+        let got = output(&["get", &link, "-o", out]);
+        assert_eq!(got.status.code(), Some(2), "{got:?}");
+        assert!(said(&got).contains(part), "{}", said(&got));
+    }
+    let nowhere = format!("magnet:?xt=urn:btih:{hash}&x.pe=127.0.0.1:9");
+    let running = Running::start(&["get", &nowhere, "-o", out, "--bind", "127.0.0.1"]);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    running.signal(Signal::INT);
+    assert_eq!(running.end().0, Some(130));
+}

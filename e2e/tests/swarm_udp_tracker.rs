@@ -88,8 +88,11 @@ fn opentracker(folder: &Path, ids: &[WireId]) -> Result<Running> {
 /// What the tracker counts for a swarm, bencoded: complete, downloaded, incomplete.
 fn scrape(id: WireId) -> Result<String> {
     let Ok(mut stream) = TcpStream::connect(TRACKER) else { return Ok(String::new()) };
-    let hash: String = id.0.iter().map(|byte| format!("%{byte:02x}")).collect();
-    write!(stream, "GET /scrape?info_hash={hash} HTTP/1.0\r\n\r\n")?;
+    write!(stream, "GET /scrape?info_hash=")?;
+    for byte in id.0 {
+        write!(stream, "%{byte:02x}")?;
+    }
+    write!(stream, " HTTP/1.0\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

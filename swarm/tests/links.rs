@@ -82,7 +82,7 @@ async fn a_lookup_ends_with_its_handle_or_its_engine() {
     let what = || find(wanted(&torrent.metainfo), vec!["127.0.0.1:9".parse().unwrap()]);
     drop(to.find(what()).unwrap());
     let lookup = to.find(what()).unwrap();
-    let found = tokio::spawn(lookup.found());
+    let found = tokio::spawn(async move { lookup.found().await });
     to.shutdown().await;
     assert!(found.await.unwrap().is_err());
     assert!(to.find(what()).is_err(), "the engine has been shut down");

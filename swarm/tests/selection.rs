@@ -16,7 +16,7 @@ const PIECE: u64 = 32 << 10;
 const FILES: &[(&str, usize)] = &[("a", 100_000), ("b", 120_000), ("c", 500_000), ("empty", 0)];
 
 fn only(files: &[usize], folder: &Path) -> Selection {
-    Selection { files: BTreeSet::from_iter(files.iter().copied()), parts: folder.join(".parts") }
+    Selection { files: files.iter().copied().collect(), parts: folder.join(".parts") }
 }
 
 fn spec(torrent: &TestTorrent, folder: &Path, assume: Assume, from: &Engine) -> AddTorrent {

@@ -168,7 +168,7 @@ async fn add(
 async fn share(ready: Ready, args: &SeedArgs, engine: &Engine) -> Result<TorrentHandle> {
     let disk = Disk::open(&ready.folder, ready.metainfo.files(), &ready.layout)?;
     let spec = AddTorrent {
-        trackers: args.network.trackers(&ready.metainfo),
+        trackers: args.network.trackers(ready.metainfo.trackers()),
         metainfo: Arc::new(ready.metainfo),
         folder: ready.folder,
         layout: ready.layout,

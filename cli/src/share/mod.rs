@@ -1,6 +1,7 @@
 //! What `samara seed` and `samara get` have in common.
 
 mod exit;
+mod lookup;
 mod problems;
 mod report;
 mod resolve;
@@ -11,11 +12,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 use swarm::{EngineConfig, TrackerSpec};
-use torrent::Metainfo;
 
 pub use exit::{End, Signals, settle};
+pub use lookup::look_up;
 pub use report::{Report, torrent_event};
-pub use resolve::resolve;
+pub use resolve::{Resolved, resolve};
 pub use select::SelectArgs;
 
 use crate::units::parse_bytes;
@@ -59,9 +60,9 @@ impl NetworkArgs {
         }
     }
 
-    /// The trackers of the torrent and those of the command line, each once.
-    pub fn trackers(&self, metainfo: &Metainfo) -> Vec<TrackerSpec> {
-        let all = metainfo.trackers().iter().flatten().chain(&self.tracker);
+    /// The trackers of a torrent's tiers and those of the command line, each once.
+    pub fn trackers(&self, tiers: &[Vec<String>]) -> Vec<TrackerSpec> {
+        let all = tiers.iter().flatten().chain(&self.tracker);
         let mut seen = HashSet::new();
         all.filter(|url| seen.insert(*url))
             .map(|url| TrackerSpec { url: url.clone(), bearer: None, node: None })

@@ -9,7 +9,7 @@ use torrent::Metainfo;
 
 use super::problems::{Problems, host};
 use crate::output;
-use crate::progress::{Line, Screen, seconds_left};
+use crate::progress::{Line, LookupLine, Screen, seconds_left};
 
 /// `progress` events of one torrent come at least so far apart, unless its phase changes.
 const EVENTS: Duration = Duration::from_secs(1);
@@ -51,6 +51,11 @@ impl Report {
     /// A result that only the events have, since the text says it elsewhere.
     pub fn event(&self, event: &Value) -> io::Result<()> {
         if self.json { self.result("", event) } else { Ok(()) }
+    }
+
+    /// A torrent is being looked for.
+    pub fn lookup(&self, name: &str) -> LookupLine {
+        self.screen.lookup(name)
     }
 
     /// The figures of a torrent.

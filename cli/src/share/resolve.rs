@@ -1,16 +1,33 @@
-//! From what is typed to a torrent.
+//! From what is typed to a torrent, or to where one is to be looked for.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use operator_api::OriginPolicy;
 use origin::{Options, Origin, OriginError};
-use torrent::{Limits, Metainfo};
+use torrent::{Limits, Magnet, Metainfo};
 
+use super::End;
 use crate::torrent_command::read_metainfo;
 
-/// The torrent that a file, `-` for standard input, or an http(s) URL holds.
-pub async fn resolve(what: &str) -> Result<Metainfo> {
+/// What was typed.
+pub enum Resolved {
+    /// All of a torrent.
+    Torrent(Box<Metainfo>),
+    /// Its infohash, and where to ask.
+    Link(Box<Magnet>),
+}
+
+/// The torrent that a file, `-` for standard input, or an http(s) URL holds, or a magnet link.
+pub async fn resolve(what: &str) -> Result<Resolved> {
+    if what.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:")) {
+        let link = Magnet::parse(what).map_err(|error| End::Usage(error.to_string()))?;
+        return Ok(Resolved::Link(Box::new(link)));
+    }
+    torrent(what).await.map(|metainfo| Resolved::Torrent(Box::new(metainfo)))
+}
+
+async fn torrent(what: &str) -> Result<Metainfo> {
     if is_url(what) {
         return download(what).await;
     }

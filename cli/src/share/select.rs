@@ -31,20 +31,29 @@ fn parse_range(text: &str) -> Result<RangeInclusive<usize>, String> {
 }
 
 impl SelectArgs {
-    /// The files that either option names, by their index; `None`: all, since neither was given.
-    pub fn files(&self, metainfo: &Metainfo) -> Result<Option<BTreeSet<usize>>> {
-        if self.select.is_empty() && self.index.is_empty() {
+    /// The files that either option names, by their index; else those that a magnet link names (BEP 53). `None`: all, since nothing
+    /// was named.
+    pub fn files(
+        &self,
+        metainfo: &Metainfo,
+        of_link: &[RangeInclusive<u32>],
+    ) -> Result<Option<BTreeSet<usize>>> {
+        let mut ranges = self.index.clone();
+        if self.select.is_empty() && ranges.is_empty() {
+            ranges.extend(of_link.iter().map(|range| *range.start() as usize..=*range.end() as usize));
+        }
+        if self.select.is_empty() && ranges.is_empty() {
             return Ok(None);
         }
         let count = metainfo.files().len();
-        if let Some(range) = self.index.iter().find(|range| *range.end() >= count) {
+        if let Some(range) = ranges.iter().find(|range| *range.end() >= count) {
             let why = format!("there is no file {}: the torrent has {count}, counted from 0", range.end());
             return Err(End::Usage(why).into());
         }
         let globs = glob::set(&self.select).map_err(|error| End::Usage(format!("{error:#}")))?;
         let is_selected = |index: &usize| {
             globs.is_match(metainfo.files()[*index].path.as_str())
-                || self.index.iter().any(|range| range.contains(index))
+                || ranges.iter().any(|range| range.contains(index))
         };
         let files: BTreeSet<usize> = (0..count).filter(is_selected).collect();
         if files.is_empty() {

@@ -358,12 +358,10 @@ impl TorrentCore {
     /// A connection has fetched a piece that verifies, and hands it over to be stored: it stays reserved until
     /// [`Self::arrived`]. Its leaves tell who lied about it before.
     pub fn handed_over(&mut self, key: PeerKey, piece: u32, leaves: &[Leaf], now: Duration) {
+        self.near_arrived(now);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.verified += 1;
             peer.taken += leaves.len() as u64;
-            self.near_arrived(now);
-        }
-        if let Some(peer) = self.peers.get_mut(&key) {
             if let Some(since) = peer.take_held(piece) {
                 self.pace.note(now.saturating_sub(since));
             }

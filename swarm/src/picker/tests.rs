@@ -185,7 +185,9 @@ proptest! {
                 }
                 Step::Want(pieces) => {
                     picker.want_only(&set(&pieces, LEN));
-                    model.iter_mut().for_each(|(p, naive)| naive.unwanted = !pieces.contains(p));
+                    for (p, naive) in &mut model {
+                        naive.unwanted = !pieces.contains(p);
+                    }
                 }
             }
             for (&p, naive) in &model {

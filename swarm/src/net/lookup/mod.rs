@@ -100,7 +100,7 @@ impl Engine {
 
 impl LookupHandle {
     /// Waits until the torrent is known, or is known to be of no use. When this returns, the lookup has ended.
-    pub async fn found(self) -> Result<Found, LookupError> {
+    pub async fn found(&self) -> Result<Found, LookupError> {
         let outcome = self.search.outcome().await;
         let peers = self.search.book().good().collect();
         self.search.end().await;

@@ -1,0 +1,56 @@
+//! From a magnet link to the torrent.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use swarm::{Engine, FindTorrent};
+use torrent::{Limits, Magnet, Metainfo};
+
+use super::{End, NetworkArgs, Report};
+use crate::output;
+
+/// How often it is said how it goes.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Asks peers for the torrent behind a link, until one has it. With it go the peers that are worth a try.
+pub async fn look_up(
+    link: &Magnet,
+    network: &NetworkArgs,
+    engine: &Engine,
+    report: &mut Report,
+) -> Result<(Metainfo, Vec<SocketAddr>)> {
+    let tiers: Vec<Vec<String>> = link.trackers.iter().map(|url| vec![url.clone()]).collect();
+    let trackers = network.trackers(&tiers);
+    let peers = [network.peer.clone(), addresses(link).await].concat();
+    if trackers.is_empty() && peers.is_empty() {
+        let why = "the link names no tracker and no peer: name one with --tracker or --peer";
+        return Err(End::Usage(why.to_owned()).into());
+    }
+    let what = FindTorrent { wanted: link.into(), limits: Limits::OWN, trackers, peers };
+    let lookup = engine.find(what)?;
+    let shown = report.lookup(link.name.as_deref().unwrap_or("magnet link"));
+    let mut found = std::pin::pin!(lookup.found());
+    let mut ticks = tokio::time::interval(LOOK);
+    let found = loop {
+        tokio::select! {
+            found = &mut found => break found?,
+            _ = ticks.tick() => shown.show(&lookup.status()),
+        }
+    };
+    shown.finish();
+    let web_seeds = link.web_seeds.clone();
+    Ok((found.metainfo.with_trackers(tiers).with_web_seeds(web_seeds), found.peers))
+}
+
+/// `x.pe`, by addresses and by names.
+async fn addresses(link: &Magnet) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for peer in &link.peers {
+        match tokio::net::lookup_host(peer).await {
+            Ok(found) => addresses.extend(found),
+            Err(error) => output::say(&format!("cannot look up the peer {peer} of the link: {error}")),
+        }
+    }
+    addresses
+}
