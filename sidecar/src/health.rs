@@ -55,6 +55,8 @@ pub struct Metrics {
     pub origin_bytes: Gauge,
     /// Payload bytes got from peers.
     pub peer_bytes: Gauge,
+    /// Payload bytes got from peers in other zones and regions.
+    pub far_bytes: Counter,
     /// Revisions on the disk, or coming.
     pub revisions: Gauge,
     /// Revisions that do not get on.
@@ -81,6 +83,11 @@ impl Metrics {
                 m.origin_bytes,
             );
             registry.register("peer_bytes", "Payload bytes got from peers for what is here", m.peer_bytes);
+            registry.register(
+                "far_bytes",
+                "Payload bytes got from peers in other zones and regions since the start",
+                m.far_bytes,
+            );
             registry.register("revisions", "Revisions that are here or coming", m.revisions);
             registry.register("failed_revisions", "Revisions that do not get on", m.failed);
             registry.register(

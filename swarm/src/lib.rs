@@ -23,6 +23,8 @@
 //!   (`MAX_CONTROL`; more, and it ends), `REQQ` requests of the peer and `MAX_OUTSTANDING` of ours.
 //! * **Addresses and verdicts** for each torrent: `MAX_ADDRESSES`, `MAX_CASES` of blame (the hashes of one piece each),
 //!   `MAX_VERDICTS`. A tracker's answer is read up to `MAX_RESPONSE`, over UDP `MAX_DATAGRAM` through `MAX_UDP_SOCKETS`.
+//! * **Magnet links** being looked up: 16 connections each, of which three at a time may bring `info` (`MAX_METADATA` each), and 32 bytes
+//!   for each hash of the layers.
 //! * **Journal**: on disk, `MAX_LEN` and `MAX_LEN_PER_PIECE`; in memory only while a start reads it.
 
 pub mod announce;

@@ -128,7 +128,10 @@ impl Sharing {
         }
     }
 
-    fn follow(&self, stats: &swarm::Stats) {
+    fn follow(&mut self, stats: &swarm::Stats) {
+        // A torrent that is added anew counts from 0.
+        self.context.metrics.far_bytes.inc_by(stats.downloaded_far.saturating_sub(self.far_bytes));
+        self.far_bytes = stats.downloaded_far;
         let peer_bytes = self.peer_bytes + stats.downloaded.saturating_sub(stats.wasted);
         self.job.update(|state| state.status.peer_bytes = peer_bytes);
         if stats.phase != Phase::Checking {

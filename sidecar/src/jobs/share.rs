@@ -38,6 +38,8 @@ pub(super) struct Sharing {
     pub(super) alone: bool,
     /// Bytes from peers before this handle.
     pub(super) peer_bytes: u64,
+    /// Of this engine's torrent, counted already in the metrics.
+    pub(super) far_bytes: u64,
 }
 
 /// Shares a revision until it is told to stop.
@@ -50,8 +52,17 @@ pub async fn share(context: Arc<Context>, job: JobHandle) {
 async fn share_until_stopped(context: Arc<Context>, job: JobHandle) {
     let keeper = Keeper::new(Arc::clone(&context));
     let (record, handle) = (None, None);
-    let mut sharing =
-        Sharing { context, job, record, handle, keeper, damaged: false, alone: false, peer_bytes: 0 };
+    let mut sharing = Sharing {
+        context,
+        job,
+        record,
+        handle,
+        keeper,
+        damaged: false,
+        alone: false,
+        peer_bytes: 0,
+        far_bytes: 0,
+    };
     loop {
         let Err(end) = sharing.round().await;
         if let Some(handle) = sharing.handle.take() {

@@ -26,7 +26,7 @@ use crate::health::Watchdog;
 use crate::jobs::{Context, JobHandle, JobState, remove_job, retain_job, share};
 use crate::kubernetes::{Mirror, Report};
 use crate::store::{Found, safe_name, scan_one};
-use views::{desired, is_orphan, node_view, root_condition};
+use views::{desired, is_orphan, node_view, place, root_condition};
 
 /// The loop turns at least so often.
 const TURN: Duration = Duration::from_secs(1);
@@ -215,6 +215,9 @@ impl Manager {
             for name in names.iter().filter(|name| !here(name)) {
                 self.missing.entry(name.clone()).or_insert(now);
             }
+        }
+        if let Some(node) = &node {
+            self.context.engine.set_place(place(node));
         }
         let node = node.map(|node| node_view(&node));
         let out = |name: &str| desired.get(name).is_some_and(|desired| is_unselected(node.as_ref(), desired));

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Api;
 use kube::api::ListParams;
 use operator_api::reason;
+use swarm::near::Place;
 
 use crate::config::SidecarConfig;
 use crate::desired::{Desired, NodeView};
@@ -49,6 +50,14 @@ pub(super) fn node_view(node: &Node) -> NodeView {
         labels: node.metadata.labels.clone().unwrap_or_default(),
         taints: taints.into_iter().map(crds::Taint::from).collect(),
     }
+}
+
+/// Where a Node is, by the labels that cloud providers and people set. There is none for racks.
+pub(super) fn place(node: &Node) -> Place {
+    let label = |name: &str| node.metadata.labels.as_ref()?.get(name).map(String::as_str);
+    let [region, zone] =
+        ["region", "zone"].map(|part| label(&format!("topology.kubernetes.io/{part}")).unwrap_or_default());
+    Place::new(region, zone, "")
 }
 
 /// Whether this sidecar has the root that its class names.

@@ -358,7 +358,7 @@ impl TorrentCore {
     /// A connection has fetched a piece that verifies, and hands it over to be stored: it stays reserved until
     /// [`Self::arrived`]. Its leaves tell who lied about it before.
     pub fn handed_over(&mut self, key: PeerKey, piece: u32, leaves: &[Leaf], now: Duration) {
-        self.near_arrived(now);
+        self.near_arrived(key, leaves.len(), now);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.verified += 1;
             peer.taken += leaves.len() as u64;

@@ -28,6 +28,8 @@ pub(super) struct Crossing {
     crossed: [u64; 3],
     /// Pieces that have come, from anywhere.
     arrived: u64,
+    /// Blocks that have come from another zone or region.
+    blocks: u64,
     last_arrival: Duration,
     /// Our duties on this side of each border, until somebody there comes or goes.
     duties: [Option<Bitfield>; 3],
@@ -82,8 +84,17 @@ impl TorrentCore {
         }
     }
 
-    /// A piece has come.
-    pub(super) fn near_arrived(&mut self, now: Duration) {
+    /// Blocks that came from another zone or region.
+    pub fn blocks_from_afar(&self) -> u64 {
+        self.crossing.blocks
+    }
+
+    /// A piece of so many blocks has come.
+    pub(super) fn near_arrived(&mut self, from: PeerKey, blocks: usize, now: Duration) {
+        let border = self.peers.get(&from).and_then(|peer| peer.border);
+        if border.is_some_and(|border| border >= Border::Zone) {
+            self.crossing.blocks += blocks as u64;
+        }
         self.crossing.arrived += 1;
         self.crossing.last_arrival = now;
     }

@@ -222,6 +222,8 @@ pub struct Stats {
     pub durable: u64,
     /// Bytes received from peers since the start, wasted ones included.
     pub downloaded: u64,
+    /// Of those, about so many that came from another zone or region and were good.
+    pub downloaded_far: u64,
     /// Bytes sent to peers since the start.
     pub uploaded: u64,
     /// Bytes received for nothing: duplicates, late, or bad.

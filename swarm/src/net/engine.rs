@@ -26,6 +26,7 @@ use super::torrent::{Parts, Torrent};
 use super::{announcer, dial};
 use crate::bitfield::Bitfield;
 use crate::core::{InnerId, TorrentCore};
+use crate::near::Place;
 use crate::wire::PeerId;
 
 /// Dials under way at a time, of all torrents.
@@ -56,6 +57,7 @@ pub struct Shared {
     addresses: Vec<SocketAddr>,
     torrents: RwLock<HashMap<WireId, Arc<Torrent>>>,
     searches: RwLock<Vec<Arc<Search>>>,
+    place: RwLock<Place>,
     /// The time.
     pub clock: Clock,
     /// Memory for pieces.
@@ -154,6 +156,11 @@ impl Engine {
         }
     }
 
+    /// Where we are: torrents that are added from now on ask near peers first, and tell theirs.
+    pub fn set_place(&self, place: Place) {
+        *self.shared.place.write().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
     /// Payload bytes per second to all peers together, from now on.
     pub fn set_upload_limit(&self, per_second: Option<u64>) {
         self.shared.upload_limit.set(per_second);
@@ -247,6 +254,7 @@ impl Shared {
             addresses,
             torrents: RwLock::default(),
             searches: RwLock::default(),
+            place: RwLock::default(),
             clock,
             budget: Budget::new(config.buffer_budget),
             upload_limit: Limiter::new(config.upload_limit, clock),
@@ -272,6 +280,7 @@ impl Shared {
         let inner = InnerId::of(&metainfo);
         let pieces = metainfo.pieces().count();
         let mut core = TorrentCore::new(inner, metainfo.wire_ids(), pieces, self.peer_id, self.max_peers);
+        core.at(self.place.read().unwrap_or_else(PoisonError::into_inner).clone());
         for peer in &spec.peers {
             core.book.add_lasting(*peer);
         }

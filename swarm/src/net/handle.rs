@@ -12,6 +12,7 @@ use super::api::{Phase, Stats, TrackerSpec};
 use super::torrent::Torrent;
 use crate::core::AddressBook;
 use crate::rate::Rate;
+use crate::wire::BLOCK;
 
 /// How often figures are made.
 const FIGURES: Duration = Duration::from_millis(500);
@@ -122,6 +123,7 @@ impl Torrent {
             stats.peers = core.peers().len();
             stats.seeds = core.peers().values().filter(|peer| peer.is_seed).count();
             stats.banned = core.banned();
+            stats.downloaded_far = core.blocks_from_afar() * u64::from(BLOCK);
         }
         stats.downloaded = self.counters.downloaded.load(Ordering::Relaxed);
         stats.uploaded = self.counters.uploaded.load(Ordering::Relaxed);
@@ -169,6 +171,7 @@ impl Stats {
             have: 0,
             durable: 0,
             downloaded: 0,
+            downloaded_far: 0,
             uploaded: 0,
             wasted: 0,
             download_rate: 0,
