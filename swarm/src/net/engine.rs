@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::WireId;
 
-use super::api::{AddError, AddTorrent, EngineConfig, EngineError, Selection};
+use super::api::{AddError, AddTorrent, EngineConfig, EngineError};
 use super::budget::{Budget, Buffer};
 use super::clock::Clock;
 use super::handle::TorrentHandle;
@@ -21,6 +21,7 @@ use super::limiter::Limiter;
 use super::listen::{Party, accept_loop, listen_all};
 use super::lookup::Search;
 use super::open;
+use super::selection::Selection;
 use super::storage::{Disk, Selected, Storage};
 use super::torrent::{Parts, Torrent};
 use super::{announcer, dial};

@@ -23,6 +23,7 @@ mod lookup;
 mod open;
 mod reader;
 mod record;
+mod selection;
 mod shelf;
 pub mod storage;
 mod store;
@@ -30,9 +31,10 @@ mod torrent;
 mod writer;
 
 pub use api::{
-    AddError, AddTorrent, Assume, EngineConfig, EngineError, Phase, Selection, Stats, TrackerSpec,
-    TrackerStatus, Trouble,
+    AddError, AddTorrent, Assume, EngineConfig, EngineError, Phase, Stats, TrackerSpec, TrackerStatus,
+    Trouble,
 };
 pub use engine::Engine;
 pub use handle::TorrentHandle;
 pub use lookup::{FindTorrent, Found, LookupHandle, LookupStatus};
+pub use selection::Selection;
