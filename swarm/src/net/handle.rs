@@ -50,6 +50,16 @@ impl TorrentHandle {
         }
     }
 
+    /// Payload bytes per second of this torrent to all peers together, from now on. The engine's limit holds too.
+    pub fn set_upload_limit(&self, per_second: Option<u64>) {
+        self.torrent.upload_limit.set(per_second);
+    }
+
+    /// Payload bytes per second of this torrent from all peers together, from now on. The engine's limit holds too.
+    pub fn set_download_limit(&self, per_second: Option<u64>) {
+        self.torrent.download_limit.set(per_second);
+    }
+
     /// Announces to these trackers instead, from now on.
     pub fn set_trackers(&self, trackers: Vec<TrackerSpec>) {
         self.torrent.trackers.send_if_modified(|held| {

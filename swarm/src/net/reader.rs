@@ -74,10 +74,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// Waits for the download limit. That we do not listen meanwhile is not the peer's silence.
+    /// Waits for the limits of downloads. That we do not listen meanwhile is not the peer's silence.
     async fn pay(&mut self) {
         let before = self.torrent.engine.clock.now();
-        self.torrent.engine.download_limit.pass(std::mem::take(&mut self.unpaid)).await;
+        let unpaid = std::mem::take(&mut self.unpaid);
+        self.torrent.download_limit.pass(unpaid).await;
+        self.torrent.engine.download_limit.pass(unpaid).await;
         self.talk.looked_away(self.torrent.engine.clock.now().saturating_sub(before));
     }
 

@@ -14,6 +14,7 @@ use super::budget::Buffer;
 use super::engine::Shared;
 use super::journal_file::JournalFile;
 use super::ledger::Ledger;
+use super::limiter::Limiter;
 use super::shelf::Shelf;
 use super::storage::Storage;
 use crate::assembly::Assembly;
@@ -71,6 +72,10 @@ pub struct Torrent {
     pub stats: watch::Sender<Stats>,
     /// Figures for the handle should be made now.
     pub stats_now: Notify,
+    /// Of this torrent, below that of the engine.
+    pub upload_limit: Limiter,
+    /// The same for what comes in.
+    pub download_limit: Limiter,
     /// See [`Counters`].
     pub counters: Counters,
     /// What is on disk has been checked: peers are welcome.
@@ -112,6 +117,8 @@ impl Torrent {
         Self {
             stats: watch::Sender::new(Stats::start(parts.metainfo.total_size())),
             stop: parts.engine.stop.child_token(),
+            upload_limit: Limiter::new(None, parts.engine.clock),
+            download_limit: Limiter::new(None, parts.engine.clock),
             engine: parts.engine,
             metainfo: parts.metainfo,
             trees: OnceLock::new(),

@@ -55,8 +55,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     pub async fn run(&mut self) -> Result<(), Closed> {
         loop {
             let said = self.say().await?;
-            let helping =
-                if self.torrent.engine.upload_limit.is_limited() { LIMITED_HELPING } else { HELPING };
+            let (ours, all) = (&self.torrent.upload_limit, &self.torrent.engine.upload_limit);
+            let limited = ours.is_limited() || all.is_limited();
+            let helping = if limited { LIMITED_HELPING } else { HELPING };
             self.link.outbox().uploads.next_run(helping, &mut self.run);
             let hashing = self.link.outbox().hashing.pop_front();
             if !self.run.is_empty() {
@@ -129,10 +130,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.torrent.core().sent(self.key, piece, bytes, now);
     }
 
-    /// Waits for the upload limit, and says meanwhile what is to be said.
+    /// Waits for the limits of uploads, and says meanwhile what is to be said.
     async fn pay(&mut self, bytes: u64) -> Result<(), Closed> {
-        let engine = self.torrent.engine.clone();
-        let mut paid = pin!(engine.upload_limit.pass(bytes));
+        let torrent = self.torrent.clone();
+        let mut paid = pin!(async {
+            torrent.upload_limit.pass(bytes).await;
+            torrent.engine.upload_limit.pass(bytes).await;
+        });
         loop {
             tokio::select! {
                 biased;
