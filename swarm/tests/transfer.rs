@@ -147,3 +147,27 @@ async fn adding_twice_and_adding_what_is_not_there_are_refused() {
     let late = engine.add(torrent.spec(&below(&folder, "yes"), Assume::Complete, Vec::new())).await;
     assert!(matches!(late, Err(swarm::AddError::ShutDown)), "{late:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pieces_of_zeros_are_holes_and_are_not_transferred() {
+    for version in [Version::Hybrid, Version::V2, Version::V1] {
+        let mut torrent = TestTorrent::new(version, 64 * KIB as u64, &[("sparse", 3000 * KIB), ("b", 10)]);
+        let sparse = torrent.files.iter().position(|file| file.path.as_str() == "sparse").unwrap();
+        torrent.files[sparse].bytes[64 * KIB..2900 * KIB].fill(0);
+        let torrent = torrent.hashed_anew(version, 64 * KIB as u64);
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (engine().await, engine().await);
+        seed(&from, &torrent, &below(&folder, "seed")).await;
+        let there = below(&folder, "leech");
+        // What lies there already is not taken for zeros.
+        std::fs::create_dir(&there).unwrap();
+        std::fs::write(there.join("sparse"), vec![7; 200 * KIB]).unwrap();
+        let leech = to.add(torrent.spec(&there, Assume::Journal, from.addresses().to_vec())).await.unwrap();
+        complete(&leech).await;
+        torrent.check(&there);
+        let downloaded = leech.stats().downloaded;
+        assert!(downloaded < 700 * KIB as u64, "{version:?}: {downloaded} bytes");
+        to.shutdown().await;
+        from.shutdown().await;
+    }
+}

@@ -29,6 +29,7 @@ pub mod storage;
 mod store;
 mod torrent;
 mod writer;
+mod zeros;
 
 pub use api::{
     AddError, AddTorrent, Assume, EngineConfig, EngineError, Phase, Stats, TrackerSpec, TrackerStatus,

@@ -1,5 +1,6 @@
 //! What a torrent believes about the files it finds.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -11,6 +12,7 @@ use super::journal_file::{self, JournalFile};
 use super::storage::read_piece;
 use super::store::blocking;
 use super::torrent::Torrent;
+use super::zeros::zeros;
 use crate::bitfield::Bitfield;
 use crate::core::InnerId;
 use crate::journal::Record;
@@ -40,7 +42,7 @@ fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> 
     let storage = |source| AddError::Storage { path: spec.folder.clone(), source };
     let wanted = torrent.ledger().wanted().clone();
     let none = Bitfield::new(wanted.len());
-    let found = match spec.assume {
+    let mut found = match spec.assume {
         Assume::Complete => {
             check_sizes(torrent, spec, &wanted)?;
             Found { trusted: wanted, to_check: Vec::new() }
@@ -53,6 +55,10 @@ fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> 
     };
     if spec.assume != Assume::Complete {
         torrent.storage.create_empty().map_err(storage)?;
+        let known: BTreeSet<u32> = found.to_check.iter().copied().collect();
+        let is_news = |piece: &u32| !known.contains(piece) && !found.trusted.contains(*piece);
+        let news: Vec<u32> = zeros(torrent).into_iter().filter(is_news).collect();
+        found.to_check.extend(news);
     }
     // A published tree is read, not written: its journal starts when a piece has to be fetched again.
     if let Some(path) = &spec.journal {

@@ -54,6 +54,15 @@ impl TestTorrent {
             })
             .collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
+        Self::of(version, piece_length, files)
+    }
+
+    /// The torrent of the bytes as they are now.
+    pub fn hashed_anew(self, version: Version, piece_length: u64) -> Self {
+        Self::of(version, piece_length, self.files)
+    }
+
+    fn of(version: Version, piece_length: u64, files: Vec<TestFile>) -> Self {
         let builder = Builder::new(version, piece_length).unwrap();
         let count = files.len();
         let mut whole = builder.v1_hasher();
