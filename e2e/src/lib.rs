@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod installed;
 pub mod origin;
 pub mod payload;
+pub mod power;
 pub mod python;
 pub mod real;
 pub mod samara;

@@ -36,6 +36,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Cut the power of downloads and look at what is left: `power-cuts --cuts 10000 --seed 7` (root).
+    PowerCuts {
+        /// See `power-cuts --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Fuzz the torrent crate: build its fuzz targets and run each; torrent/fuzz/README.md says more.
     Fuzz {
         /// Only these targets.
@@ -71,6 +77,9 @@ fn main() -> Result<ExitCode> {
         Task::Test { steps, list: false } => return test::run(&steps),
         Task::Cluster { args } => return hand_over(test::program("e2e-cluster", "dev")?.args(args)),
         Task::Bench { args } => return hand_over(test::program("e2e-bench", "release")?.args(args)),
+        Task::PowerCuts { args } => {
+            return hand_over(test::program("e2e-power-cuts", "release")?.arg("run").args(args));
+        }
         Task::Fuzz { targets, seconds } => fuzz::run(&targets, seconds)?,
         Task::Image { output, name } => image::build(&name, &output)?,
         Task::Crds { check } => crds::run(check)?,

@@ -120,6 +120,9 @@ fn end_to_end(name: String) -> Step {
     if is_cluster(&name) {
         missing.extend(missing_for_image());
     }
+    if name == "power_cuts" {
+        missing = tools::missing_for_power_cuts();
+    }
     if name.starts_with("chart")
         && !Tools::locate().are_built()
         && !is_installed("go")
@@ -149,9 +152,9 @@ fn end_to_end(name: String) -> Step {
 
 /// One of the programs of the end-to-end tests, built in a profile ("dev", "release"). They find each other in one folder.
 pub fn program(name: &str, profile: &str) -> Result<Command> {
-    let bins = ["--bin", "e2e-cluster", "--bin", "e2e-bench", "--bin", "e2e-origin"];
+    let bins = ["e2e-cluster", "e2e-bench", "e2e-origin", "e2e-power-cuts"].map(|bin| ["--bin", bin]);
     let build = ["build", "--quiet", "--locked", "--workspace", "--profile", profile];
-    tools::run(&mut cargo(&[&build, &bins[..]].concat()))?;
+    tools::run(&mut cargo(&[&build, bins.as_flattened()].concat()))?;
     let folder = if profile == "dev" { "debug" } else { profile };
     let mut program = Command::new(tools::target().join(folder).join(name));
     tools::forget_package(&mut program);

@@ -207,6 +207,28 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
+/// What keeps this machine from cutting the power of a disk, each with how to mend it; empty if nothing does.
+pub fn missing_for_power_cuts() -> Vec<String> {
+    const PROGRAMS: [(&str, &str); 5] = [
+        ("mkfs.ext4", "e2fsprogs"),
+        ("mount", "mount"),
+        ("umount", "mount"),
+        ("fsfreeze", "util-linux"),
+        ("unshare", "util-linux"),
+    ];
+    let mut missing = Vec::new();
+    if !cfg!(target_os = "linux") {
+        missing.push("loop devices need Linux".into());
+    }
+    if !is_root() {
+        missing.push("needs root: run it with sudo -E".into());
+    }
+    for (program, package) in PROGRAMS.into_iter().filter(|(program, _)| !is_installed(program)) {
+        missing.push(format!("no {program}: apt-get install {package}"));
+    }
+    missing
+}
+
 fn is_root() -> bool {
     // The owner of our own /proc entry is our effective user.
     use std::os::unix::fs::MetadataExt as _;

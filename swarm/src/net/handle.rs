@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::api::{Phase, Stats, TrackerSpec};
 use super::torrent::Torrent;
+use crate::bitfield::Bitfield;
 use crate::core::AddressBook;
 use crate::rate::Rate;
 use crate::wire::BLOCK;
@@ -34,6 +35,11 @@ impl TorrentHandle {
         let (download_rate, upload_rate) = (rates.download_rate, rates.upload_rate);
         drop(rates);
         Stats { download_rate, upload_rate, ..self.torrent.figures() }
+    }
+
+    /// The pieces that a power cut cannot take.
+    pub fn durable(&self) -> Bitfield {
+        self.torrent.ledger().journal().0
     }
 
     /// Figures that follow the torrent: twice a second while they change, and at once when phase or trouble changes.
