@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the fuzz targets of the torrent crate, on the stable compiler.
+//! `cargo xtask fuzz`: the fuzz targets of `torrent` and `swarm`, on the stable compiler.
 //!
 //! libFuzzer needs nothing of a nightly compiler but sanitizers; the counters of coverage it steers by are a pass of LLVM that
 //! every rustc can run. What is found and learned lies in cargo's target folder, so that the source tree stays clean.
@@ -46,55 +46,82 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
-/// Builds the targets and runs each, those with these names or all; fails after the last one if one has crashed.
+/// The folders of the crates of fuzz targets, in the source tree.
+const CRATES: [&str; 2] = ["torrent/fuzz", "swarm/fuzz"];
+
+/// A fuzz target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    name: String,
+    /// The folder of its crate.
+    sources: PathBuf,
+}
+
+/// Builds the targets and runs each, those with these names or all, as many at a time as there are processors; fails after the last
+/// one if one has crashed.
 pub fn run(wanted: &[String], seconds: u64) -> Result<()> {
     let missing = missing();
     ensure!(missing.is_empty(), "{}", missing.join("; "));
     let known = targets()?;
-    if let Some(unknown) = wanted.iter().find(|name| !known.contains(name)) {
-        bail!("no fuzz target {unknown}: there are {}", known.join(", "));
+    if let Some(unknown) = wanted.iter().find(|name| !known.iter().any(|target| target.name == **name)) {
+        let names: Vec<&str> = known.iter().map(|target| target.name.as_str()).collect();
+        bail!("no fuzz target {unknown}: there are {}", names.join(", "));
     }
     let folder = tools::target().join("fuzz");
     let programs = build(&folder)?;
-    let mut failed = Vec::new();
-    for target in known.iter().filter(|name| wanted.is_empty() || wanted.contains(name)) {
-        match fuzz(target, &programs.join(target), &folder, seconds) {
-            Ok(summary) => say(&format!("{target:12} {summary}")),
-            Err(error) => failed.push(format!("{target}: {error:#}")),
-        }
-    }
+    let mut targets = known;
+    targets.retain(|target| wanted.is_empty() || wanted.contains(&target.name));
+    let failed = fuzz_all(&targets, &programs, &folder, seconds);
     ensure!(failed.is_empty(), "{}", failed.join("; "));
     Ok(())
 }
 
-/// The folder of the crate.
-fn sources() -> PathBuf {
-    workspace().join("torrent/fuzz")
+/// Answers what went wrong.
+fn fuzz_all(targets: &[Target], programs: &Path, folder: &Path, seconds: u64) -> Vec<String> {
+    let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut failed = Vec::new();
+    for targets in targets.chunks(at_a_time) {
+        std::thread::scope(|threads| {
+            let start = |target| (target, threads.spawn(move || fuzz(target, programs, folder, seconds)));
+            let running: Vec<(&Target, _)> = targets.iter().map(start).collect();
+            for (Target { name, .. }, thread) in running {
+                match thread.join().unwrap_or_else(|_| bail!("its thread panicked")) {
+                    Ok(summary) => say(&format!("{name:12} {summary}")),
+                    Err(error) => failed.push(format!("{name}: {error:#}")),
+                }
+            }
+        });
+    }
+    failed
 }
 
-/// The names of the targets: those of their files.
-fn targets() -> Result<Vec<String>> {
-    let folder = sources().join("fuzz_targets");
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
-            names.push(path.file_stem().context("a name without a stem")?.to_string_lossy().into_owned());
+/// The targets, by name: those of their files.
+fn targets() -> Result<Vec<Target>> {
+    let mut targets = Vec::new();
+    for sources in CRATES.map(|name| workspace().join(name)) {
+        let folder = sources.join("fuzz_targets");
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.file_stem().context("a name without a stem")?.to_string_lossy().into_owned();
+                targets.push(Target { name, sources: sources.clone() });
+            }
         }
     }
-    names.sort();
-    Ok(names)
+    targets.sort();
+    Ok(targets)
 }
 
 /// Builds all targets below `folder`, and answers where the programs lie.
 fn build(folder: &Path) -> Result<PathBuf> {
-    let manifest = sources().join("Cargo.toml");
     let host = host()?;
-    // With a target named, even if it is the host, build scripts and macros are built without the flags.
-    let mut command = cargo(&["build", "--quiet", "--locked", "--release", "--bins", "--target", &host]);
-    command.arg("--manifest-path").arg(manifest);
-    command.env("CARGO_TARGET_DIR", folder).env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
-    tools::run(&mut command)?;
+    for sources in CRATES.map(|name| workspace().join(name)) {
+        // With a target named, even if it is the host, build scripts and macros are built without the flags.
+        let mut command = cargo(&["build", "--quiet", "--locked", "--release", "--bins", "--target", &host]);
+        command.arg("--manifest-path").arg(sources.join("Cargo.toml"));
+        command.env("CARGO_TARGET_DIR", folder).env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
+        tools::run(&mut command)?;
+    }
     Ok(folder.join(host).join("release"))
 }
 
@@ -108,19 +135,21 @@ fn host() -> Result<String> {
 }
 
 /// Runs one target, and answers how far it came.
-fn fuzz(target: &str, program: &Path, folder: &Path, seconds: u64) -> Result<String> {
-    let corpus = folder.join("corpus").join(target);
+fn fuzz(target: &Target, programs: &Path, folder: &Path, seconds: u64) -> Result<String> {
+    let Target { name, sources } = target;
+    let program = programs.join(name);
+    let corpus = folder.join("corpus").join(name);
     let crashes = folder.join("crashes");
     fs::create_dir_all(&crashes).with_context(|| crashes.display().to_string())?;
-    copy_seeds(&sources().join("corpus").join(target), &corpus)?;
-    let log = folder.join(format!("{target}.log"));
+    copy_seeds(&sources.join("corpus").join(name), &corpus)?;
+    let log = folder.join(format!("{name}.log"));
     let writer = File::create(&log).with_context(|| log.display().to_string())?;
-    let status = Command::new(program)
+    let status = Command::new(&program)
         .current_dir(folder)
         .args(LIMITS)
         .arg("-print_final_stats=1")
         .arg(format!("-max_total_time={seconds}"))
-        .arg(format!("-artifact_prefix={}/{target}-", crashes.display()))
+        .arg(format!("-artifact_prefix={}/{name}-", crashes.display()))
         .arg(&corpus)
         .stdout(writer.try_clone()?)
         .stderr(writer)

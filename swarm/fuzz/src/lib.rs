@@ -1,0 +1,209 @@
+//! A torrent of three pieces for conversations without sockets, and the way out of them.
+
+use std::cell::{Cell, RefCell};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::DerefMut;
+use std::sync::Arc;
+
+use rand_core::RngCore;
+use swarm::conversation::{Host, Outlet, Piece};
+use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
+use swarm::hashes::Answer;
+use swarm::wire::{Block, HashRequest, Message, PeerId, REQQ};
+use torrent::WireId;
+
+/// Bytes of the pieces: two of two blocks, and a last one that a fuzzer can fill.
+const LENS: [u32; 3] = [32 * 1024, 32 * 1024, 100];
+/// Bytes of what a link leads to: two parts.
+const INFO: usize = 20 * 1024;
+/// All bytes of the torrent.
+const RIGHT: u8 = 7;
+/// Parts of pieces that are kept, as the engine does.
+const MAX_SHELVED: usize = 8;
+
+/// One torrent.
+pub struct Torrent {
+    /// Who has what, who fetches what.
+    pub core: RefCell<TorrentCore>,
+    shelf: RefCell<Vec<Piece<Self>>>,
+    to_store: RefCell<Vec<Piece<Self>>>,
+}
+
+impl Torrent {
+    /// Has nothing (0), the first piece (1), everything (2), or the first and the last (3).
+    pub fn new(has: u8) -> Self {
+        let (inner, wire, us) = (InnerId([7; 32]), vec![WireId([7; 20])], PeerId([1; 20]));
+        let mut core = TorrentCore::new(inner, wire, LENS.len() as u32, us, 10);
+        let pieces: &[u32] = match has {
+            0 => &[],
+            1 => &[0],
+            2 => &[0, 1, 2],
+            _ => &[0, 2],
+        };
+        for piece in pieces {
+            core.arrived(*piece);
+        }
+        Self { core: RefCell::new(core), shelf: RefCell::default(), to_store: RefCell::default() }
+    }
+
+    /// The disk has taken what was handed over, all of which must be right.
+    pub fn write_what_came(&self) {
+        for piece in self.to_store.take() {
+            assert!(piece.data().iter().all(|byte| *byte == RIGHT), "piece {} is wrong", piece.piece());
+            self.core.borrow_mut().arrived(piece.piece());
+            self.shelf.borrow_mut().retain(|kept| kept.piece() != piece.piece());
+        }
+    }
+}
+
+impl Host for Torrent {
+    type Buffer = Vec<u8>;
+
+    fn core(&self) -> impl DerefMut<Target = TorrentCore> {
+        self.core.borrow_mut()
+    }
+
+    fn len(&self, piece: u32) -> u32 {
+        LENS.get(piece as usize).copied().unwrap_or_default()
+    }
+
+    fn padded_len(&self, piece: u32) -> u32 {
+        self.len(piece)
+    }
+
+    fn buffer(&self, len: u32) -> Option<Vec<u8>> {
+        Some(vec![0; len as usize])
+    }
+
+    fn shelved(&self) -> Vec<u32> {
+        self.shelf.borrow().iter().map(Piece::<Self>::piece).collect()
+    }
+
+    fn unshelve(&self, piece: u32) -> Option<Piece<Self>> {
+        let mut kept = self.shelf.borrow_mut();
+        let at = kept.iter().position(|one| one.piece() == piece)?;
+        Some(kept.swap_remove(at))
+    }
+
+    fn shelve(&self, piece: Piece<Self>) {
+        let mut kept = self.shelf.borrow_mut();
+        if kept.len() < MAX_SHELVED {
+            kept.push(piece);
+        }
+    }
+
+    fn is_genuine(&self, piece: &Piece<Self>, _from: Source) -> bool {
+        piece.data().iter().all(|byte| *byte == RIGHT)
+    }
+
+    fn snubbed(&self, _by: Source) {}
+
+    fn store(&self, piece: Piece<Self>) {
+        self.to_store.borrow_mut().push(piece);
+    }
+
+    fn wasted(&self, _bytes: u64) {}
+
+    fn bump(&self) {}
+
+    fn info(&self) -> Option<Arc<[u8]>> {
+        Some(Arc::from([b'i'; INFO]))
+    }
+
+    /// What is behind an answer has a target of its own.
+    fn hashes(&self, request: &HashRequest) -> Answer {
+        match request.base {
+            0 => Answer::OfPiece(request.index % LENS.len() as u32),
+            1 => Answer::Reject,
+            _ => Answer::Hashes(vec![[5; 32]; request.length as usize]),
+        }
+    }
+}
+
+/// Where messages go.
+#[derive(Default)]
+pub struct Way {
+    /// Requests that wait.
+    owed: RefCell<Vec<Block>>,
+    /// Answers to requests: blocks owed, refusals, hashes.
+    pub answers: Cell<usize>,
+}
+
+impl Way {
+    /// Whether the last request was for this piece and will be answered.
+    pub fn owes(&self, block: Block) -> bool {
+        self.owed.borrow().last() == Some(&block)
+    }
+
+    fn count_answer(&self) {
+        self.answers.set(self.answers.get() + 1);
+    }
+}
+
+impl Outlet for Way {
+    fn send<'a>(&self, messages: impl IntoIterator<Item = Message<'a>>) -> bool {
+        for message in messages {
+            match message {
+                Message::Request(block) => inside(block),
+                Message::Reject(_) | Message::HashReject(_) | Message::Hashes { .. } => self.count_answer(),
+                _ => {}
+            }
+        }
+        true
+    }
+
+    fn owe(&self, block: Block) -> bool {
+        inside(block);
+        let mut owed = self.owed.borrow_mut();
+        if owed.len() >= REQQ as usize {
+            return false;
+        }
+        owed.push(block);
+        self.count_answer();
+        true
+    }
+
+    fn owe_hashes(&self, _request: HashRequest, piece: u32) -> bool {
+        assert!((piece as usize) < LENS.len());
+        self.count_answer();
+        true
+    }
+
+    fn forgive(&self, block: Block) -> bool {
+        let mut owed = self.owed.borrow_mut();
+        let at = owed.iter().position(|one| *one == block);
+        at.map(|at| owed.remove(at)).is_some()
+    }
+}
+
+fn inside(block: Block) {
+    let end = u64::from(block.begin) + u64::from(block.len);
+    assert!(block.len > 0 && end <= u64::from(LENS[block.piece as usize]), "{block:?}");
+}
+
+/// The other side.
+pub fn peer() -> NewPeer {
+    NewPeer { id: PeerId([2; 20]), address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6881)), outgoing: false }
+}
+
+/// Randomness that is the same in every run (SplitMix64).
+pub struct Dice(pub u64);
+
+impl RngCore for Dice {
+    fn next_u32(&mut self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn fill_bytes(&mut self, to: &mut [u8]) {
+        for chunk in to.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
