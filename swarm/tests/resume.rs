@@ -45,6 +45,10 @@ fn leech_and_be_killed(torrent: &TestTorrent, folder: &Path, from: &Engine, afte
         handle.stats().durable
     });
     runtime.shutdown_timeout(Duration::from_secs(5));
+    // A lock goes with its process, and this one lives on: so the journal goes to where nobody holds it.
+    let (journal, copy) = (folder.join("journal"), folder.join("copy"));
+    std::fs::copy(&journal, &copy).unwrap();
+    std::fs::rename(&copy, &journal).unwrap();
     durable
 }
 
@@ -149,6 +153,20 @@ async fn damaged(damage: impl FnOnce(&Path)) -> u64 {
     complete(&handle).await;
     torrent.check(&below(&folder, "data"));
     handle.stats().downloaded
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t077_of_two_engines_on_one_journal_the_second_is_refused_until_the_first_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let torrent = torrent();
+    let from = slow_seed(&torrent, &below(&folder, "seed")).await;
+    let (first, second) = (engine().await, engine().await);
+    let handle = first.add(leech(&torrent, folder.path(), &from)).await.unwrap();
+    let refused = second.add(leech(&torrent, folder.path(), &from)).await;
+    assert!(matches!(refused, Err(swarm::AddError::InUse { .. })), "{refused:?}");
+    handle.remove().await;
+    complete(&second.add(leech(&torrent, folder.path(), &from)).await.unwrap()).await;
+    torrent.check(&below(&folder, "data"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,9 +44,10 @@ pub(super) fn not_added(error: &AddError) -> End {
             problem(reason::DISK_FULL)
         }
         AddError::Layout { .. } | AddError::Selection { .. } => problem(reason::METAINFO_UNAVAILABLE),
-        AddError::Storage { .. } | AddError::Journal { .. } | AddError::Incomplete { .. } => {
-            problem(reason::DISK_ERROR)
-        }
+        AddError::Storage { .. }
+        | AddError::Journal { .. }
+        | AddError::InUse { .. }
+        | AddError::Incomplete { .. } => problem(reason::DISK_ERROR),
     }
 }
 

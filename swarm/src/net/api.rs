@@ -147,6 +147,14 @@ pub enum AddError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The journal is being written by another engine (T77), which may be in another process.
+    #[error(
+        "the journal {path} is in use: the torrent is already being shared from there; end the other process first"
+    )]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
     /// [`Assume::Complete`], but a file is missing or has another size.
     #[error("{path} was to be complete, but it is missing or has another size")]
     Incomplete {

@@ -121,6 +121,8 @@ impl Torrent {
         self.tasks.wait().await;
         // A handle may outlive the torrent, and with it what the last connections gave up.
         self.clear_shelf();
+        // Nor may it keep the next one from the journal.
+        *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Figures without rates.

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use torrent::merkle::{self, Hash};
 
 use super::api::{AddError, AddTorrent, Assume};
-use super::journal_file::{self, JournalFile};
+use super::journal_file::{self, JournalFile, Place};
 use super::storage::read_piece;
 use super::store::blocking;
 use super::torrent::Torrent;
@@ -40,6 +40,8 @@ pub async fn open(torrent: &Arc<Torrent>, spec: AddTorrent) -> Result<Vec<u32>, 
 
 fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> {
     let storage = |source| AddError::Storage { path: spec.folder.clone(), source };
+    // Before it is read: who else writes to it may be taking back what it says.
+    let place = spec.journal.as_deref().map(take_place).transpose()?;
     let wanted = torrent.ledger().wanted().clone();
     let none = Bitfield::new(wanted.len());
     let mut found = match spec.assume {
@@ -61,10 +63,10 @@ fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> 
         found.to_check.extend(news);
     }
     // A published tree is read, not written: its journal starts when a piece has to be fetched again.
-    if let Some(path) = &spec.journal {
+    if let (Some(path), Some(place)) = (&spec.journal, place) {
         // What is to be hashed is in it: a torrent that stops before that has not forgotten it.
         let to_check = found.to_check.clone();
-        let journal = JournalFile::create(path, InnerId::of(&torrent.metainfo), &found.trusted, to_check)
+        let journal = JournalFile::create(place, InnerId::of(&torrent.metainfo), &found.trusted, to_check)
             .map_err(|source| AddError::Journal { path: path.clone(), source })?;
         *torrent.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(journal);
     }
@@ -74,6 +76,13 @@ fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> 
     let mut ledger = torrent.ledger();
     found.to_check.iter().for_each(|piece| ledger.doubted(*piece));
     Ok(found.to_check)
+}
+
+fn take_place(path: &Path) -> Result<Place, AddError> {
+    Place::take(path).map_err(|source| match source.kind() {
+        io::ErrorKind::ResourceBusy => AddError::InUse { path: path.to_owned() },
+        _ => AddError::Journal { path: path.to_owned(), source },
+    })
 }
 
 /// A piece that is here and durable.
