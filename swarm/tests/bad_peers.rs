@@ -64,6 +64,36 @@ async fn t030_a_liar_is_banned_and_the_data_is_whole() {
     assert!(stats.wasted <= PIECE as u64, "{} bytes wasted on one liar", stats.wasted);
 }
 
+/// CRC-32 (IEEE 802.3).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ if sum & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t032_other_bytes_with_the_same_crc_are_noticed() {
+    let forging: Answer = Arc::new(|_, honest| {
+        let mut bytes = honest.to_vec();
+        // The polynomial itself, its first bit first: what it is a factor of leaves the sum as it is.
+        for (at, flips) in [0x41, 0x06, 0x71, 0xdb, 0x01].into_iter().enumerate() {
+            bytes[at] ^= flips;
+        }
+        assert_eq!(crc32(&bytes), crc32(honest));
+        Some(bytes)
+    });
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let to = engine().await;
+    let peers = vec![scripted_seed(&torrent, b'x', forging).await];
+    let handle = to.add(torrent.spec(folder.path(), Assume::Journal, peers)).await.unwrap();
+    let mut stats = handle.changed();
+    let banned = stats.wait_for(|stats| stats.banned > 0);
+    let (have, banned) =
+        tokio::time::timeout(PATIENCE, banned).await.unwrap().map(|s| (s.have, s.banned)).unwrap();
+    assert_eq!((have, banned), (0, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn t031_seven_of_eight_lie_and_it_completes() {
     let torrent = torrent();

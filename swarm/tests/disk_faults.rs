@@ -1,4 +1,4 @@
-//! Disks that are full, broken or lying (T67, T70, T71).
+//! Disks that are full, broken or lying (T67, T70 to T72, T74).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
 
 mod common;
@@ -6,13 +6,20 @@ mod common;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{PATIENCE, TestTorrent, complete, config, engine, seed};
+use common::{PATIENCE, TestTorrent, below, complete, config, engine, seed};
 use swarm::net::storage::{Memory, Storage};
 use swarm::{Assume, Engine, EngineConfig, Trouble};
 use torrent::Version;
+
+/// ENOSPC.
+const NO_SPACE: i32 = 28;
+/// EDQUOT.
+const NO_QUOTA: i32 = 122;
+/// EROFS.
+const READ_ONLY: i32 = 30;
 
 /// A memory storage with switches.
 #[derive(Debug)]
@@ -20,6 +27,10 @@ struct Faulty {
     memory: Memory,
     /// Bytes that may still be written.
     space: AtomicU64,
+    /// What a write beyond that gets.
+    errno: AtomicI32,
+    /// So many writes from now on succeed, and the one after them does not.
+    good_writes: AtomicU64,
     sync_fails: AtomicBool,
     /// Bytes that were written.
     written: AtomicU64,
@@ -32,8 +43,9 @@ impl Faulty {
     fn new(memory: Memory) -> Arc<Self> {
         let (sync_fails, read_fails) = (AtomicBool::new(false), AtomicBool::new(false));
         let (written, sync_fails_at) = (AtomicU64::new(0), AtomicU64::new(0));
-        let space = AtomicU64::new(u64::MAX);
-        Arc::new(Self { memory, space, sync_fails, written, sync_fails_at, read_fails })
+        let (space, good_writes) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
+        let errno = AtomicI32::new(NO_SPACE);
+        Arc::new(Self { memory, space, errno, good_writes, sync_fails, written, sync_fails_at, read_fails })
     }
 }
 
@@ -48,7 +60,11 @@ impl Storage for Faulty {
     fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
         let enough = |space: u64| space.checked_sub(data.len() as u64);
         if self.space.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).is_err() {
-            return Err(io::Error::from_raw_os_error(28));
+            return Err(io::Error::from_raw_os_error(self.errno.load(Ordering::Relaxed)));
+        }
+        // 0 wraps around: it fails once.
+        if self.good_writes.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(io::Error::from_raw_os_error(NO_SPACE));
         }
         self.memory.write(file, offset, data)?;
         self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -87,19 +103,20 @@ fn empty(torrent: &TestTorrent) -> Arc<Faulty> {
     Faulty::new(Memory::empty(vec![torrent.files[0].bytes.len() as u64]))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn t067_a_full_disk_stops_requests_and_the_download_goes_on_when_there_is_space() {
+/// Lets a download run into a disk that takes 2 MiB, sees it wait, and lets it go on.
+async fn waits_and_goes_on(errno: i32, is_the_trouble: fn(&Trouble) -> bool) {
     let torrent = torrent();
     let folder = tempfile::tempdir().unwrap();
     let from = engine().await;
     seed(&from, &torrent, folder.path()).await;
     let storage = empty(&torrent);
     storage.space.store(2 << 20, Ordering::Relaxed);
+    storage.errno.store(errno, Ordering::Relaxed);
     let to = engine().await;
     let spec = torrent.spec(folder.path(), Assume::Journal, from.addresses().to_vec());
     let handle = to.add_with(spec, storage.clone()).await.unwrap();
     let mut stats = handle.changed();
-    let full = stats.wait_for(|stats| stats.trouble == Some(Trouble::DiskFull));
+    let full = stats.wait_for(|stats| stats.trouble.as_ref().is_some_and(is_the_trouble));
     tokio::time::timeout(PATIENCE, full).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = handle.stats();
@@ -112,6 +129,65 @@ async fn t067_a_full_disk_stops_requests_and_the_download_goes_on_when_there_is_
     let stats = handle.stats();
     assert_eq!((stats.trouble, stats.wasted), (None, 0));
     assert!(storage.memory.contents(0).unwrap() == torrent.files[0].bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t067_a_full_disk_stops_requests_and_the_download_goes_on_when_there_is_space() {
+    waits_and_goes_on(NO_SPACE, |trouble| *trouble == Trouble::DiskFull).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t067_a_full_quota_is_a_full_disk() {
+    waits_and_goes_on(NO_QUOTA, |trouble| *trouble == Trouble::DiskFull).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t072_a_disk_that_became_read_only_stops_requests_and_is_no_full_disk() {
+    waits_and_goes_on(READ_ONLY, |trouble| matches!(trouble, Trouble::Disk(_))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t067_no_space_at_any_one_write_costs_nothing() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = engine().await;
+    seed(&from, &torrent, folder.path()).await;
+    let mut downloads = Vec::new();
+    for good_writes in [0, 1, 2, 3, 40, 126, 127] {
+        let (to, storage) = (engine().await, empty(&torrent));
+        storage.good_writes.store(good_writes, Ordering::Relaxed);
+        let spec = torrent.spec(folder.path(), Assume::Journal, from.addresses().to_vec());
+        downloads.push((to.add_with(spec, storage.clone()).await.unwrap(), storage, to));
+    }
+    for (handle, storage, _to) in downloads {
+        complete(&handle).await;
+        let stats = handle.stats();
+        assert_eq!((stats.downloaded, stats.wasted, stats.trouble), (stats.total, 0, None));
+        assert!(storage.good_writes.load(Ordering::Relaxed) > 127, "no write has failed");
+        assert!(storage.memory.contents(0).unwrap() == torrent.files[0].bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t074_a_file_that_is_cut_while_it_is_seeded_is_fetched_again() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let (good, cut, to) = (engine().await, engine().await, engine().await);
+    let (whole, rotten, there) = (below(&folder, "whole"), below(&folder, "rotten"), below(&folder, "leech"));
+    seed(&good, &torrent, &whole).await;
+    let seeding = seed(&cut, &torrent, &rotten).await;
+    let file = std::fs::OpenOptions::new().write(true).open(rotten.join("data")).unwrap();
+    file.set_len(3 << 20).unwrap();
+    let spec = torrent.spec(&there, Assume::Journal, cut.addresses().to_vec());
+    let handle = to.add(spec).await.unwrap();
+    let mut stats = seeding.changed();
+    let withdrawn = stats.wait_for(|stats| stats.have < stats.total);
+    tokio::time::timeout(PATIENCE, withdrawn).await.unwrap().unwrap();
+    handle.add_peers(good.addresses().to_vec());
+    seeding.add_peers(good.addresses().to_vec());
+    complete(&handle).await;
+    complete(&seeding).await;
+    torrent.check(&there);
 }
 
 #[tokio::test(flavor = "multi_thread")]

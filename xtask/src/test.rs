@@ -111,6 +111,9 @@ fn is_cluster(name: &str) -> bool {
 /// Tests that talk to an API server but to no node.
 const API_SERVER: [&str; 3] = ["api_conformance", "chart_rights", "crd_validation"];
 
+/// Tests that mount file systems.
+const DISKS: [&str; 2] = ["disk_limits", "power_cuts"];
+
 fn end_to_end(name: String) -> Step {
     let with_api_server = API_SERVER.contains(&name.as_str());
     let mut missing = Vec::new();
@@ -120,8 +123,8 @@ fn end_to_end(name: String) -> Step {
     if is_cluster(&name) {
         missing.extend(missing_for_image());
     }
-    if name == "power_cuts" {
-        missing = tools::missing_for_power_cuts();
+    if DISKS.contains(&name.as_str()) {
+        missing = tools::missing_for_disks();
     }
     if name.starts_with("chart")
         && !Tools::locate().are_built()

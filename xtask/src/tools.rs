@@ -207,8 +207,8 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
-/// What keeps this machine from cutting the power of a disk, each with how to mend it; empty if nothing does.
-pub fn missing_for_power_cuts() -> Vec<String> {
+/// What keeps this machine from mounting disks and cutting their power, each with how to mend it; empty if nothing does.
+pub fn missing_for_disks() -> Vec<String> {
     const PROGRAMS: [(&str, &str); 5] = [
         ("mkfs.ext4", "e2fsprogs"),
         ("mount", "mount"),

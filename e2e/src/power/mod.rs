@@ -50,7 +50,7 @@ pub fn isolated(cuts: &PowerCuts) -> Result<ExitCode> {
         say(&report.to_string());
         return Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let missing = xtask::tools::missing_for_power_cuts();
+    let missing = xtask::tools::missing_for_disks();
     if !missing.is_empty() {
         crate::real::skip("power cuts", &missing.join("; "))?;
         return Ok(ExitCode::SUCCESS);

@@ -204,3 +204,6 @@ pub(super) fn is_hole(file: &File, offset: u64, len: u64) -> io::Result<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
