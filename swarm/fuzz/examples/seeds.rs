@@ -16,13 +16,14 @@ const GOOD: Message<'_> = Message::Piece { piece: 2, begin: 0, data: &[7; 100] }
 const BAD: Message<'_> = Message::Piece { piece: 2, begin: 0, data: &[8; 100] };
 
 fn main() -> Result<()> {
+    let client = Some("Samara/0.1.0".into());
     let said = ExtensionHandshake {
-        client: Some("Samara/0.1.0".into()),
-        reqq: Some(500),
-        port: Some(6881),
+        client,
         ut_metadata: Some(1),
         metadata_size: Some(20_000),
+        ..Default::default()
     };
+    let said = ExtensionHandshake { reqq: Some(500), port: Some(6881), ..said };
     let said = said.encode();
     let extended = Message::Extended { id: 0, payload: &said };
 

@@ -145,6 +145,7 @@ impl Outlet for Way {
         for message in messages {
             match message {
                 Message::Request(block) => inside(block),
+                Message::Choke => assert!(self.owed.borrow().is_empty(), "owed to a choked peer"),
                 Message::Reject(_) | Message::HashReject(_) | Message::Hashes { .. } => self.count_answer(),
                 _ => {}
             }
@@ -173,6 +174,10 @@ impl Outlet for Way {
         let mut owed = self.owed.borrow_mut();
         let at = owed.iter().position(|one| *one == block);
         at.map(|at| owed.remove(at)).is_some()
+    }
+
+    fn forgive_all(&self) -> Vec<Block> {
+        self.owed.take()
     }
 }
 
