@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use torrent::Metainfo;
 
 use crate::share::{
-    End, NetworkArgs, Report, Resolved, SelectArgs, Signals, look_up, resolve, torrent_event,
+    End, NetworkArgs, Report, Resolved, SelectArgs, Signals, WebSeedArgs, look_up, resolve, torrent_event,
 };
 use crate::torrent_command::layout;
 use crate::units::parse_duration;
@@ -30,6 +30,7 @@ use crate::units::parse_duration;
   samara get https://example.com/a.torrent -o downloads/ --select '*.safetensors' --select config.json
   samara get 'magnet:?xt=urn:btmh:1220...&tr=http://10.0.0.1:6969/announce' -o downloads/
   samara get a.torrent -o . --peer 10.0.0.1:6881
+  samara get a.torrent -o . --web-seed https://example.com/files/
   samara get a.torrent --seed-after=2h --seed-ratio 2
 
 Exit codes:
@@ -48,6 +49,8 @@ pub struct GetArgs {
     select: SelectArgs,
     #[command(flatten)]
     network: NetworkArgs,
+    #[command(flatten)]
+    web_seeds: WebSeedArgs,
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -95,8 +98,9 @@ pub async fn run(args: GetArgs) -> Result<()> {
     if let Resolved::Torrent(metainfo) = &resolved {
         // Before anything is opened: what cannot be is said at once.
         args.select.files(metainfo, &[])?;
-        if args.network.trackers(metainfo.trackers()).is_empty() && args.network.peer.is_empty() {
-            let why = "the torrent names no tracker: name one with --tracker, or a peer with --peer";
+        let has_trackers = !args.network.trackers(metainfo.trackers()).is_empty();
+        if !has_trackers && args.network.peer.is_empty() && args.web_seeds.urls(metainfo).is_empty() {
+            let why = "the torrent names no tracker and no web seed: name one with --tracker or --web-seed, or a peer with --peer";
             return Err(End::Usage(why.to_owned()).into());
         }
     }
@@ -158,6 +162,7 @@ async fn start(
         trackers: args.network.trackers(metainfo.trackers()),
         assume: if !args.check && leftovers.journal.exists() { Assume::Journal } else { Assume::Nothing },
         peers,
+        web_seeds: args.web_seeds.urls(metainfo),
     };
     Ok(match files {
         None => engine.add(torrent).await?,

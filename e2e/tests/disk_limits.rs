@@ -63,7 +63,16 @@ fn spec(metainfo: &Arc<Metainfo>, folder: PathBuf, assume: Assume) -> AddTorrent
     let journal = (assume == Assume::Journal).then(|| folder.join("journal"));
     let layout = metainfo.files().iter().map(|file| file.path.clone()).collect();
     let metainfo = metainfo.clone();
-    AddTorrent { metainfo, folder, layout, journal, trackers: vec![], assume, peers: vec![] }
+    AddTorrent {
+        metainfo,
+        folder,
+        layout,
+        journal,
+        trackers: vec![],
+        web_seeds: vec![],
+        assume,
+        peers: vec![],
+    }
 }
 
 async fn engine() -> Result<Engine> {

@@ -61,6 +61,7 @@ async fn run(client: Client, uploads: bool) -> Result<()> {
         trackers: vec![],
         assume: if uploads { Assume::Journal } else { Assume::Complete },
         peers: vec![SocketAddr::from((THEIRS, PORT))],
+        web_seeds: vec![],
     };
     let handle = engine.add(spec).await?;
     let target = if uploads { ours } else { theirs }.join(metainfo.name());

@@ -85,7 +85,8 @@ impl Payload {
 
     fn spec(&self, folder: PathBuf, assume: Assume, peers: Vec<SocketAddr>) -> Result<AddTorrent> {
         let (metainfo, layout) = (self.metainfo.clone(), self.layout()?);
-        Ok(AddTorrent { metainfo, folder, layout, journal: None, trackers: Vec::new(), assume, peers })
+        let (trackers, web_seeds) = (Vec::new(), Vec::new());
+        Ok(AddTorrent { metainfo, folder, layout, journal: None, trackers, assume, peers, web_seeds })
     }
 }
 

@@ -33,6 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         trackers: Vec::new(),
         assume,
         peers,
+        web_seeds: Vec::new(),
     };
 
     let config =

@@ -2,7 +2,7 @@
 //!
 //! The crate has two halves. The **pure** half (everything but [`net`]) has no I/O, no clock and no thread: bytes and the
 //! time go in, decisions come out, randomness is an argument. It builds for wasm32. The **net** half (feature `net`, on by
-//! default) drives it over TCP sockets, files, and HTTP and UDP trackers.
+//! default) drives it over TCP sockets, files, HTTP and UDP trackers, and web seeds.
 //!
 //! The way of a block: the connection's reader takes it from the socket ([`wire`]) and tells the [`conversation`], whose
 //! [`download`] says whether it was asked for; [`assembly`] puts it into the piece's buffer and hashes it while it is hot; the
@@ -25,6 +25,8 @@
 //!   `MAX_VERDICTS`. A tracker's answer is read up to `MAX_RESPONSE`, over UDP `MAX_DATAGRAM` through `MAX_UDP_SOCKETS`.
 //! * **Magnet links** being looked up: 16 connections each, of which three at a time may bring `info` (`MAX_METADATA` each), and 32 bytes
 //!   for each hash of the layers.
+//! * **Web seeds**: `MAX_WEB_SEEDS` of each torrent, with two runs under way each; of a run one piece is in memory, and it counts as
+//!   one under way.
 //! * **Journal**: on disk, `MAX_LEN` and `MAX_LEN_PER_PIECE`; in memory only while a start reads it.
 
 pub mod announce;
@@ -41,6 +43,7 @@ pub mod near;
 pub mod picker;
 pub mod rate;
 pub mod upload;
+pub mod web_seed;
 pub mod wire;
 
 #[cfg(feature = "net")]
@@ -51,5 +54,5 @@ mod test_rng;
 #[cfg(feature = "net")]
 pub use net::{
     AddError, AddTorrent, Assume, Engine, EngineConfig, EngineError, FindTorrent, Found, LookupHandle,
-    LookupStatus, Phase, Selection, Stats, TorrentHandle, TrackerSpec, TrackerStatus, Trouble,
+    LookupStatus, Phase, Selection, Stats, TorrentHandle, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus,
 };

@@ -175,6 +175,7 @@ async fn share(ready: Ready, args: &SeedArgs, engine: &Engine) -> Result<Torrent
         journal: None,
         assume: Assume::Complete,
         peers: args.network.peer.clone(),
+        web_seeds: Vec::new(),
     };
     match engine.add_with(spec, Arc::new(ReadOnly(disk))).await {
         Err(AddError::Duplicate) => bail!("it is the same torrent as another one that is named"),

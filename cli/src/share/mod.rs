@@ -6,6 +6,7 @@ mod problems;
 mod report;
 mod resolve;
 mod select;
+mod web_seeds;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ pub use lookup::look_up;
 pub use report::{Report, torrent_event};
 pub use resolve::{Resolved, resolve};
 pub use select::SelectArgs;
+pub use web_seeds::WebSeedArgs;
 
 use crate::units::parse_bytes;
 
@@ -33,7 +35,7 @@ pub struct NetworkArgs {
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub bind: IpAddr,
-    /// Bytes per second from all peers together
+    /// Bytes per second from all peers and web seeds together
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     download_limit: Option<u64>,
     /// Bytes per second to all peers together

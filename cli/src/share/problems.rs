@@ -25,7 +25,11 @@ fn problems(stats: &Stats) -> Vec<(String, String)> {
         let said = format!("tracker {host}: {}; it is tried again", tracker.error.as_deref()?);
         Some((tracker.url.clone(), said))
     });
-    disk.chain(failing).collect()
+    let useless = stats.web_seeds.iter().filter_map(|seed| {
+        let again = if seed.retry_in.is_some() { "; it is asked again" } else { "" };
+        Some((seed.url.clone(), format!("web seed {}: {}{again}", seed.url, seed.error.as_deref()?)))
+    });
+    disk.chain(failing).chain(useless).collect()
 }
 
 /// `host:port` of a URL.

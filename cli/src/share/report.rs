@@ -111,6 +111,11 @@ fn progress(id: &str, stats: &Stats) -> Value {
         .iter()
         .map(|tracker| json!({ "host": host(&tracker.url), "error": tracker.error }))
         .collect();
+    let web_seeds: Vec<Value> = stats
+        .web_seeds
+        .iter()
+        .map(|seed| json!({ "url": seed.url, "downloaded": seed.downloaded, "error": seed.error }))
+        .collect();
     json!({
         "event": "progress", "infoHash": id, "phase": phase,
         "wanted": stats.wanted, "have": stats.wanted - stats.lacking, "total": stats.total,
@@ -118,5 +123,6 @@ fn progress(id: &str, stats: &Stats) -> Value {
         "downloadRate": stats.download_rate, "uploadRate": stats.upload_rate, "secondsLeft": seconds_left(stats),
         "peers": stats.peers, "seeds": stats.seeds,
         "trouble": stats.trouble.as_ref().map(ToString::to_string), "trackers": trackers,
+        "webSeeds": web_seeds,
     })
 }

@@ -104,6 +104,7 @@ pub fn spec(metainfo: Arc<Metainfo>, root: &Path, assume: Assume, peers: Vec<Soc
         folder: data(root),
         journal: (assume == Assume::Journal).then(|| journal(root)),
         trackers: Vec::new(),
+        web_seeds: Vec::new(),
         assume,
         peers,
     }

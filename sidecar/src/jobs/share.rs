@@ -169,6 +169,7 @@ impl Sharing {
             trackers: self.context.tracker_specs(),
             assume,
             peers: Vec::new(),
+            web_seeds: Vec::new(),
         };
         self.handle = Some(self.context.engine.add(torrent).await?);
         Ok(())

@@ -50,7 +50,8 @@ fn append(query: &mut String, key: &str, value: &str) {
     }
 }
 
-fn percent(bytes: &[u8]) -> String {
+/// Letters, digits and `-._~` as they are, all other bytes as `%XX` (RFC 3986).
+pub(crate) fn percent(bytes: &[u8]) -> String {
     const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     bytes.iter().fold(String::with_capacity(bytes.len() * 3), |mut text, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {

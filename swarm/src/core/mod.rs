@@ -15,6 +15,7 @@ mod nearness;
 mod pace;
 mod peer;
 mod reserve;
+mod web_seed;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +29,7 @@ pub use book::AddressBook;
 pub use handout::Admission;
 pub use peer::{Held, Peer};
 pub use reserve::Reservation;
+pub use web_seed::{ReservedRun, WantedRun};
 
 use crate::assembly::Leaf;
 use crate::bitfield::{Bitfield, BitfieldError};
@@ -247,19 +249,27 @@ impl TorrentCore {
             Some((_, _, outgoing)) if outgoing == new.outgoing => return Err(Refusal::Duplicate),
             Some(_) if new.outgoing != (self.own_id > new.id) => return Err(Refusal::Duplicate),
             Some((key, ..)) => Some(key),
-            None if self.peers.len() >= self.max_peers => return Err(Refusal::Full),
+            None if self.connected_peers().count() >= self.max_peers => return Err(Refusal::Full),
             None => None,
         };
-        let key = PeerKey(self.next_key);
-        self.next_key += 1;
-        let mut peer = Peer::new(new, self.picker.have().len(), now);
-        peer.caught_up = self.haves().len();
-        peer.served = self.peers.values().filter(|peer| !peer.is_own && peer.served).count() < SLOTS;
-        self.peers.insert(key, peer);
+        let served = self.peers.values().filter(|peer| !peer.is_own && peer.served).count() < SLOTS;
+        let key = self.admit_peer(new, now);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.served = served;
+        }
         if let Some(old) = yields.and_then(|old| self.peers.get_mut(&old)) {
             old.doomed = true;
         }
         Ok((key, yields))
+    }
+
+    fn admit_peer(&mut self, new: NewPeer, now: Duration) -> PeerKey {
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        let mut peer = Peer::new(new, self.picker.have().len(), now);
+        peer.caught_up = self.haves().len();
+        self.peers.insert(key, peer);
+        key
     }
 
     /// A connection is gone; its reservations are free again.

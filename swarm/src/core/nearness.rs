@@ -134,7 +134,9 @@ impl TorrentCore {
     /// Whether the seeds on this side of a border can serve all on this side. One that has just begun to fill a swarm cannot: it is as fast
     /// to get from afar what it has given there.
     fn seeds_suffice(&self, border: Border) -> bool {
-        let here = self.peers.values().filter(|peer| peer.border.is_none_or(|other| other < border));
+        // A web seed says nothing about where it is.
+        let peers = self.connected_peers();
+        let here = peers.filter(|peer| peer.border.is_none_or(|other| other < border));
         let (seeds, leechers) =
             here.fold(
                 (0, 1),

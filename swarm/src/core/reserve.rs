@@ -38,11 +38,23 @@ impl TorrentCore {
         now: Duration,
         rng: &mut impl RngCore,
     ) -> Option<Reservation> {
-        let paused = self.paused;
-        let peer = self.peers.get_mut(&key)?;
+        let peer = self.peers.get(&key)?;
         // A peer that has not proved itself yet may spoil one piece, not a window of them (T31).
         let limit = if peer.verified == 0 { 1 } else { MAX_HELD };
-        if paused || peer.doomed || peer.held.len() >= limit {
+        if peer.held.len() >= limit { None } else { self.reserve_next(begun, key, now, rng) }
+    }
+
+    /// As [`Self::reserve_first`], however many pieces the connection holds.
+    pub(super) fn reserve_next(
+        &mut self,
+        begun: &[u32],
+        key: PeerKey,
+        now: Duration,
+        rng: &mut impl RngCore,
+    ) -> Option<Reservation> {
+        let paused = self.paused;
+        let peer = self.peers.get_mut(&key)?;
+        if paused || peer.doomed {
             return None;
         }
         peer.unhide(now);

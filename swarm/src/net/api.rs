@@ -17,7 +17,7 @@ pub struct EngineConfig {
     pub peer_id_prefix: [u8; 8],
     /// Payload bytes per second to all peers together.
     pub upload_limit: Option<u64>,
-    /// Payload bytes per second from all peers together.
+    /// Payload bytes per second from all peers and web seeds together.
     pub download_limit: Option<u64>,
     /// Connections per torrent.
     pub max_peers: usize,
@@ -55,6 +55,8 @@ pub struct AddTorrent {
     pub assume: Assume,
     /// Peers that are known without a tracker.
     pub peers: Vec<SocketAddr>,
+    /// Web seeds (BEP 19), `http://` or `https://`. Those inside the metainfo are asked only if they are named here too (T19).
+    pub web_seeds: Vec<String>,
 }
 
 /// A tracker, spoken to over HTTP (BEP 3) or UDP (BEP 15) as its URL says. Another scheme is an error in its [`TrackerStatus`].
@@ -200,7 +202,7 @@ pub struct Stats {
     pub have: u64,
     /// Bytes of those in `have` that a power cut cannot take.
     pub durable: u64,
-    /// Bytes received from peers since the start, wasted ones included.
+    /// Bytes received from peers and web seeds since the start, wasted ones included.
     pub downloaded: u64,
     /// Of those, about so many that came from another zone or region and were good.
     pub downloaded_far: u64,
@@ -222,6 +224,21 @@ pub struct Stats {
     pub trouble: Option<Trouble>,
     /// One entry per tracker, in the order given.
     pub trackers: Vec<TrackerStatus>,
+    /// One entry per web seed, in the order given.
+    pub web_seeds: Vec<WebSeedStatus>,
+}
+
+/// How it goes with one web seed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WebSeedStatus {
+    /// Its URL without what may be secret: user, password and query.
+    pub url: String,
+    /// Payload bytes that it has sent since the start, wasted ones included.
+    pub downloaded: u64,
+    /// What went wrong last, until it sends again.
+    pub error: Option<String>,
+    /// How long after that it is asked again; `None` with an error: never.
+    pub retry_in: Option<Duration>,
 }
 
 /// How it goes with one tracker.

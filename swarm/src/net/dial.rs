@@ -34,7 +34,7 @@ pub async fn dial_loop(torrent: Arc<Torrent>) {
             let mut core = torrent.core();
             let under_way = MAX_DIALS - turns.available_permits();
             let complete = core.is_complete();
-            let room = room(torrent.engine.max_peers, core.peers().len(), under_way, complete);
+            let room = room(torrent.engine.max_peers, core.connected_peers().count(), under_way, complete);
             core.book.due(room, complete, now)
         };
         for address in due {

@@ -24,7 +24,8 @@ use super::open;
 use super::selection::Selection;
 use super::storage::{Disk, Selected, Storage};
 use super::torrent::{Parts, Torrent};
-use super::{announcer, dial};
+use super::web_seeds::Hosts;
+use super::{announcer, dial, web_seeds};
 use crate::bitfield::Bitfield;
 use crate::core::{InnerId, TorrentCore};
 use crate::near::Place;
@@ -73,8 +74,10 @@ pub struct Shared {
     pub half_open: Semaphore,
     /// Turns at the UDP trackers.
     pub udp_sockets: Arc<Semaphore>,
-    /// For HTTP trackers.
+    /// For HTTP trackers and web seeds.
     pub http: reqwest::Client,
+    /// Turns at the servers of web seeds.
+    pub hosts: Hosts,
     /// Ends everything.
     pub stop: CancellationToken,
     /// The listeners and handshakes.
@@ -217,12 +220,13 @@ fn start_tasks(torrent: &Arc<Torrent>, to_check: Vec<u32>) {
         }
         torrent.ready.store(true, Ordering::Release);
         torrent.stats_now.notify_one();
+        web_seeds::start(&torrent);
         torrent.tasks.spawn(dial::dial_loop(torrent.clone()));
         torrent.tasks.spawn(announcer::announce_loop(torrent.clone()));
     });
 }
 
-/// TLS by ring for trackers behind https, by the roots that browsers trust (compiled in: the image has no file system to find
+/// TLS by ring for trackers and web seeds behind https, by the roots that browsers trust (compiled in: the image has no file system to find
 /// them in).
 fn public_tls() -> rustls::ClientConfig {
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -264,6 +268,7 @@ impl Shared {
             half_open: Semaphore::new(MAX_HALF_OPEN),
             udp_sockets: Arc::new(Semaphore::new(MAX_UDP_SOCKETS)),
             http,
+            hosts: Hosts::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             shut: AtomicBool::new(false),
@@ -286,7 +291,17 @@ impl Shared {
             core.book.add_lasting(*peer);
         }
         let (folder, trackers): (PathBuf, _) = (spec.folder.clone(), spec.trackers.clone());
-        Torrent::new(Parts { engine: self.clone(), metainfo, storage, folder, core, trackers, wanted })
+        let web_seeds = spec.web_seeds.clone();
+        Torrent::new(Parts {
+            engine: self.clone(),
+            metainfo,
+            storage,
+            folder,
+            core,
+            trackers,
+            web_seeds,
+            wanted,
+        })
     }
 
     /// Memory for a piece. Where there is none, half-fetched pieces that wait for a peer make room: a torrent whose seeds are

@@ -138,8 +138,8 @@ impl Torrent {
         }
         {
             let core = self.core();
-            stats.peers = core.peers().len();
-            stats.seeds = core.peers().values().filter(|peer| peer.is_seed).count();
+            stats.peers = core.connected_peers().count();
+            stats.seeds = core.connected_peers().filter(|peer| peer.is_seed).count();
             stats.banned = core.banned();
             stats.downloaded_far = core.blocks_from_afar() * u64::from(BLOCK);
         }
@@ -147,6 +147,7 @@ impl Torrent {
         stats.uploaded = self.counters.uploaded.load(Ordering::Relaxed);
         stats.wasted = self.counters.wasted.load(Ordering::Relaxed);
         stats.trouble = self.trouble();
+        stats.web_seeds.clone_from(&self.web_seed_status.lock().unwrap_or_else(PoisonError::into_inner));
         stats.trackers.clone_from(&self.tracker_status.lock().unwrap_or_else(PoisonError::into_inner));
         stats
     }
@@ -199,6 +200,7 @@ impl Stats {
             banned: 0,
             trouble: None,
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
         }
     }
 }

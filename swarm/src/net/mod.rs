@@ -1,6 +1,7 @@
 //! The drivers: sockets, files, trackers.
 //!
-//! One task per connection ([`connection`]), one per tracker and id ([`announcer`]), and per torrent one that dials
+//! One task per connection ([`connection`]), one per tracker and id ([`announcer`]), one per web seed
+//! ([`web_seeds`]), and per torrent one that dials
 //! ([`dial`]), one that makes groups of pieces durable ([`store`]) and one that makes figures ([`handle`]). The only lock of a
 //! torrent that connections share is that of its [`crate::core::TorrentCore`], taken once per piece, per run of blocks sent, and per control message.
 
@@ -28,12 +29,13 @@ mod shelf;
 pub mod storage;
 mod store;
 mod torrent;
+mod web_seeds;
 mod writer;
 mod zeros;
 
 pub use api::{
     AddError, AddTorrent, Assume, EngineConfig, EngineError, Phase, Stats, TrackerSpec, TrackerStatus,
-    Trouble,
+    Trouble, WebSeedStatus,
 };
 pub use engine::Engine;
 pub use handle::TorrentHandle;

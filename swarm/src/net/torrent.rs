@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::{Metainfo, PieceMap};
 
-use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble};
+use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus};
 use super::budget::Buffer;
 use super::engine::Shared;
 use super::journal_file::JournalFile;
@@ -62,6 +62,10 @@ pub struct Torrent {
     pub trackers: watch::Sender<Vec<TrackerSpec>>,
     /// One entry per tracker.
     pub tracker_status: Mutex<Vec<TrackerStatus>>,
+    /// URLs of web seeds.
+    pub web_seeds: Vec<String>,
+    /// One entry per web seed.
+    pub web_seed_status: Mutex<Vec<WebSeedStatus>>,
     /// Counts up whenever connections should look again: a piece came, a reservation is free, a peer is banned.
     pub news: watch::Sender<u64>,
     /// The group of unsynced pieces should be made durable now.
@@ -100,6 +104,8 @@ pub struct Parts {
     pub core: TorrentCore,
     /// All are announced to.
     pub trackers: Vec<TrackerSpec>,
+    /// All are asked.
+    pub web_seeds: Vec<String>,
     /// The pieces that are wanted; `None`: all of them.
     pub wanted: Option<Bitfield>,
 }
@@ -132,6 +138,8 @@ impl Torrent {
             trouble: Mutex::default(),
             trackers: watch::Sender::new(parts.trackers),
             tracker_status: Mutex::default(),
+            web_seeds: parts.web_seeds,
+            web_seed_status: Mutex::default(),
             news: watch::Sender::new(0),
             flush_now: Notify::new(),
             dial_now: Notify::new(),

@@ -106,6 +106,7 @@ impl TestTorrent {
             trackers: Vec::new(),
             assume,
             peers,
+            web_seeds: Vec::new(),
         }
     }
 }

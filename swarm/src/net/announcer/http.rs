@@ -57,7 +57,7 @@ impl HttpTracker {
 }
 
 /// An error with its causes: reqwest says "error sending request" and keeps the reason to itself.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

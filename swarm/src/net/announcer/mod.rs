@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::WireId;
 
+pub use self::http::chain;
+
 use self::endpoint::Endpoint;
 use super::announced::Announced;
 use super::api::{Phase, TrackerSpec, TrackerStatus};

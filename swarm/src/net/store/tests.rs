@@ -27,6 +27,7 @@ pub(in crate::net) async fn to_be_checked(folder: &Path) -> (Arc<Torrent>, Vec<u
         trackers: Vec::new(),
         assume: Assume::Nothing,
         peers: Vec::new(),
+        web_seeds: Vec::new(),
     };
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
     let engine = Engine::start(EngineConfig { listen, ..EngineConfig::default() }).await.unwrap();
