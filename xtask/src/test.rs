@@ -155,7 +155,8 @@ fn end_to_end(name: String) -> Step {
 
 /// One of the programs of the end-to-end tests, built in a profile ("dev", "release"). They find each other in one folder.
 pub fn program(name: &str, profile: &str) -> Result<Command> {
-    let bins = ["e2e-cluster", "e2e-bench", "e2e-origin", "e2e-power-cuts"].map(|bin| ["--bin", bin]);
+    let bins =
+        ["e2e-cluster", "e2e-bench", "e2e-floor", "e2e-origin", "e2e-power-cuts"].map(|bin| ["--bin", bin]);
     let build = ["build", "--quiet", "--locked", "--workspace", "--profile", profile];
     tools::run(&mut cargo(&[&build, bins.as_flattened()].concat()))?;
     let folder = if profile == "dev" { "debug" } else { profile };

@@ -1,19 +1,21 @@
 //! The flash crowd: one seed behind a link, many leechers that all begin at once.
 //!
 //! *Time* is until the last leecher has verified everything, over that of one plain GET of the same bytes over the same link in the
-//! same round. *Copies* are bytes that the seed's link sent over those of that GET: what the seed had to send again.
+//! same round. *Copies* are bytes that the seed's link sent over those of that GET: what the seed had to send again. *CPU* is what the
+//! seed and all leechers used, over the bytes that arrived.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use torrent::{Builder, Metainfo, RelPath, Version};
+use anyhow::{Context as _, Result};
 
+use super::payload::Payload;
 use super::report::{Report, Run};
-use super::swarm::{Payload, Peer, System};
-use crate::cluster::process::{Daemon, output};
-use crate::cluster::{Hosts, until};
+use super::swarm::{Peer, Place, System};
+use super::tracker::Tracker;
+use super::usage::Machine;
+use crate::cluster::Hosts;
+use crate::cluster::process::output;
 use crate::origin::{Content, Origin};
 
 /// The tracker's host, the seed's, and the first leecher's.
@@ -47,7 +49,7 @@ pub struct FlashCrowd {
 struct Programs {
     origin: PathBuf,
     tracker: PathBuf,
-    systems: [System; 2],
+    systems: Vec<System>,
 }
 
 impl Programs {
@@ -60,11 +62,9 @@ impl Programs {
         else {
             return Ok(None);
         };
-        Ok(Some(Self {
-            origin: crate::origin::binary()?,
-            tracker: folder.join("samara-tracker"),
-            systems: [System::Samara(folder.join("samara")), System::Libtorrent(python)],
-        }))
+        let mut systems = vec![System::Samara("samara", folder.join("samara")), System::Libtorrent(python)];
+        systems.extend(xtask::tools::is_installed("aria2c").then_some(System::Aria2));
+        Ok(Some(Self { origin: crate::origin::binary()?, tracker: folder.join("samara-tracker"), systems }))
     }
 }
 
@@ -76,12 +76,8 @@ pub async fn flash_crowd(shape: FlashCrowd) -> Result<Option<Report>> {
     for index in (LEECHERS..LEECHERS + shape.leechers).filter(|_| shape.equal) {
         hosts.host(index).0.limit(Some(shape.rate), Some(shape.rate)).await?;
     }
-    let url = format!("http://{}:6969/announce", hosts.host(TRACKER).1);
-    let folder = hosts.dir().join("seed");
-    let metainfo = make_payload(&folder, shape.size << 20)?.with_trackers(vec![vec![url.clone()]]);
-    let torrent = hosts.dir().join("it.torrent");
-    std::fs::write(&torrent, metainfo.encode())?;
-    let payload = Payload { torrent: &torrent, tracker: &url, folder: &folder };
+    let url = Tracker::url(place(&hosts, TRACKER));
+    let payload = Payload::make(&hosts.dir().join("seed"), hosts.dir(), shape.size << 20, PIECE, &url)?;
 
     let mut report = Report {
         what: format!(
@@ -99,28 +95,25 @@ pub async fn flash_crowd(shape: FlashCrowd) -> Result<Option<Report>> {
         report.plain_get.push(seconds);
         for (system, (name, runs)) in programs.systems.iter().zip(&mut report.systems) {
             let crowd = crowd(system, &programs, &hosts, &payload, shape.leechers);
-            let (time, bytes) = crowd.await.with_context(|| format!("{name}, round {}", round + 1))?;
-            runs.push(Run { seconds: time, over_get: time / seconds, copies: bytes as f64 / sent as f64 });
-            eprintln!("round {}: {name}: {time:.1} s, plain GET {seconds:.1} s", round + 1);
+            let crowd = crowd.await.with_context(|| format!("{name}, round {}", round + 1))?;
+            let moved = (shape.size << 20) as f64 / 1e9 * shape.leechers as f64;
+            let run = Run {
+                seconds: crowd.seconds,
+                over_get: crowd.seconds / seconds,
+                copies: crowd.sent as f64 / sent as f64,
+                cpu_per_gb: crowd.cpu / moved,
+                others: crowd.others,
+            };
+            eprintln!("round {}: {name}: {:.1} s, plain GET {seconds:.1} s", round + 1, run.seconds);
+            runs.push(run);
         }
     }
     Ok(Some(report))
 }
 
-/// The payload on the seed's disk, and its torrent.
-fn make_payload(folder: &Path, size: u64) -> Result<Metainfo> {
-    std::fs::create_dir_all(folder)?;
-    let builder = Builder::new(Version::Hybrid, PIECE)?;
-    let mut hasher = builder.file_hasher(1);
-    let path = folder.join("payload");
-    let mut file = std::fs::File::create(&path)?;
-    crate::payload::generate(1, size, |chunk| {
-        hasher.update(chunk);
-        Ok(file.write_all(chunk)?)
-    })?;
-    let metainfo = builder.build(vec![(RelPath::parse("payload")?, hasher.finish())])?;
-    std::fs::rename(&path, folder.join(metainfo.name()))?;
-    Ok(metainfo)
+fn place(hosts: &Hosts, index: usize) -> Place<'_> {
+    let (host, address) = hosts.host(index);
+    Place { host, address }
 }
 
 /// Seconds of one GET from the seed's host, and the bytes that its link sent for it.
@@ -137,65 +130,55 @@ async fn plain_get(programs: &Programs, hosts: &Hosts, size: u64) -> Result<(f64
     Ok((start.elapsed().as_secs_f64(), host.traffic().await?.sent - before))
 }
 
-/// One system's run: seconds, and the bytes that the seed's link sent.
+/// What one run of one system took.
+struct Crowd {
+    seconds: f64,
+    /// Bytes that the seed's link sent.
+    sent: u64,
+    /// Seconds of processor time of all its processes.
+    cpu: f64,
+    /// The share of the machine that others used meanwhile.
+    others: f64,
+}
+
+/// One system's run.
 async fn crowd(
     system: &System,
     programs: &Programs,
     hosts: &Hosts,
-    payload: &Payload<'_>,
+    payload: &Payload,
     leechers: usize,
-) -> Result<(f64, u64)> {
+) -> Result<Crowd> {
     // A new one each time: it is to know nobody of the last round.
-    let mut tracker = start_tracker(programs, hosts).await?;
-    let _seed = Peer::seed(system, hosts, SEED, payload).await?;
+    let mut tracker = Tracker::start(&programs.tracker, place(hosts, TRACKER), hosts.dir()).await?;
+    let seed = Peer::seed(system, place(hosts, SEED), payload).await?;
+    tracker.until_seeded(system.torrent(payload)).await?;
     let folders: Vec<PathBuf> = (0..leechers).map(|n| hosts.dir().join(format!("leecher{n}"))).collect();
     let mut peers = Vec::new();
     for (index, folder) in folders.iter().enumerate() {
         std::fs::create_dir_all(folder)?;
-        peers.push(Peer::leech(system, hosts, LEECHERS + index, payload, folder).await?);
+        peers.push(Peer::leech(system, place(hosts, LEECHERS + index), payload, folder).await?);
     }
-    let before = hosts.host(SEED).0.traffic().await?.sent;
+    let before = (cpu(&seed, &peers)?, Machine::now()?, hosts.host(SEED).0.traffic().await?.sent);
     let start = Instant::now();
     for peer in &mut peers {
         peer.go().await?;
     }
     futures::future::try_join_all(peers.iter_mut().map(Peer::done)).await?;
     let seconds = start.elapsed().as_secs_f64();
-    let sent = hosts.host(SEED).0.traffic().await?.sent - before;
-    drop(peers);
-    tracker.kill();
+    let cpu = cpu(&seed, &peers)? - before.0;
+    let others = Machine::now()?.others(&before.1, cpu);
+    let sent = hosts.host(SEED).0.traffic().await?.sent - before.2;
+    drop((seed, tracker));
+    futures::future::try_join_all(peers.into_iter().map(Peer::end)).await?;
     for folder in folders {
-        check(payload, &folder).await?;
+        payload.check(&folder).await?;
         std::fs::remove_dir_all(folder)?;
     }
-    Ok((seconds, sent))
+    Ok(Crowd { seconds, sent, cpu, others })
 }
 
-async fn start_tracker(programs: &Programs, hosts: &Hosts) -> Result<Daemon> {
-    let (host, address) = hosts.host(TRACKER);
-    let mut command = host.command(&programs.tracker);
-    command.args(["--public", "--listen", &format!("{address}:6969")]);
-    let mut daemon = Daemon::spawn(command, &hosts.dir().join("tracker.log"))?;
-    let url = format!("{address}:6969");
-    until("the tracker", Duration::from_secs(10), || {
-        let state = daemon.check();
-        let (host, url) = (host.clone(), url.clone());
-        async move {
-            state?;
-            let mut probe = host.command("curl");
-            probe.args(["--silent", "--fail", &format!("http://{url}/healthz")]);
-            Ok(output(probe, Duration::from_secs(5)).await?.success.then_some(()))
-        }
-    })
-    .await?;
-    Ok(daemon)
-}
-
-/// What the leecher says that it has, it has.
-async fn check(payload: &Payload<'_>, folder: &Path) -> Result<()> {
-    let name = payload.folder.read_dir()?.next().context("the seed has a file")??.file_name();
-    let file = folder.join(&name);
-    let found = tokio::task::spawn_blocking(move || crate::payload::sha256_file(&file)).await??;
-    ensure!(name.to_string_lossy() == format!("sha256-{found}"), "a leecher has other bytes: {found}");
-    Ok(())
+/// Seconds of processor time that these have used so far.
+fn cpu(seed: &Peer, leechers: &[Peer]) -> Result<f64> {
+    leechers.iter().chain([seed]).map(|peer| peer.usage().map(|usage| usage.cpu)).sum()
 }

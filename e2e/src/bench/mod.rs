@@ -1,12 +1,20 @@
 //! Benchmarks: ratios against a peer in the same run. What they found is in docs/benchmarks.md, with the commands.
 
+mod cost;
+mod cost_report;
 mod flash_crowd;
+mod floors;
 mod hashing;
+mod payload;
 mod report;
 mod scale;
 mod speed;
 mod swarm;
+mod tracker;
+mod usage;
 
+pub use cost::{Cost, cost};
+pub use cost_report::{CostReport, Run as CostRun, Who};
 pub use flash_crowd::{FlashCrowd, flash_crowd};
 pub use hashing::{Create, create};
 pub use report::{Report, Run};

@@ -13,6 +13,10 @@ pub struct Run {
     pub over_get: f64,
     /// Bytes that the seed's link sent / those that it sent for one plain GET, frames and all.
     pub copies: f64,
+    /// Seconds of processor time of the seed and all leechers, for each GB that a leecher received.
+    pub cpu_per_gb: f64,
+    /// The share of the machine that was busy with other work.
+    pub others: f64,
 }
 
 /// All runs of all systems.
@@ -42,19 +46,23 @@ impl fmt::Display for Report {
         writeln!(f, "{}; plain GET: {} s", self.what, list(&self.plain_get, 1))?;
         writeln!(
             f,
-            "{:<24} {:>9}  {:>6}  {:<24} all copies",
-            "system", "time/GET", "copies", "all time/GET"
+            "{:<24} {:>9}  {:>6}  {:>8}  {:<24} {:<24} {:<24} others",
+            "system", "time/GET", "copies", "CPU-s/GB", "all time/GET", "all copies", "all CPU-s/GB"
         )?;
         for (name, runs) in &self.systems {
-            let (times, copies): (Vec<f64>, Vec<f64>) =
-                runs.iter().map(|run| (run.over_get, run.copies)).unzip();
+            let all = |value: fn(&Run) -> f64| runs.iter().map(value).collect::<Vec<_>>();
+            let (times, copies) = (all(|run| run.over_get), all(|run| run.copies));
+            let (cpu, others) = (all(|run| run.cpu_per_gb), all(|run| run.others));
             writeln!(
                 f,
-                "{name:<24} {:>9.2}  {:>6.2}  {:<24} {}",
+                "{name:<24} {:>9.2}  {:>6.2}  {:>8.2}  {:<24} {:<24} {:<24} {}",
                 median(times.clone()),
                 median(copies.clone()),
+                median(cpu.clone()),
                 list(&times, 2),
-                list(&copies, 2)
+                list(&copies, 2),
+                list(&cpu, 2),
+                list(&others, 2)
             )?;
         }
         Ok(())

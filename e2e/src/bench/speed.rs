@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::report::{list, median};
+use super::usage::high_water;
 
 /// How often a program's memory is looked at.
 const GLANCE: Duration = Duration::from_millis(2);
@@ -69,13 +70,6 @@ pub(super) fn timed(command: &mut Command) -> Result<Cost> {
     };
     ensure!(exit.success(), "{command:?}: {exit}");
     Ok(Cost { seconds: start.elapsed().as_secs_f64(), peak })
-}
-
-/// The most memory that a process had so far, in bytes.
-fn high_water(status: &Path) -> Option<u64> {
-    let status = std::fs::read_to_string(status).ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// What libtorrent says it took for a job of `interop/torrent.py`.

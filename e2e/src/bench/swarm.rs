@@ -1,5 +1,6 @@
 //! The systems of a swarm benchmark as processes: how each seeds, how each downloads, and how it says that it is done.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,48 +10,64 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-use crate::cluster::{Hosts, Namespace};
+use super::payload::{Payload, Torrent};
+use super::usage::Usage;
+use crate::cluster::Namespace;
 
 /// A system that does not get done in this time has failed.
 const PATIENCE: Duration = Duration::from_mins(10);
 
+/// Where a process is to run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// In which network.
+    pub host: &'a Namespace,
+    /// Its own address there.
+    pub address: Ipv4Addr,
+}
+
 /// What exchanges the bytes.
 #[derive(Debug, Clone)]
-pub enum System {
-    /// Ours, by its command line: the program.
-    Samara(PathBuf),
+pub(super) enum System {
+    /// Ours, by its command line: what to call it, and the program.
+    Samara(&'static str, PathBuf),
     /// libtorrent by its Python binding: the Python.
     Libtorrent(PathBuf),
+    /// The same with a v1 torrent.
+    LibtorrentV1(PathBuf),
+    /// aria2 of the system. It cannot read hybrid torrents (bittorrent.md: a wrong infohash), so it has a v1 one.
+    Aria2,
 }
 
 impl System {
     /// What the report calls it.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Samara(_) => "samara",
+            Self::Samara(name, _) => name,
             Self::Libtorrent(_) => "libtorrent 2.1.1",
+            Self::LibtorrentV1(_) => "libtorrent 2.1.1 v1",
+            Self::Aria2 => "aria2",
+        }
+    }
+
+    /// The torrent that it takes.
+    pub fn torrent<'a>(&self, payload: &'a Payload) -> &'a Torrent {
+        match self {
+            Self::Samara(..) | Self::Libtorrent(_) => &payload.hybrid,
+            Self::LibtorrentV1(_) | Self::Aria2 => &payload.v1,
         }
     }
 }
 
-/// A torrent, and where the seed has its bytes.
-#[derive(Debug)]
-pub struct Payload<'a> {
-    /// The .torrent, with its tracker.
-    pub torrent: &'a Path,
-    /// The same tracker.
-    pub tracker: &'a str,
-    /// The folder that holds the payload under the torrent's name.
-    pub folder: &'a Path,
-}
-
 /// A process of a system; it ends with this.
 #[derive(Debug)]
-pub struct Peer {
+pub(super) struct Peer {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    /// How the line starts that says that it is done.
+    /// What is in the line that says that it is done.
     done: String,
+    /// It ends by itself when its input does. libtorrent has to: it calls a torrent complete before all of it is written.
+    ends_with_input: bool,
 }
 
 impl Peer {
@@ -59,50 +76,72 @@ impl Peer {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{command:?} does not start"))?;
         let stdout = child.stdout.take().context("stdout is a pipe")?;
-        Ok(Self { child, lines: BufReader::new(stdout).lines(), done: done.to_owned() })
+        Ok(Self {
+            child,
+            lines: BufReader::new(stdout).lines(),
+            done: done.to_owned(),
+            ends_with_input: false,
+        })
     }
 
-    /// The seed, on host `index`; answers when it has its bytes and takes connections.
-    pub async fn seed(system: &System, hosts: &Hosts, index: usize, payload: &Payload<'_>) -> Result<Self> {
-        let (host, address) = hosts.host(index);
+    fn spawn_libtorrent(place: Place<'_>, python: &Path, job: &str) -> Result<Self> {
+        let peer = Self::spawn(libtorrent(place, python, job), "complete")?;
+        Ok(Self { ends_with_input: true, ..peer })
+    }
+
+    /// The seed; answers when it has its bytes and takes connections.
+    pub async fn seed(system: &System, place: Place<'_>, payload: &Payload) -> Result<Self> {
+        let torrent = &system.torrent(payload).path;
         let mut peer = match system {
-            System::Samara(program) => {
-                let mut command = samara(host, program, "");
-                command.arg("seed").arg(payload.torrent).arg("--data").arg(payload.folder);
+            System::Samara(_, program) => {
+                let mut command = waiting(place, program, "");
+                command.arg("seed").arg(torrent).arg("--data").arg(&payload.folder);
+                command.args(["--bind", &place.address.to_string()]);
                 Self::spawn(command, "magnet:?")?
             }
-            System::Libtorrent(python) => {
-                let job = job(address, payload, payload.folder, false);
-                Self::spawn(libtorrent(host, python, &job), "complete")?
+            System::Libtorrent(python) | System::LibtorrentV1(python) => {
+                let job = job(place, torrent, payload, &payload.folder, false);
+                Self::spawn_libtorrent(place, python, &job)?
+            }
+            System::Aria2 => {
+                let mut command = aria2(place, "", torrent, &payload.folder);
+                command.arg("--check-integrity=true");
+                Self::spawn(command, "Verification finished")?
             }
         };
         peer.done().await?;
         Ok(peer)
     }
 
-    /// A leecher on host `index`, into `folder`, that is ready to begin.
-    pub async fn leech(
-        system: &System,
-        hosts: &Hosts,
-        index: usize,
-        payload: &Payload<'_>,
-        folder: &Path,
-    ) -> Result<Self> {
-        let (host, address) = hosts.host(index);
+    /// A leecher into `folder` that is ready to begin.
+    pub async fn leech(system: &System, place: Place<'_>, payload: &Payload, folder: &Path) -> Result<Self> {
+        let torrent = &system.torrent(payload).path;
         match system {
-            System::Samara(program) => {
-                let mut command = samara(host, program, "read go;");
-                command.arg("get").arg(payload.torrent).arg("--seed-after").arg("--output").arg(folder);
+            System::Samara(_, program) => {
+                let mut command = waiting(place, program, "read go;");
+                command.arg("get").arg(torrent).arg("--seed-after").arg("--output").arg(folder);
+                command.args(["--bind", &place.address.to_string()]);
                 // The paths of the files, once they are there.
-                Self::spawn(command, &folder.display().to_string())
+                Self::spawn(command, &folder.join(&payload.name).display().to_string())
             }
-            System::Libtorrent(python) => {
-                let job = job(address, payload, folder, true);
-                let mut peer = Self::spawn(libtorrent(host, python, &job), "complete")?;
+            System::Libtorrent(python) | System::LibtorrentV1(python) => {
+                let job = job(place, torrent, payload, folder, true);
+                let mut peer = Self::spawn_libtorrent(place, python, &job)?;
                 peer.wait_for("ready").await?;
                 Ok(peer)
             }
+            System::Aria2 => {
+                let mut command = aria2(place, "read go;", torrent, folder);
+                // Says it when it happens; its own line of figures comes once a second.
+                command.arg("--on-bt-download-complete=/bin/echo");
+                Self::spawn(command, " 1 /")
+            }
         }
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Result<Usage> {
+        Usage::of(self.child.id().context("a peer has ended")?)
     }
 
     /// Lets it begin.
@@ -117,10 +156,20 @@ impl Peer {
         self.wait_for(&done).await
     }
 
+    /// Ends it, with its files as it means to leave them.
+    pub async fn end(mut self) -> Result<()> {
+        if self.ends_with_input {
+            drop(self.child.stdin.take());
+            let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+            ended.context("a peer does not end")??;
+        }
+        Ok(())
+    }
+
     async fn wait_for(&mut self, word: &str) -> Result<()> {
         let line = async {
             while let Some(line) = self.lines.next_line().await? {
-                if line.starts_with(word) {
+                if line.contains(word) {
                     return Ok(());
                 }
                 if let Some(why) = line.strip_prefix("failed ") {
@@ -133,23 +182,33 @@ impl Peer {
     }
 }
 
-fn job(address: std::net::Ipv4Addr, payload: &Payload<'_>, folder: &Path, wait: bool) -> String {
+fn job(place: Place<'_>, torrent: &Path, payload: &Payload, folder: &Path, wait: bool) -> String {
     let job = json!({
-        "listen": address.to_string(), "torrent": payload.torrent, "folder": folder, "peers": [],
+        "listen": place.address.to_string(), "torrent": torrent, "folder": folder, "peers": [],
         "trackers": [payload.tracker], "wait": wait,
     });
     job.to_string()
 }
 
 /// A shell that runs `first` and then becomes the program, with what it says to people where results go.
-fn samara(host: &Namespace, program: &Path, first: &str) -> Command {
-    let mut command = host.command("sh");
+fn waiting(place: Place<'_>, program: impl AsRef<std::ffi::OsStr>, first: &str) -> Command {
+    let mut command = place.host.command("sh");
     command.args(["-c", &format!("{first} exec \"$@\" 2>&1"), "sh"]).arg(program);
     command
 }
 
-fn libtorrent(host: &Namespace, python: &Path, job: &str) -> Command {
-    let mut command = host.command(python);
+fn libtorrent(place: Place<'_>, python: &Path, job: &str) -> Command {
+    let mut command = place.host.command(python);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/peer.py")).arg(job);
+    command
+}
+
+/// Without what looks for peers elsewhere, and seeding until it is ended.
+fn aria2(place: Place<'_>, first: &str, torrent: &Path, folder: &Path) -> Command {
+    let mut command = waiting(place, "aria2c", first);
+    command.args(["--no-conf", "--interface", &place.address.to_string(), "--listen-port=6885"]);
+    command.args(["--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"]);
+    command.args(["--enable-peer-exchange=false", "--file-allocation=none", "--seed-ratio=0.0", "--dir"]);
+    command.arg(folder).arg(torrent);
     command
 }

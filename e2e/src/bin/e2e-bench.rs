@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::bench::{Create, FlashCrowd, Scale, Speeds, create, flash_crowd, scale};
+use e2e::bench::{Cost, Create, FlashCrowd, Scale, cost, create, flash_crowd, scale};
 use serde::Serialize;
 
 /// Benchmarks on this machine, each beside other systems in the same run.
@@ -21,6 +21,9 @@ struct Cli {
 enum Bench {
     /// One seed behind a link, many leechers that all begin at once; in network namespaces (root).
     FlashCrowd(FlashCrowd),
+    /// Processor time and memory of one seed and one leecher, beside libtorrent, aria2, nginx and bare reading, hashing and
+    /// writing; in a network namespace (root).
+    Cost(Cost),
     /// Making and verifying torrents of one large file and of many, beside bare hashes, mktorrent and libtorrent.
     Create(Create),
     /// Torrents of very many files and pieces: make, show, verify, parse; and of a file that is one hole.
@@ -35,6 +38,7 @@ async fn main() -> Result<ExitCode> {
             let Some(report) = flash_crowd(shape).await? else { return Ok(ExitCode::FAILURE) };
             print(cli.json, &report, &report)?;
         }
+        Bench::Cost(shape) => print_all(cli.json, &cost(shape).await?)?,
         Bench::Create(shape) => {
             print_all(cli.json, &tokio::task::spawn_blocking(move || create(&shape)).await??)?;
         }
@@ -45,8 +49,8 @@ async fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_all(json: bool, speeds: &[Speeds]) -> Result<()> {
-    print(json, &speeds, &speeds.iter().map(Speeds::to_string).collect::<Vec<_>>().join("\n"))
+fn print_all<R: Serialize + std::fmt::Display>(json: bool, reports: &[R]) -> Result<()> {
+    print(json, &reports, &reports.iter().map(R::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 #[allow(clippy::print_stdout)] // its output is what it is for
