@@ -21,6 +21,9 @@ const SYNC_EACH: usize = 64;
 /// No component of a path may be a link, and none may lead out (T64).
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
+/// What statfs(2) says of a tmpfs and of a ramfs.
+const MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+
 /// One payload file.
 #[derive(Debug)]
 struct Place {
@@ -43,6 +46,8 @@ pub struct Disk {
     /// To sync the file system by. Open from the start: the kernel tells each descriptor of the errors since it was opened.
     /// Not there if the folder cannot be listed.
     whole: Option<OwnedFd>,
+    /// The folder lies in memory. There is no RWF_NOWAIT there, nor anything to wait for but swap.
+    in_memory: bool,
     places: Vec<Place>,
     /// The files used last, at the back.
     open: Mutex<VecDeque<Open>>,
@@ -57,7 +62,8 @@ impl Disk {
         let whole = fs::openat2(&fd, ".", flags, Mode::empty(), BENEATH).ok();
         let places =
             files.iter().zip(layout).map(|(file, path)| Place { path: path.clone(), size: file.size });
-        Ok(Self { folder: fd, whole, places: places.collect(), open: Mutex::default() })
+        let in_memory = fs::fstatfs(&fd).is_ok_and(|fs| MEMORY.contains(&fs.f_type));
+        Ok(Self { folder: fd, whole, in_memory, places: places.collect(), open: Mutex::default() })
     }
 
     /// The file, from the cache or opened now.
@@ -151,6 +157,9 @@ impl Storage for Disk {
 
     fn read_now(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
         let open = self.file(file, false)?;
+        if self.in_memory {
+            return Ok(open.read_exact_at(buffer, offset).is_ok());
+        }
         let wanted = buffer.len();
         let read =
             rustix::io::preadv2(&*open, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);

@@ -98,3 +98,16 @@ fn t066_only_a_regular_file_of_one_name_is_written_to() {
     // And to be read does not wait for a writer.
     assert!(disk.read(0, 0, &mut [0; 16]).is_err());
 }
+
+#[test]
+fn what_lies_in_memory_is_read_without_a_thread_to_wait_on() {
+    // Not there on every machine.
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
+    let (disk, _) = disk(folder.path());
+    assert!(disk.in_memory, "/dev/shm is a tmpfs");
+    disk.write(0, 0, DATA).unwrap();
+    let mut buffer = [0; DATA.len()];
+    assert!(disk.read_now(0, 0, &mut buffer).unwrap());
+    assert_eq!(&buffer, DATA);
+    assert!(!disk.read_now(0, 1, &mut buffer).unwrap(), "what is too short is left to who may wait");
+}
