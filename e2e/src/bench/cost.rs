@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::cost_report::{CostReport, Run, Who};
 use super::floors::{self, Client, Nginx};
 use super::payload::Payload;
-use super::swarm::{Peer, Place, System};
+use super::swarm::{Peer, Place, System, takes_part};
 use super::tracker::Tracker;
 use super::usage::{Machine, Usage};
 use crate::cluster::Hosts;
@@ -65,9 +65,9 @@ impl Programs {
         if let Some(python) = crate::python::libtorrent("cost", &xtask::tools::target().join("tmp"))? {
             systems.extend([System::Libtorrent(python.clone()), System::LibtorrentV1(python)]);
         }
-        systems.extend(xtask::tools::is_installed("aria2c").then_some(System::Aria2));
+        systems.extend(takes_part("aria2c").then_some(System::Aria2));
         let mut floors = Vec::new();
-        if xtask::tools::is_installed("nginx") {
+        if takes_part("nginx") {
             floors = vec![Client::Curl, Client::Floor(folder.join("e2e-floor"))];
         }
         let wanted = |name: &str| shape.only.is_empty() || shape.only.iter().any(|only| name.contains(only));

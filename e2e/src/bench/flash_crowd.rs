@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::payload::Payload;
 use super::report::{Report, Run};
-use super::swarm::{Peer, Place, System};
+use super::swarm::{Peer, Place, System, takes_part};
 use super::tracker::Tracker;
 use super::usage::Machine;
 use crate::cluster::Hosts;
@@ -63,7 +63,7 @@ impl Programs {
             return Ok(None);
         };
         let mut systems = vec![System::Samara("samara", folder.join("samara")), System::Libtorrent(python)];
-        systems.extend(xtask::tools::is_installed("aria2c").then_some(System::Aria2));
+        systems.extend(takes_part("aria2c").then_some(System::Aria2));
         Ok(Some(Self { origin: crate::origin::binary()?, tracker: folder.join("samara-tracker"), systems }))
     }
 }

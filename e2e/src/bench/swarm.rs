@@ -59,6 +59,15 @@ impl System {
     }
 }
 
+/// Whether a program is there to be compared with; says so if it is not.
+pub(super) fn takes_part(program: &str) -> bool {
+    let installed = xtask::tools::is_installed(program);
+    if !installed {
+        eprintln!("{program} is not installed and takes no part");
+    }
+    installed
+}
+
 /// A process of a system; it ends with this.
 #[derive(Debug)]
 pub(super) struct Peer {
