@@ -15,6 +15,7 @@ mod dial;
 mod engine;
 mod handle;
 mod host;
+mod inbox;
 mod journal_file;
 mod ledger;
 mod limiter;

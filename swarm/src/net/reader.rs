@@ -9,10 +9,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::budget::Buffer;
 use super::connection::Closed;
+use super::inbox::Inbox;
 use super::link::Link;
 use super::torrent::Torrent;
 use crate::conversation::{Conversation, End, Scene, TICK};
-use crate::wire::{self, Decoded, Message};
+use crate::wire::Message;
 
 /// Read from the socket at a time.
 const READ: usize = 256 * 1024;
@@ -23,8 +24,7 @@ pub struct Reader<R> {
     link: Arc<Link>,
     talk: Conversation<Buffer>,
     stream: R,
-    buffer: Vec<u8>,
-    filled: usize,
+    inbox: Inbox,
     /// Payload bytes since the download limit was last asked.
     unpaid: u64,
     /// Payload has come in.
@@ -40,8 +40,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             link,
             talk,
             stream,
-            buffer: vec![0; READ],
-            filled: 0,
+            inbox: Inbox::new(READ),
             unpaid: 0,
             received: false,
             rng: StdRng::from_rng(&mut rand::rng()),
@@ -55,12 +54,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                read = self.stream.read(&mut self.buffer[self.filled..]) => {
+                read = self.stream.read(self.inbox.room()) => {
                     let read = read?;
                     if read == 0 {
                         return Err(Closed::ByPeer);
                     }
-                    self.filled += read;
+                    self.inbox.came(read);
                     self.talk.heard(self.torrent.engine.clock.now());
                     self.consume()?;
                 }
@@ -106,33 +105,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         step(&mut self.talk, &mut scene)
     }
 
-    /// Handles all whole messages of the buffer.
+    /// Handles all whole messages that have come.
     fn consume(&mut self) -> Result<(), Closed> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut used = 0;
-        let mut needed = 0;
-        let result = loop {
-            match wire::decode(&buffer[used..self.filled]) {
-                Ok(Decoded::Message(message, len)) => {
-                    used += len;
-                    if let Err(end) = self.handle(message) {
-                        break Err(end.into());
-                    }
-                }
-                Ok(Decoded::Need(bytes)) => {
-                    needed = bytes;
-                    break Ok(());
-                }
-                Err(error) => break Err(error.into()),
-            }
-        };
-        buffer.copy_within(used..self.filled, 0);
-        self.filled -= used;
-        if buffer.len() < needed {
-            buffer.resize(needed, 0);
-        }
-        self.buffer = buffer;
-        result
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let ended = inbox.each(|message| self.handle(message).map_err(Closed::from));
+        self.inbox = inbox;
+        ended
     }
 
     fn handle(&mut self, message: Message<'_>) -> Result<(), End> {

@@ -8,7 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::Search;
 use crate::lookup::{End, Inquiry, InquiryId};
 use crate::net::connection::Established;
-use crate::wire::{self, Decoded, WireError};
+use crate::net::inbox::Inbox;
+use crate::wire::WireError;
 
 /// Read from the socket at a time.
 const READ: usize = 64 * 1024;
@@ -63,7 +64,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let now = || search.engine.clock.now();
     let under_v2 = search.lookup().v2_id() == Some(handshake.id);
     let mut inquiry = Inquiry::new(id, handshake.capabilities, under_v2, now());
-    let (mut buffer, mut filled) = (vec![0; READ], 0);
+    let mut inbox = Inbox::new(READ);
     let mut out = Vec::new();
     inquiry.greet(search.engine.port(), &mut out);
     let mut tick = tokio::time::interval(TICK);
@@ -75,41 +76,17 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
             out.clear();
         }
         tokio::select! {
-            read = stream.read(&mut buffer[filled..]) => {
+            read = stream.read(inbox.room()) => {
                 let read = read?;
                 if read == 0 {
                     return Err(Ended::ByPeer);
                 }
-                filled += read;
-                let needed = consume(search, &mut inquiry, &mut buffer, &mut filled, &mut out)?;
-                if buffer.len() < needed {
-                    buffer.resize(needed, 0);
-                }
+                inbox.came(read);
+                inbox.each(|message| {
+                    Ok::<_, Ended>(inquiry.handle(message, &mut search.lookup(), now(), &mut out)?)
+                })?;
             }
             _ = tick.tick() => inquiry.tick(&mut search.lookup(), now(), &mut out)?,
         }
     }
-}
-
-/// Handles all whole messages of the buffer; says how long it has to be for the next one.
-fn consume(
-    search: &Search,
-    inquiry: &mut Inquiry,
-    buffer: &mut [u8],
-    filled: &mut usize,
-    out: &mut Vec<u8>,
-) -> Result<usize, Ended> {
-    let mut used = 0;
-    let needed = loop {
-        match wire::decode(&buffer[used..*filled])? {
-            Decoded::Message(message, len) => {
-                inquiry.handle(message, &mut search.lookup(), search.engine.clock.now(), out)?;
-                used += len;
-            }
-            Decoded::Need(bytes) => break bytes,
-        }
-    };
-    buffer.copy_within(used..*filled, 0);
-    *filled -= used;
-    Ok(needed)
 }
