@@ -63,10 +63,7 @@ pub enum Border {
 }
 
 impl Border {
-    /// All, the nearest first.
-    pub const ALL: [Self; 3] = [Self::Rack, Self::Zone, Self::Region];
-
-    /// Of what is under way, so much may come over this border although it is to be had on this side, in percent.
+    /// So many percent of the pieces that have come may come over this border although they are to be had on this side.
     pub fn budget(self) -> u64 {
         match self {
             Self::Rack => 50,

@@ -10,13 +10,12 @@ use crate::choker::{Candidate, SLOTS};
 impl TorrentCore {
     /// INTERESTED or NOT INTERESTED.
     pub fn peer_interested(&mut self, key: PeerKey, interested: bool) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.interested = interested;
-        }
+        let served =
+            self.peers.values().filter(|peer| !peer.is_own && peer.served && peer.interested).count();
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.interested = interested;
         // Nobody has to wait for the end of the round while there is room.
-        if interested && self.strangers_served() < SLOTS {
-            self.serve(key);
-        }
+        peer.served |= interested && served < SLOTS;
     }
 
     /// Whether a connection's requests are not served. Our own are never choked.
@@ -54,15 +53,5 @@ impl TorrentCore {
             peer.served = served;
         }
         changed
-    }
-
-    fn strangers_served(&self) -> usize {
-        self.peers.values().filter(|peer| !peer.is_own && peer.served && peer.interested).count()
-    }
-
-    fn serve(&mut self, key: PeerKey) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.served = true;
-        }
     }
 }

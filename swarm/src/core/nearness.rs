@@ -55,7 +55,7 @@ impl TorrentCore {
             count(near, peer, false);
             peer.border = border;
             count(near, peer, true);
-            self.crossing.duties = [None, None, None];
+            self.crossing.duties = Default::default();
         }
     }
 
@@ -63,7 +63,7 @@ impl TorrentCore {
     pub(super) fn near_went(&mut self, peer: &Peer) {
         if let Some(near) = &mut self.near {
             count(near, peer, false);
-            self.crossing.duties = [None, None, None];
+            self.crossing.duties = Default::default();
         }
     }
 
@@ -71,7 +71,7 @@ impl TorrentCore {
     pub(super) fn near_came(&mut self, key: PeerKey) {
         if let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) {
             count(near, peer, true);
-            self.crossing.duties = [None, None, None];
+            self.crossing.duties = Default::default();
         }
     }
 
@@ -107,7 +107,7 @@ impl TorrentCore {
             return self.picker.reserve(&peer.offers, rng);
         };
         let beyond = if self.seeds_suffice(border) {
-            Bitfield::new(0)
+            Bitfield::new(peer.offers.len())
         } else {
             peer.offers.without(near.here(border))
         };
@@ -123,10 +123,7 @@ impl TorrentCore {
         let offers = &self.peers.get(&key)?.offers;
         let found = self.picker.reserve(&beyond, rng).or_else(|| self.picker.reserve(offers, rng));
         if found.is_some() {
-            Border::ALL
-                .iter()
-                .filter(|other| **other <= border)
-                .for_each(|b| self.crossing.crossed[*b as usize] += 1);
+            self.crossing.crossed[..=border as usize].iter_mut().for_each(|crossed| *crossed += 1);
         }
         found
     }
@@ -137,14 +134,8 @@ impl TorrentCore {
         // A web seed says nothing about where it is.
         let peers = self.connected_peers();
         let here = peers.filter(|peer| peer.border.is_none_or(|other| other < border));
-        let (seeds, leechers) =
-            here.fold(
-                (0, 1),
-                |(seeds, leechers), peer| {
-                    if peer.is_seed { (seeds + 1, leechers) } else { (seeds, leechers + 1) }
-                },
-            );
-        seeds * LEECHERS_PER_SEED >= leechers
+        let (seeds, leechers): (Vec<_>, Vec<_>) = here.partition(|peer| peer.is_seed);
+        seeds.len() * LEECHERS_PER_SEED > leechers.len()
     }
 
     /// The pieces for which we have the best lot of all leechers on this side of a border.
