@@ -1,5 +1,7 @@
 //! Pieces of zeros, which are known by their hashes: they are holes in their files, and asked of nobody.
 
+use std::collections::BTreeSet;
+
 use torrent::{PieceHashes, PieceMap, Sides};
 
 use super::torrent::Torrent;
@@ -11,10 +13,18 @@ pub fn zeros(torrent: &Torrent) -> Vec<u32> {
     let whole = (0..map.count()).find(|piece| u64::from(map.len(*piece)) == map.piece_length());
     let Some(zero) = whole.map(|piece| hash_of_zeros(map, piece)) else { return Vec::new() };
     let wanted = torrent.core().picker().lacking().clone();
-    let is_zero = |piece: &u32| {
-        u64::from(map.len(*piece)) == map.piece_length() && map.expected(*piece, sides(map)) == zero
-    };
-    wanted.iter().filter(is_zero).filter(|piece| make_files(torrent, *piece)).collect()
+    let is_whole = |piece: &u32| u64::from(map.len(*piece)) == map.piece_length();
+    let zeros = wanted.iter().filter(|piece| is_whole(piece) && map.expected(*piece, sides(map)) == zero);
+    let zeros: Vec<u32> = zeros.collect();
+    let touched: BTreeSet<usize> = zeros.iter().flat_map(|piece| files(map, *piece)).collect();
+    // Of its full size, by a write of nothing. One that cannot be made now is made, or complained of, when bytes come.
+    let made = touched.into_iter().filter(|file| torrent.storage.write(*file, 0, &[]).is_ok());
+    let made: BTreeSet<usize> = made.collect();
+    zeros.into_iter().filter(|piece| files(map, *piece).all(|file| made.contains(&file))).collect()
+}
+
+fn files(map: &PieceMap, piece: u32) -> impl Iterator<Item = usize> + '_ {
+    map.segments(piece).map(|segment| segment.file)
 }
 
 /// The side that proves pieces.
@@ -26,10 +36,4 @@ fn hash_of_zeros(map: &PieceMap, piece: u32) -> PieceHashes {
     let mut hasher = map.hasher(piece, sides(map));
     hasher.update_zeros(map.len(piece));
     hasher.finish()
-}
-
-/// Files are made, of their full size, by a write of nothing. One that cannot be made now is made, or complained of, when bytes come.
-fn make_files(torrent: &Torrent, piece: u32) -> bool {
-    let mut segments = torrent.metainfo.pieces().segments(piece);
-    segments.all(|segment| torrent.storage.write(segment.file, 0, &[]).is_ok())
 }
