@@ -50,6 +50,8 @@ pub mod wire;
 pub mod net;
 #[cfg(test)]
 mod test_rng;
+#[cfg(test)]
+mod test_torrent;
 
 #[cfg(feature = "net")]
 pub use net::{

@@ -1,6 +1,7 @@
-use torrent::{Builder, RelPath, Version};
+use torrent::Version;
 
 use super::*;
+use crate::test_torrent;
 
 const PIECE: u64 = 32 << 10;
 
@@ -11,21 +12,8 @@ fn torrent(sizes: &[usize]) -> (Arc<Metainfo>, Vec<Vec<Hash>>) {
         .enumerate()
         .map(|(file, size)| (0..*size).map(|at| (at / 7 + file * 31) as u8 ^ (at >> 14) as u8).collect())
         .collect();
-    let names = files.iter().enumerate();
-    let names = names.map(|(i, bytes)| (RelPath::parse(&format!("{i}")).unwrap(), bytes.len() as u64));
-    let plan = Builder::new(Version::V2, PIECE).unwrap().plan(names.collect()).unwrap();
-    let hashes = (0..plan.pieces().count()).map(|piece| {
-        let mut hasher = plan.pieces().hasher(piece, plan.pieces().sides());
-        for part in plan.pieces().segments(piece) {
-            hasher.update(&files[part.file][part.offset_in_file as usize..][..part.len as usize]);
-        }
-        hasher.finish()
-    });
-    let hashes: Vec<_> = hashes.collect();
-    let digest = plan.needs_digest().then_some([0; 32]);
-    let metainfo = plan.finish(&hashes, digest).unwrap();
     let leaves = files.iter().map(|bytes| bytes.chunks(16 << 10).map(merkle::leaf).collect());
-    (Arc::new(metainfo), leaves.collect())
+    (test_torrent::of(Version::V2, PIECE, &files), leaves.collect())
 }
 
 /// Every node of a padded tree, layer by layer.

@@ -1,10 +1,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use torrent::{Builder, RelPath, Version};
+use torrent::Version;
 
 use super::*;
 use crate::hashes::{Answer, Trees};
+use crate::test_torrent;
 use crate::wire::metadata::{Metadata, part};
 use crate::wire::{Capabilities, Decoded, ExtensionHandshake, Message, UT_METADATA, decode};
 
@@ -15,18 +16,7 @@ const PIECE: u64 = 16 << 10;
 fn torrent(version: Version) -> Arc<Metainfo> {
     let files: Vec<Vec<u8>> =
         [700 * PIECE as usize, 10, 3 * PIECE as usize].map(|size| vec![5; size]).to_vec();
-    let names = files.iter().enumerate();
-    let names = names.map(|(i, bytes)| (RelPath::parse(&format!("{i}")).unwrap(), bytes.len() as u64));
-    let plan = Builder::new(version, PIECE).unwrap().plan(names.collect()).unwrap();
-    let hashes = (0..plan.pieces().count()).map(|piece| {
-        let mut hasher = plan.pieces().hasher(piece, plan.pieces().sides());
-        for part in plan.pieces().segments(piece) {
-            hasher.update(&files[part.file][part.offset_in_file as usize..][..part.len as usize]);
-        }
-        hasher.finish()
-    });
-    let hashes: Vec<_> = hashes.collect();
-    Arc::new(plan.finish(&hashes, None).unwrap())
+    test_torrent::of(version, PIECE, &files)
 }
 
 fn wanted(metainfo: &Metainfo) -> Wanted {
