@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use swarm::conversation::{Conversation, End, Scene};
 use swarm::core::PeerKey;
 use swarm::wire::{Capabilities, Decoded, Message, decode};
-use swarm_fuzz::{Dice, Torrent, Way, peer};
+use swarm_fuzz::{Torrent, Way, peer};
 
 /// The longest chunk: a block needs few of them.
 const LONG: usize = 4096;
@@ -37,7 +39,7 @@ struct Talk {
     fast: bool,
     talk: Conversation<Vec<u8>>,
     now: Duration,
-    dice: Dice,
+    rng: SmallRng,
 }
 
 impl Talk {
@@ -46,8 +48,8 @@ impl Talk {
         let (key, _) = torrent.core.borrow_mut().connected(peer(), Duration::ZERO).expect("there is room");
         let (fast, source) = (shape & 4 != 0, torrent.core.borrow().peers()[&key].source);
         let talk = Conversation::new(key, source, fast, Duration::ZERO);
-        let (way, dice) = (Way::default(), Dice(shape.into()));
-        let mut this = Self { torrent, way, key, fast, talk, now: Duration::ZERO, dice };
+        let (way, rng) = (Way::default(), SmallRng::seed_from_u64(shape.into()));
+        let mut this = Self { torrent, way, key, fast, talk, now: Duration::ZERO, rng };
         let speaks = Capabilities { fast, extended: shape & 8 != 0, v2: true };
         let greeted = this.step(|talk, scene| talk.greet(speaks, Some(6881), scene));
         assert_eq!(greeted, Ok(()));
@@ -95,7 +97,7 @@ impl Talk {
         &mut self,
         step: impl FnOnce(&mut Conversation<Vec<u8>>, &mut Scene<'_, Torrent, Way>) -> Result<(), End>,
     ) -> Result<(), End> {
-        let mut scene = Scene { host: &self.torrent, out: &self.way, now: self.now, rng: &mut self.dice };
+        let mut scene = Scene { host: &self.torrent, out: &self.way, now: self.now, rng: &mut self.rng };
         step(&mut self.talk, &mut scene)
     }
 

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use rand_core::RngCore;
 use swarm::conversation::{Host, Outlet, Piece};
 use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
 use swarm::hashes::Answer;
@@ -189,26 +188,4 @@ fn inside(block: Block) {
 /// The other side.
 pub fn peer() -> NewPeer {
     NewPeer { id: PeerId([2; 20]), address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6881)), outgoing: false }
-}
-
-/// Randomness that is the same in every run (SplitMix64).
-pub struct Dice(pub u64);
-
-impl RngCore for Dice {
-    fn next_u32(&mut self) -> u32 {
-        (self.next_u64() >> 32) as u32
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn fill_bytes(&mut self, to: &mut [u8]) {
-        for chunk in to.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next_u64().to_le_bytes()[..chunk.len()]);
-        }
-    }
 }
