@@ -152,15 +152,20 @@ async fn engine() -> Result<Engine> {
     Ok(Engine::start(EngineConfig { listen, ..EngineConfig::default() }).await?)
 }
 
-/// libtorrent has it, we fetch it.
-async fn download(python: &Path, payload: &Payload) -> Result<()> {
-    let scratch = tempfile::tempdir()?;
-    let file = scratch.path().join("it.torrent");
+/// A libtorrent seed that has everything in a folder below `scratch`.
+async fn seeding(python: &Path, payload: &Payload, scratch: &Path) -> Result<Libtorrent> {
+    let (file, theirs) = (scratch.join("it.torrent"), scratch.join("theirs"));
     std::fs::write(&file, payload.metainfo.encode())?;
-    let theirs = scratch.path().join("theirs");
     payload.write(&theirs)?;
     let mut seed = Libtorrent::start(python, &file, &theirs, &[]).await?;
     seed.wait_for("complete").await?;
+    Ok(seed)
+}
+
+/// libtorrent has it, we fetch it.
+async fn download(python: &Path, payload: &Payload) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let seed = seeding(python, payload, scratch.path()).await?;
     let engine = engine().await?;
     let ours = scratch.path().join("ours");
     let spec = payload.spec(ours.clone(), Assume::Journal, vec![seed.address()?])?;
@@ -174,16 +179,31 @@ async fn download(python: &Path, payload: &Payload) -> Result<()> {
     Ok(())
 }
 
-/// We have it, libtorrent fetches it.
-async fn upload(python: &Path, payload: &Payload) -> Result<()> {
+/// libtorrent has it, and we know its hash.
+async fn look_up(python: &Path, payload: &Payload, link: &Magnet) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let seed = seeding(python, payload, scratch.path()).await?;
+    let engine = engine().await?;
+    let (wanted, peers) = (link.into(), vec![seed.address()?]);
+    let lookup = engine.find(FindTorrent { wanted, limits: Limits::OWN, trackers: Vec::new(), peers })?;
+    let found = tokio::time::timeout(PATIENCE, lookup.found()).await.context("nothing was found")??;
+    ensure!(found.metainfo.encode() == payload.metainfo.encode(), "another torrent was found");
+    engine.shutdown().await;
+    seed.totals().await?;
+    Ok(())
+}
+
+/// We have it, libtorrent fetches it: by its .torrent, or knowing no more than a link.
+async fn upload(python: &Path, payload: &Payload, link: Option<&Magnet>) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let file = scratch.path().join("it.torrent");
     std::fs::write(&file, payload.metainfo.encode())?;
+    let what = link.map_or(file, |link| PathBuf::from(link.to_string()));
     let (ours, theirs) = (scratch.path().join("ours"), scratch.path().join("theirs"));
     payload.write(&ours)?;
     let engine = engine().await?;
     let handle = engine.add(payload.spec(ours, Assume::Complete, Vec::new())?).await?;
-    let mut leech = Libtorrent::start(python, &file, &theirs, engine.addresses()).await?;
+    let mut leech = Libtorrent::start(python, &what, &theirs, engine.addresses()).await?;
     leech.wait_for("complete").await.with_context(|| format!("{:?}", handle.stats()))?;
     let totals = leech.totals().await?;
     payload.check(&theirs)?;
@@ -203,42 +223,6 @@ fn links(metainfo: &Metainfo) -> Vec<Magnet> {
     links
 }
 
-/// libtorrent has it, and we know its hash.
-async fn look_up(python: &Path, payload: &Payload, link: &Magnet) -> Result<()> {
-    let scratch = tempfile::tempdir()?;
-    let file = scratch.path().join("it.torrent");
-    std::fs::write(&file, payload.metainfo.encode())?;
-    let theirs = scratch.path().join("theirs");
-    payload.write(&theirs)?;
-    let mut seed = Libtorrent::start(python, &file, &theirs, &[]).await?;
-    seed.wait_for("complete").await?;
-    let engine = engine().await?;
-    let (wanted, peers) = (link.into(), vec![seed.address()?]);
-    let lookup = engine.find(FindTorrent { wanted, limits: Limits::OWN, trackers: Vec::new(), peers })?;
-    let found = tokio::time::timeout(PATIENCE, lookup.found()).await.context("nothing was found")??;
-    ensure!(found.metainfo.encode() == payload.metainfo.encode(), "another torrent was found");
-    engine.shutdown().await;
-    seed.totals().await?;
-    Ok(())
-}
-
-/// We have it, and libtorrent knows its hash.
-async fn upload_by_link(python: &Path, payload: &Payload, link: &Magnet) -> Result<()> {
-    let scratch = tempfile::tempdir()?;
-    let (ours, theirs) = (scratch.path().join("ours"), scratch.path().join("theirs"));
-    payload.write(&ours)?;
-    let engine = engine().await?;
-    engine.add(payload.spec(ours, Assume::Complete, Vec::new())?).await?;
-    let link = PathBuf::from(link.to_string());
-    let mut leech = Libtorrent::start(python, &link, &theirs, engine.addresses()).await?;
-    leech.wait_for("complete").await?;
-    let totals = leech.totals().await?;
-    payload.check(&theirs)?;
-    ensure!(totals["failed"] == 0, "libtorrent found bad bytes: {totals}");
-    engine.shutdown().await;
-    Ok(())
-}
-
 async fn both_ways(what: &str, files: &[(&str, usize)]) -> Result<()> {
     let Some(python) = e2e::python::libtorrent(what, Path::new(env!("CARGO_TARGET_TMPDIR")))? else {
         return Ok(());
@@ -248,7 +232,9 @@ async fn both_ways(what: &str, files: &[(&str, usize)]) -> Result<()> {
         download(&python, &payload)
             .await
             .with_context(|| format!("{version:?}: downloading from libtorrent"))?;
-        upload(&python, &payload).await.with_context(|| format!("{version:?}: uploading to libtorrent"))?;
+        upload(&python, &payload, None)
+            .await
+            .with_context(|| format!("{version:?}: uploading to libtorrent"))?;
     }
     Ok(())
 }
@@ -281,7 +267,7 @@ async fn links_lead_both_ways() -> Result<()> {
         let payload = Payload::public(version, &files)?;
         for link in links(&payload.metainfo) {
             look_up(&python, &payload, &link).await.with_context(|| format!("{link}: asking libtorrent"))?;
-            upload_by_link(&python, &payload, &link)
+            upload(&python, &payload, Some(&link))
                 .await
                 .with_context(|| format!("{link}: telling libtorrent"))?;
         }

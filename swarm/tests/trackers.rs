@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{PATIENCE, TestTorrent, below, complete, engine, seed};
+use common::{PATIENCE, TestTorrent, below, complete, engine, percent_decoded, seed};
 use swarm::{Assume, TrackerSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -82,18 +82,7 @@ fn compact(peers: &[SocketAddr]) -> Vec<u8> {
 /// The bytes of `info_hash`, of which letters and digits may stand for themselves.
 fn info_hash(request: &str) -> Vec<u8> {
     let value = request.split("info_hash=").nth(1).unwrap().split('&').next().unwrap();
-    let mut bytes = Vec::new();
-    let mut rest = value.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        if *first == b'%' {
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&behind[..2]).unwrap(), 16).unwrap());
-            rest = &behind[2..];
-        } else {
-            bytes.push(*first);
-            rest = behind;
-        }
-    }
-    bytes
+    percent_decoded(value)
 }
 
 fn torrent() -> TestTorrent {

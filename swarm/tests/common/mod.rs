@@ -137,3 +137,18 @@ pub async fn complete(handle: &TorrentHandle) {
 pub fn below(folder: &tempfile::TempDir, name: &str) -> PathBuf {
     folder.path().join(name)
 }
+
+/// The bytes of a part of a URL, in which letters and digits may stand for themselves.
+pub fn percent_decoded(text: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, behind)) = rest.split_first() {
+        if *first == b'%' {
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&behind[..2]).unwrap(), 16).unwrap());
+            rest = &behind[2..];
+        } else {
+            bytes.push(*first);
+            rest = behind;
+        }
+    }
+    bytes
+}

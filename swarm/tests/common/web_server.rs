@@ -13,7 +13,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::common::{TestFile, TestTorrent};
+use super::common::{TestFile, TestTorrent, percent_decoded};
 
 /// What is wrong with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl WebServer {
 }
 
 async fn answer(State(state): State<Arc<Files>>, request: Request) -> Response {
-    let path = decoded(request.uri().path());
+    let path = String::from_utf8(percent_decoded(request.uri().path())).unwrap();
     let range = range(request.headers());
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     assert_eq!(text(ACCEPT_ENCODING).as_deref(), Some("identity"));
@@ -157,19 +157,4 @@ fn range(headers: &HeaderMap) -> (usize, usize) {
     let text = headers[RANGE].to_str().unwrap().strip_prefix("bytes=").unwrap();
     let (first, last) = text.split_once('-').unwrap();
     (first.parse().unwrap(), last.parse().unwrap())
-}
-
-/// Percent-decoded.
-fn decoded(path: &str) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), path.as_bytes());
-    while let Some((first, behind)) = rest.split_first() {
-        if *first == b'%' {
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&behind[..2]).unwrap(), 16).unwrap());
-            rest = &behind[2..];
-        } else {
-            bytes.push(*first);
-            rest = behind;
-        }
-    }
-    String::from_utf8(bytes).unwrap()
 }
