@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{PATIENCE, TestTorrent, below, complete, engine, seed};
 use swarm::lookup::{Progress, Wanted};
 use swarm::{Assume, Engine, FindTorrent, Found};
-use torrent::{Limits, Metainfo, Version};
+use torrent::{Info, Limits, Metainfo, Version};
 
 const KIB: usize = 1024;
 const FILES: [(&str, usize); 4] =
@@ -86,4 +86,23 @@ async fn a_lookup_ends_with_its_handle_or_its_engine() {
     to.shutdown().await;
     assert!(found.await.unwrap().is_err());
     assert!(to.find(what()).is_err(), "the engine has been shut down");
+}
+
+/// SHA-1 covers the padding behind a file too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hybrid_whose_layers_nobody_has_is_verified_by_sha_1_and_nobody_is_blamed() {
+    let torrent =
+        TestTorrent::new(Version::Hybrid, 16 * KIB as u64, &[("a", 100_000), ("b", 100_001), ("c", 7)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (engine().await, engine().await);
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    let info = Info::parse(torrent.metainfo.info_bytes(), &Limits::OWN).unwrap();
+    let metainfo = Arc::new(info.without_layers().unwrap());
+    let there = below(&folder, "leech");
+    let peers = from.addresses().to_vec();
+    let spec = swarm::AddTorrent { metainfo, ..torrent.spec(&there, Assume::Journal, peers) };
+    let leech = to.add(spec).await.unwrap();
+    complete(&leech).await;
+    torrent.check(&there);
+    assert_eq!((leech.stats().banned, leech.stats().wasted), (0, 0));
 }

@@ -4,7 +4,6 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sha1::{Digest, Sha1};
 use torrent::merkle;
 
 use super::budget::Buffer;
@@ -53,7 +52,9 @@ impl Host for Arc<Torrent> {
                 let height = expected.padded_to.max(1).ilog2();
                 merkle::subtree_root(&piece.leaves(), 0, height) == expected.root
             }
-            None => pieces.v1_hash(index).is_some_and(|hash| Sha1::digest(piece.data())[..] == hash),
+            None => pieces
+                .v1_verifier(index)
+                .is_some_and(|mut v1| v1.feed(0, piece.data()).is_ok() && v1.finish()),
         };
         if !genuine {
             tracing::info!(piece = index, ?from, "a piece does not verify");
