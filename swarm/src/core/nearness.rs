@@ -15,7 +15,7 @@ use crate::wire::PeerId;
 
 /// Pieces share this many lots: drawing one for each of a million pieces would take a while at each coming and going.
 const LOTS: u32 = 1024;
-/// Where nothing comes for so long, one more piece is fetched over a border.
+/// Where nothing comes for so long, or for as long as a piece takes on this node's link, one more piece is fetched over a border.
 const STANDSTILL: Duration = Duration::from_millis(300);
 
 /// So many leechers one seed can serve as fast as they are served by each other.
@@ -30,7 +30,8 @@ pub(super) struct Crossing {
     arrived: u64,
     /// Blocks that have come from another zone or region.
     blocks: u64,
-    last_arrival: Duration,
+    /// When a piece came last, or was reserved over a border; at first, when one was asked for.
+    last_move: Option<Duration>,
     /// Our duties on this side of each border, until somebody there comes or goes.
     duties: [Option<Bitfield>; 3],
 }
@@ -81,6 +82,8 @@ impl TorrentCore {
         near.peer_has(peer.border, piece);
         if peer.is_seed {
             (0..peer.has.len()).for_each(|piece| near.peer_lost(peer.border, piece));
+            // It is no rival any more.
+            self.crossing.duties = Default::default();
         }
     }
 
@@ -96,7 +99,7 @@ impl TorrentCore {
             self.crossing.blocks += blocks as u64;
         }
         self.crossing.arrived += 1;
-        self.crossing.last_arrival = now;
+        self.crossing.last_move = Some(now);
     }
 
     /// Reserves the rarest of what a peer has: from behind a border first what it is our duty to fetch, then, within the budget of that
@@ -106,7 +109,12 @@ impl TorrentCore {
         let (Some(border), Some(near)) = (peer.border, &self.near) else {
             return self.picker.reserve(&peer.offers, rng);
         };
-        let beyond = if self.seeds_suffice(border) {
+        let (seeds_suffice, may_cross) =
+            (self.seeds_suffice(border), self.crossing.may_cross(border, self.pace.mean(), now));
+        if seeds_suffice && !may_cross {
+            return None;
+        }
+        let beyond = if seeds_suffice {
             Bitfield::new(peer.offers.len())
         } else {
             peer.offers.without(near.here(border))
@@ -117,13 +125,13 @@ impl TorrentCore {
         };
         let found = self.picker.reserve(&beyond.common(&duty), rng);
         self.crossing.duties[border as usize] = Some(duty);
-        if found.is_some() || !self.crossing.may_cross(border, now) {
+        if found.is_some() || !may_cross {
             return found;
         }
         let offers = &self.peers.get(&key)?.offers;
         let found = self.picker.reserve(&beyond, rng).or_else(|| self.picker.reserve(offers, rng));
         if found.is_some() {
-            self.crossing.crossed[..=border as usize].iter_mut().for_each(|crossed| *crossed += 1);
+            self.crossing.cross(border, now);
         }
         found
     }
@@ -161,10 +169,17 @@ impl TorrentCore {
 }
 
 impl Crossing {
-    fn may_cross(&self, border: Border, now: Duration) -> bool {
-        let standstill = now.saturating_sub(self.last_arrival).as_millis() / STANDSTILL.as_millis();
-        let budget = self.arrived * border.budget() / 100 + standstill as u64;
-        self.crossed[border as usize] < budget
+    /// Whether a piece may come over a border for no better reason than that it is missing.
+    fn may_cross(&mut self, border: Border, pace: Duration, now: Duration) -> bool {
+        let last_move = *self.last_move.get_or_insert(now);
+        self.crossed[border as usize] < self.arrived * border.budget() / 100
+            || now.saturating_sub(last_move) >= STANDSTILL.max(pace)
+    }
+
+    /// It comes.
+    fn cross(&mut self, border: Border, now: Duration) {
+        self.crossed[..=border as usize].iter_mut().for_each(|crossed| *crossed += 1);
+        self.last_move = Some(now);
     }
 }
 

@@ -435,3 +435,32 @@ fn of_what_nobody_nearby_has_each_piece_is_the_duty_of_one_and_the_rest_waits_fo
     let once = taken.iter().filter(|count| **count == 1).count();
     assert!(once >= 56 && !taken.contains(&0), "{taken:?}");
 }
+
+#[test]
+fn the_duties_of_a_neighbour_that_never_gets_on_are_done_at_every_standstill() {
+    let zone = |name: &str| Place::new("", name, "");
+    let mut core = TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], 64, OWN, 20);
+    core.at(zone("a"));
+    let neighbour = join(&mut core, 1);
+    core.peer_is_own(neighbour, true);
+    core.peer_has_all(neighbour, false).unwrap();
+    let far = join(&mut core, 77);
+    core.peer_place(far, &zone("b"));
+    core.peer_has_all(far, true).unwrap();
+    // The engine has run for an hour when the torrent is added.
+    let mut now = Duration::from_hours(1);
+    let mut waits = 0;
+    while !core.is_complete() {
+        match core.reserve(far, now, &mut TestRng(1)) {
+            Some(Reservation { piece, .. }) => {
+                core.handed_over(far, piece, &[], now);
+                core.arrived(piece);
+            }
+            None => {
+                now += Duration::from_millis(300);
+                waits += 1;
+            }
+        }
+    }
+    assert!((20..=44).contains(&waits), "a piece at each standstill: {waits}");
+}
