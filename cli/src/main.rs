@@ -81,8 +81,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// `seed` and `get` say by themselves what these two parts of the engine warn of.
-const SHARING_LOGS: &str = "warn,swarm::net::announcer=error,swarm::net::torrent=error";
+/// `seed` and `get` say by themselves what these parts of the engine warn of.
+const SHARING_LOGS: &str =
+    "warn,swarm::net::announcer=error,swarm::net::torrent=error,swarm::net::web_seeds=error";
 
 /// Runs a command that needs a runtime. It says by itself what it does, so only what goes wrong is logged, as far as `filter` has it.
 fn run<F, T>(filter: &str, command: impl FnOnce(daemon::CancellationToken) -> F) -> ExitCode

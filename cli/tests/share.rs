@@ -245,18 +245,22 @@ fn check_hashes_what_is_there_first() {
 }
 
 #[test]
-fn a_tracker_that_fails_is_said_once_and_without_its_path() {
+fn what_fails_is_said_once_and_a_tracker_without_its_path() {
     let (temp, data, _) = folder();
-    let (torrent, out) = (temp.path().join("it.torrent"), temp.path().join("out"));
+    let torrent = temp.path().join("it.torrent");
     assert!(output(&["torrent", "create", text(&data), "-o", text(&torrent)]).status.success());
     let seeder = seed(&[text(&torrent), "--data", text(&data), "--upload-limit", "3M"]);
-    let tracker = ["--tracker", "http://127.0.0.1:9/passkey/announce"];
-    let got = output(&get(&torrent, &out, &seeder, &tracker));
-    assert!(got.status.success(), "{got:?}");
-    let said = said(&got);
-    assert_eq!(said.matches("tracker 127.0.0.1:9: ").count(), 1, "{said}");
-    assert!(!said.contains("passkey"), "{said}");
-    assert_eq!(said.lines().count(), 1, "no progress where there is no terminal: {said}");
+    for (option, url, expected) in [
+        ("--tracker", "http://127.0.0.1:9/passkey/announce", "tracker 127.0.0.1:9: "),
+        ("--web-seed", "http://127.0.0.1:9/files/", "web seed http://127.0.0.1:9/files/: "),
+    ] {
+        let out = temp.path().join(option);
+        let got = output(&get(&torrent, &out, &seeder, &[option, url]));
+        assert!(got.status.success(), "{got:?}");
+        let said = said(&got);
+        assert!(said.contains(expected) && !said.contains("passkey"), "{said}");
+        assert_eq!(said.lines().count(), 1, "neither a log beside it nor progress without a terminal: {said}");
+    }
 }
 
 /// Answers one request.
