@@ -259,7 +259,11 @@ fn what_fails_is_said_once_and_a_tracker_without_its_path() {
         assert!(got.status.success(), "{got:?}");
         let said = said(&got);
         assert!(said.contains(expected) && !said.contains("passkey"), "{said}");
-        assert_eq!(said.lines().count(), 1, "neither a log beside it nor progress without a terminal: {said}");
+        assert_eq!(
+            said.lines().count(),
+            1,
+            "neither a log beside it nor progress without a terminal: {said}"
+        );
     }
 }
 
@@ -364,9 +368,15 @@ fn a_link_that_leads_nowhere_is_told_from_one_that_is_none() {
         assert_eq!(got.status.code(), Some(2), "{got:?}");
         assert!(said(&got).contains(part), "{}", said(&got));
     }
-    let nowhere = format!("magnet:?xt=urn:btih:{hash}&x.pe=127.0.0.1:9");
-    let running = Running::start(&["get", &nowhere, "-o", out, "--bind", "127.0.0.1"]);
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    let dead = format!("magnet:?xt=urn:btih:{hash}&x.pe=127.0.0.1:9&tr=http://127.0.0.1:9/passkey/announce");
+    let mut running = Running::start(&["get", &dead, "-o", out, "--bind", "127.0.0.1", "--json"]);
+    let events = running.until(|event| event["event"] == "error");
+    let last = events.last().expect("the tracker's failure is an event");
+    assert!(last["message"].as_str().unwrap().starts_with("tracker 127.0.0.1:9: "), "{last}");
+    assert_eq!(last["infoHash"], hash);
     running.signal(Signal::INT);
-    assert_eq!(running.end().0, Some(130));
+    running.until(|_| false);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.starts_with("magnet link: tracker 127.0.0.1:9: ") && !said.contains("passkey"), "{said}");
 }

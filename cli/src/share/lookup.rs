@@ -29,13 +29,13 @@ pub async fn look_up(
     }
     let what = FindTorrent { wanted: link.into(), limits: Limits::OWN, trackers, peers };
     let lookup = engine.find(what)?;
-    let shown = report.lookup(link.name.as_deref().unwrap_or("magnet link"));
+    let shown = report.lookup(link);
     let mut found = std::pin::pin!(lookup.found());
     let mut ticks = tokio::time::interval(LOOK);
     let found = loop {
         tokio::select! {
             found = &mut found => break found?,
-            _ = ticks.tick() => shown.show(&lookup.status()),
+            _ = ticks.tick() => report.show_lookup(&shown, link, &lookup.status())?,
         }
     };
     shown.finish();

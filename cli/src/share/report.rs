@@ -4,8 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use swarm::{Phase, Stats};
-use torrent::Metainfo;
+use swarm::{LookupStatus, Phase, Stats};
+use torrent::{InfoHashV1, InfoHashV2, Magnet, Metainfo};
 
 use super::problems::{Problems, host};
 use crate::output;
@@ -19,6 +19,8 @@ pub struct Report {
     json: bool,
     screen: Screen,
     torrents: Vec<Watched>,
+    /// What was said while a torrent was looked for. It is not said again when its download begins.
+    of_lookup: Problems,
 }
 
 struct Watched {
@@ -32,14 +34,15 @@ struct Watched {
 impl Report {
     /// As JSON on standard output, or as text.
     pub fn new(json: bool) -> Self {
-        Self { json, screen: Screen::new(), torrents: Vec::new() }
+        Self { json, screen: Screen::new(), torrents: Vec::new(), of_lookup: Problems::default() }
     }
 
     /// One more torrent, to be named by the index that this returns.
     pub fn watch(&mut self, metainfo: &Metainfo) -> usize {
         let line = self.screen.line();
-        let (name, id) = (metainfo.name().to_owned(), id(metainfo));
-        self.torrents.push(Watched { name, id, line, problems: Problems::default(), told: None });
+        let (name, id) = (metainfo.name().to_owned(), id(metainfo.info_hash_v1(), metainfo.info_hash_v2()));
+        let problems = std::mem::take(&mut self.of_lookup);
+        self.torrents.push(Watched { name, id, line, problems, told: None });
         self.torrents.len() - 1
     }
 
@@ -54,15 +57,27 @@ impl Report {
     }
 
     /// A torrent is being looked for.
-    pub fn lookup(&self, name: &str) -> LookupLine {
-        self.screen.lookup(name)
+    pub fn lookup(&self, link: &Magnet) -> LookupLine {
+        self.screen.lookup(shown_name(link))
+    }
+
+    /// How it goes with that.
+    pub fn show_lookup(
+        &mut self,
+        shown: &LookupLine,
+        link: &Magnet,
+        status: &LookupStatus,
+    ) -> io::Result<()> {
+        shown.show(status);
+        let problems = self.of_lookup.of_lookup(status);
+        self.complain(shown_name(link), &id(link.v1, link.v2), problems)
     }
 
     /// The figures of a torrent.
     pub fn show(&mut self, index: usize, stats: &Stats) -> io::Result<()> {
         let watched = &mut self.torrents[index];
         watched.line.show(&watched.name, stats);
-        let problems = watched.problems.news(stats);
+        let problems = watched.problems.of_torrent(stats);
         let due = watched
             .told
             .as_ref()
@@ -72,6 +87,10 @@ impl Report {
             watched.told = Some((Instant::now(), stats.clone()));
             self.event(&progress(&id, stats))?;
         }
+        self.complain(&name, &id, problems)
+    }
+
+    fn complain(&self, name: &str, id: &str, problems: Vec<String>) -> io::Result<()> {
         for problem in problems {
             self.screen.suspend(|| output::say(&format!("{name}: {problem}")));
             self.event(&json!({ "event": "error", "infoHash": id, "message": problem }))?;
@@ -86,15 +105,19 @@ impl Report {
 }
 
 /// The infohash by which events name a torrent: v1 if there is one.
-fn id(metainfo: &Metainfo) -> String {
-    let v1 = metainfo.info_hash_v1().map(|hash| hash.to_string());
-    v1.or_else(|| metainfo.info_hash_v2().map(|hash| hash.to_string())).unwrap_or_default()
+fn id(v1: Option<InfoHashV1>, v2: Option<InfoHashV2>) -> String {
+    v1.map(|hash| hash.to_string()).or_else(|| v2.map(|hash| hash.to_string())).unwrap_or_default()
+}
+
+/// What to call a torrent of which there is only a link.
+fn shown_name(link: &Magnet) -> &str {
+    link.name.as_deref().unwrap_or("magnet link")
 }
 
 /// What a torrent is: the fields that `seed` and `get` share.
 pub fn torrent_event(metainfo: &Metainfo) -> Value {
     json!({
-        "event": "torrent", "infoHash": id(metainfo), "name": metainfo.name(), "size": metainfo.total_size(),
+        "event": "torrent", "infoHash": id(metainfo.info_hash_v1(), metainfo.info_hash_v2()), "name": metainfo.name(), "size": metainfo.total_size(),
         "infoHashV1": metainfo.info_hash_v1().map(|hash| hash.to_string()),
         "infoHashV2": metainfo.info_hash_v2().map(|hash| hash.to_string()),
     })
