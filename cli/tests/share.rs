@@ -228,20 +228,52 @@ fn who_shares_for_a_time_or_is_stopped_then_has_succeeded() {
 }
 
 #[test]
-fn check_hashes_what_is_there_first() {
+fn files_without_a_journal_are_hashed_and_what_is_good_is_kept() {
     let (temp, data, torrent) = folder();
     let seeder = seed(&[text(&torrent), "--data", text(&data)]);
-    let mut bytes = fs::read(data.join("sub/big")).unwrap();
     let out = temp.path().join("out");
     fs::create_dir_all(out.join("sub")).unwrap();
-    bytes[7_000_000] ^= 1;
-    fs::write(out.join("sub/big"), &bytes).unwrap();
-    let mut running = Running::start(&get(&torrent, &out, &seeder, &["--check", "--json"]));
+    fs::copy(data.join("sub/big"), out.join("sub/big")).unwrap();
+    damage(&out.join("sub/big"), 7_000_000);
+    let mut running = Running::start(&get(&torrent, &out, &seeder, &["--json"]));
     let events = running.until(|_| false);
     assert_eq!(running.end().0, Some(0));
     let last = events.iter().rfind(|event| event["event"] == "progress").unwrap();
     assert!(last["downloaded"].as_u64().unwrap() < 2_000_000, "one bad piece, and the small file: {last}");
     assert_eq!(fs::read(out.join("sub/big")).unwrap(), fs::read(data.join("sub/big")).unwrap());
+}
+
+/// Another bit, with the same size and the same time.
+fn damage(path: &Path, at: usize) {
+    let time = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn check_finds_what_the_journal_does_not() {
+    let (temp, data, _) = folder();
+    let (torrent, out) = (temp.path().join("small.torrent"), temp.path().join("out"));
+    let create = ["torrent", "create", text(&data), "-l", "16Ki", "-o", text(&torrent)];
+    assert!(output(&create).status.success());
+    let seeder = seed(&[text(&torrent), "--data", text(&data)]);
+    let (good, got) = (data.join("sub/big"), out.join("sub/big"));
+    // Each is killed when it has everything, so that the journal stays.
+    let to_the_end = |more: &[&str]| {
+        let mut running = Running::start(&get(&torrent, &out, &seeder, more));
+        running.until(|event| event["event"] == "complete");
+        running.signal(Signal::KILL);
+        running.end();
+        fs::read(&got).unwrap() == fs::read(&good).unwrap()
+    };
+    let share = ["--seed-after", "--json"];
+    assert!(to_the_end(&share));
+    // Between two of the pieces that are looked at in any case.
+    damage(&got, 5 << 14);
+    assert!(!to_the_end(&share), "the journal is believed");
+    assert!(to_the_end(&[&share[..], &["--check"]].concat()));
 }
 
 #[test]
