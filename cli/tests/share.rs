@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use common::{Running, Seeder, folder, output, said, samara, seed, seed_with_events, text};
 use rustix::process::Signal;
@@ -216,8 +217,10 @@ fn who_shares_for_a_ratio_ends_when_it_is_reached() {
 fn who_shares_for_a_time_or_is_stopped_then_has_succeeded() {
     let (temp, data, torrent) = folder();
     let seeder = seed(&[text(&torrent), "--data", text(&data)]);
+    let began = Instant::now();
     let timed = output(&get(&torrent, &temp.path().join("a"), &seeder, &["--seed-after=1s"]));
     assert!(timed.status.success(), "{timed:?}");
+    assert!(began.elapsed() >= Duration::from_secs(1), "it shared for no more than {:?}", began.elapsed());
     let out = temp.path().join("b");
     let mut endless = Running::start(&get(&torrent, &out, &seeder, &["--seed-after", "--json"]));
     endless.until(|event| event["event"] == "complete");
