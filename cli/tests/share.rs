@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use common::{Running, Seeder, folder, output, said, samara, seed, seed_with_events, text};
 use rustix::process::Signal;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// `get` from this seeder into a folder.
 fn get<'a>(torrent: &'a Path, out: &'a Path, seeder: &'a Seeder, more: &[&'a str]) -> Vec<&'a str> {
@@ -139,6 +140,23 @@ fn two_paths_and_a_tracker_are_all_that_others_need() {
         fs::read(temp.path().join("out/data/sub/big")).unwrap(),
         fs::read(data.join("sub/big")).unwrap()
     );
+}
+
+#[test]
+fn no_torrent_is_written_over_another_of_the_same_start() {
+    let temp = TempDir::new().unwrap();
+    let [one, other] = ["one", "other"].map(|folder| temp.path().join(folder).join("data"));
+    for file in [&one, &other] {
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        fs::write(file, text(file)).unwrap();
+    }
+    let written = temp.path().join("data.torrent");
+    fs::write(&written, "of another start").unwrap();
+    let refused =
+        output(&["seed", text(&one), text(&other), "--port", "0", "--write-torrent", text(temp.path())]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(said(&refused).contains("same name"), "{refused:?}");
+    assert!(output(&["torrent", "verify", text(&written), "--data", text(&one)]).status.success());
 }
 
 /// The bytes that a start of the seeder hashes.
@@ -363,6 +381,7 @@ fn what_cannot_be_is_exit_code_2_and_what_failed_is_1() {
         (&["seed", missing, "--port", "0"], 1, "missing.torrent"),
         (&["seed", data, torrent, "--write-torrent", out, "--port", "0"], 2, "folder"),
         (&["seed", data, data, "--port", "0"], 1, "same torrent"),
+        (&["seed", data, "--write-torrent", "-", "--port", "0"], 2, "standard output"),
     ] {
         let ended = output(args);
         assert_eq!(ended.status.code(), Some(code), "{args:?}: {ended:?}");

@@ -3,6 +3,7 @@
 mod known;
 mod prepare;
 mod tracker;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use swarm::net::storage::{Disk, ReadOnly};
 use swarm::{AddError, AddTorrent, Assume, Engine, TorrentHandle};
 use torrent::{Magnet, Metainfo};
 
-use crate::share::{End, NetworkArgs, Report, Signals, torrent_event};
-use crate::torrent_command::{Target, magnet};
+use crate::share::{NetworkArgs, Report, Signals, torrent_event};
+use crate::torrent_command::magnet;
 use known::Known;
 use prepare::{Ready, Wanted, prepare};
 use tracker::{Tracker, TrackerAt};
+use written::Written;
 
 /// How often figures are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -86,11 +88,7 @@ fn parse_tracker(text: &str) -> Result<TrackerAt, String> {
 
 /// Seeds until it is stopped.
 pub async fn run(args: SeedArgs) -> Result<()> {
-    if let Some(out) = args.write_torrent.as_ref().filter(|out| args.paths.len() > 1 && !out.is_dir()) {
-        let why =
-            format!("--write-torrent {} has to be a folder that exists, for several torrents", out.display());
-        return Err(End::Usage(why).into());
-    }
+    let written = Written::to(args.write_torrent.as_deref(), args.paths.len())?;
     let mut signals = Signals::listen()?;
     let tracker = match args.run_tracker {
         Some(at) => Some(Tracker::start(at, args.network.bind)?),
@@ -98,7 +96,7 @@ pub async fn run(args: SeedArgs) -> Result<()> {
     };
     let engine = Engine::start(args.network.config(args.port)).await?;
     let outcome = tokio::select! {
-        outcome = seed(&args, &engine, tracker.as_ref()) => outcome,
+        outcome = seed(&args, &engine, tracker.as_ref(), written) => outcome,
         _ = signals.first() => Ok(()),
     };
     engine.shutdown().await;
@@ -108,7 +106,12 @@ pub async fn run(args: SeedArgs) -> Result<()> {
     outcome
 }
 
-async fn seed(args: &SeedArgs, engine: &Engine, tracker: Option<&Tracker>) -> Result<()> {
+async fn seed(
+    args: &SeedArgs,
+    engine: &Engine,
+    tracker: Option<&Tracker>,
+    written: Written<'_>,
+) -> Result<()> {
     let mut report = Report::new(args.json);
     let url = tracker.map(Tracker::url);
     for address in engine.addresses() {
@@ -118,9 +121,10 @@ async fn seed(args: &SeedArgs, engine: &Engine, tracker: Option<&Tracker>) -> Re
         )?;
     }
     let known = Known::open(args.state.as_deref());
+    let mut start = Start { args, known, engine, own_tracker: url, written };
     let mut handles = Vec::with_capacity(args.paths.len());
     for path in &args.paths {
-        handles.push(add(args, path, &known, engine, url, &mut report).await?);
+        handles.push(start.add(path, &mut report).await?);
     }
     let mut ticks = tokio::time::interval(LOOK);
     loop {
@@ -131,37 +135,43 @@ async fn seed(args: &SeedArgs, engine: &Engine, tracker: Option<&Tracker>) -> Re
     }
 }
 
-/// Makes one torrent known to the engine and to the user.
-async fn add(
-    args: &SeedArgs,
-    path: &Path,
-    known: &Known,
-    engine: &Engine,
-    own_tracker: Option<&str>,
-    report: &mut Report,
-) -> Result<(TorrentHandle, usize)> {
-    let wanted = Wanted {
-        path: path.to_owned(),
-        data: args.data.clone(),
-        canonical: args.canonical,
-        check: args.check,
-    };
-    let known = known.clone();
-    let mut ready = tokio::task::spawn_blocking(move || prepare(&wanted, &known)).await??;
-    ready.metainfo = with_trackers(ready.metainfo, args, own_tracker);
-    let metainfo = ready.metainfo.clone();
-    let written = args.write_torrent.as_deref().map(|out| write(&metainfo, out)).transpose()?;
-    let link = link(&metainfo, engine).to_string();
-    let hashed = ready.hashed;
-    let handle =
-        share(ready, args, engine).await.with_context(|| format!("cannot share {}", path.display()))?;
-    let mut event = torrent_event(&metainfo);
-    event["path"] = json!(path);
-    event["magnet"] = json!(link);
-    event["hashed"] = json!(hashed);
-    event["torrent"] = json!(written);
-    report.result(&link, &event)?;
-    Ok((handle, report.watch(&metainfo)))
+/// What the torrents of a start have in common.
+struct Start<'a> {
+    args: &'a SeedArgs,
+    known: Known,
+    engine: &'a Engine,
+    own_tracker: Option<&'a str>,
+    written: Written<'a>,
+}
+
+impl Start<'_> {
+    /// Makes one torrent known to the engine and to the user.
+    async fn add(&mut self, path: &Path, report: &mut Report) -> Result<(TorrentHandle, usize)> {
+        let args = self.args;
+        let wanted = Wanted {
+            path: path.to_owned(),
+            data: args.data.clone(),
+            canonical: args.canonical,
+            check: args.check,
+        };
+        let known = self.known.clone();
+        let mut ready = tokio::task::spawn_blocking(move || prepare(&wanted, &known)).await??;
+        ready.metainfo = with_trackers(ready.metainfo, args, self.own_tracker);
+        let metainfo = ready.metainfo.clone();
+        let written = self.written.write(&metainfo)?;
+        let link = link(&metainfo, self.engine).to_string();
+        let hashed = ready.hashed;
+        let handle = share(ready, args, self.engine)
+            .await
+            .with_context(|| format!("cannot share {}", path.display()))?;
+        let mut event = torrent_event(&metainfo);
+        event["path"] = json!(path);
+        event["magnet"] = json!(link);
+        event["hashed"] = json!(hashed);
+        event["torrent"] = json!(written);
+        report.result(&link, &event)?;
+        Ok((handle, report.watch(&metainfo)))
+    }
 }
 
 /// Lets the engine share a torrent from files that it does not write to.
@@ -192,12 +202,6 @@ fn with_trackers(metainfo: Metainfo, args: &SeedArgs, own: Option<&str>) -> Meta
         }
     }
     metainfo.with_trackers(tiers)
-}
-
-fn write(metainfo: &Metainfo, out: &Path) -> Result<PathBuf> {
-    let target = Target::new(Some(out), metainfo.name(), true)?;
-    target.write(&metainfo.encode())?;
-    Ok(target.file().unwrap_or(out).to_owned())
 }
 
 /// The magnet link, with ourselves in it where others can connect: a wildcard says nothing about that.
