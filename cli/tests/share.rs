@@ -184,6 +184,22 @@ fn what_is_known_is_not_hashed_again() {
 }
 
 #[test]
+fn a_folder_of_two_names_is_remembered_under_both() {
+    let (temp, data, _) = folder();
+    let (link, state) = (temp.path().join("link"), temp.path().join("state"));
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    for expected in [12_000_001, 0] {
+        for (path, name) in [(&data, "data"), (&link, "link")] {
+            let (_seeder, events) = seed_with_events(&[text(path), "--state", text(&state)]);
+            assert_eq!(events[1]["name"], name);
+            assert_eq!(events[1]["hashed"], expected, "{name}");
+        }
+    }
+    assert_eq!(hashed(&[text(&data), "--state", text(&state), "--canonical"]), 12_000_001);
+    assert_eq!(hashed(&[text(&link), "--state", text(&state), "--canonical"]), 0, "the name is not in it");
+}
+
+#[test]
 fn a_state_that_cannot_be_read_means_hashing_and_a_word() {
     let (temp, data, _) = folder();
     let state = temp.path().join("state");

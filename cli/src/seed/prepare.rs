@@ -11,7 +11,9 @@ use torrent::{Limits, Metainfo, RelPath};
 use super::known::{Fact, Known};
 use crate::output;
 use crate::progress::Hashing;
-use crate::torrent_command::{Source, State, check, folder_of, layout, made, places, read_metainfo, sources};
+use crate::torrent_command::{
+    Source, State, check, folder_of, layout, made, own_name, places, read_metainfo, sources,
+};
 use crate::units::bytes;
 
 /// Clocks of files stand still for so long at most (a kernel with 100 ticks a second). Who changes a file later than that after the
@@ -55,8 +57,12 @@ fn of_path(wanted: &Wanted, known: &Known) -> Result<Ready> {
     let path = &wanted.path;
     let sources = sources(path)?;
     let files = || sources.iter().map(|source| fact(&source.path, source.state())).collect::<Vec<_>>();
-    let kind: &[u8] = if wanted.canonical { b"canonical" } else { b"named" };
-    let key = key(kind, path, b"")?;
+    // One folder can have several names by links, and the torrent is named after that which was typed.
+    let key = if wanted.canonical {
+        key(b"canonical", path, b"")?
+    } else {
+        key(b"named", path, own_name(path)?.as_bytes())?
+    };
     let recalled = || known.recall(&key, &files()).and_then(|body| Metainfo::parse(&body, &Limits::OWN).ok());
     let mut hashed = 0;
     let metainfo = if let Some(metainfo) = (!wanted.check).then(recalled).flatten() {

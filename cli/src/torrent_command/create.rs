@@ -156,7 +156,7 @@ fn total(sources: &[Source]) -> u64 {
 }
 
 /// The name of a file or folder, also of `.` and `dir/..`.
-fn own_name(path: &Path) -> Result<String> {
+pub fn own_name(path: &Path) -> Result<String> {
     let full = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
     let name = path
         .file_name()

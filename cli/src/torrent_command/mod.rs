@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use torrent::{Limits, Metainfo, RelPath};
 
-pub use create::made;
+pub use create::{made, own_name};
 pub use pieces::Watch;
 pub use sources::{Source, State, sources};
 pub use target::Target;
