@@ -10,12 +10,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::json;
-use swarm::{AddTorrent, Assume, Engine, Phase, Selection, Stats, TorrentHandle};
+use swarm::{AddTorrent, Assume, Engine, EngineConfig, Phase, Selection, Stats, TorrentHandle};
 use tokio::time::Instant;
 use torrent::Metainfo;
 
 use crate::share::{
-    End, NetworkArgs, Report, Resolved, SelectArgs, Signals, WebSeedArgs, look_up, resolve, torrent_event,
+    End, NetworkArgs, Report, Resolved, SelectArgs, Signals, WebSeedArgs, look_up, parse_limit, resolve,
+    torrent_event,
 };
 use crate::torrent_command::layout;
 use crate::units::parse_duration;
@@ -49,6 +50,9 @@ pub struct GetArgs {
     select: SelectArgs,
     #[command(flatten)]
     network: NetworkArgs,
+    /// Bytes per second from all peers and web seeds together
+    #[arg(long, value_name = "BYTES", value_parser = parse_limit)]
+    download_limit: Option<u64>,
     #[command(flatten)]
     web_seeds: WebSeedArgs,
     /// Port to listen on; 0 takes a free one
@@ -104,7 +108,8 @@ pub async fn run(args: GetArgs) -> Result<()> {
             return Err(End::Usage(why.to_owned()).into());
         }
     }
-    let engine = Engine::start(args.network.config(args.port)).await?;
+    let config = EngineConfig { download_limit: args.download_limit, ..args.network.config(args.port) };
+    let engine = Engine::start(config).await?;
     let mut report = Report::new(args.json);
     let outcome = download(&args, resolved, &engine, &mut report, &mut signals).await;
     report.finish();

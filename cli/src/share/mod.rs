@@ -35,11 +35,8 @@ pub struct NetworkArgs {
     /// Address to listen on
     #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
     pub bind: IpAddr,
-    /// Bytes per second from all peers and web seeds together
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    download_limit: Option<u64>,
     /// Bytes per second to all peers together
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_limit)]
     upload_limit: Option<u64>,
     /// Connections of one torrent
     #[arg(long, value_name = "N", default_value_t = EngineConfig::default().max_peers,
@@ -50,12 +47,19 @@ pub struct NetworkArgs {
 /// More connections than that are more open files than most systems allow a process.
 const MAX_PEERS: u64 = 10_000;
 
+/// Reads bytes per second. Without the option there is no limit, and a limit of nothing would move nothing.
+pub fn parse_limit(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        0 => Err("a limit of 0 would move nothing: leave the option out for no limit".to_owned()),
+        limit => Ok(limit),
+    }
+}
+
 impl NetworkArgs {
-    /// An engine's settings.
+    /// An engine's settings, without a limit to what comes in.
     pub fn config(&self, port: u16) -> EngineConfig {
         EngineConfig {
             listen: vec![SocketAddr::new(self.bind, port)],
-            download_limit: self.download_limit,
             upload_limit: self.upload_limit,
             max_peers: self.max_peers,
             ..EngineConfig::default()
