@@ -35,7 +35,7 @@ use crate::units::parse_duration;
   samara get a.torrent --seed-after=2h --seed-ratio 2
 
 Exit codes:
-  0    everything is here
+  0    everything is here, or nobody reads standard output any more, which ends it where it is
   1    it cannot go on; standard error says why
   2    the command line asks for what cannot be
   130  interrupted by SIGINT: the same command goes on where it was
