@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::os::unix::fs::MetadataExt as _;
+
 use common::{TestTorrent, below, complete, config, engine, seed};
 use swarm::{Assume, Engine, EngineConfig, Phase};
 use torrent::Version;
@@ -167,6 +169,8 @@ async fn pieces_of_zeros_are_holes_and_are_not_transferred() {
         torrent.check(&there);
         let downloaded = leech.stats().downloaded;
         assert!(downloaded < 700 * KIB as u64, "{version:?}: {downloaded} bytes");
+        let on_disk = std::fs::metadata(there.join("sparse")).unwrap().blocks() * 512;
+        assert!(on_disk < 700 * KIB as u64, "{version:?}: {on_disk} bytes on disk");
         to.shutdown().await;
         from.shutdown().await;
     }
