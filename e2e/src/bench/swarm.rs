@@ -35,7 +35,7 @@ pub(super) enum System {
     Libtorrent(PathBuf),
     /// The same with a v1 torrent.
     LibtorrentV1(PathBuf),
-    /// aria2 of the system. It cannot read hybrid torrents (bittorrent.md: a wrong infohash), so it has a v1 one.
+    /// aria2 of the system. It takes a hybrid torrent for one of another infohash, so it has a v1 one.
     Aria2,
 }
 
