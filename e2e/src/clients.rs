@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use torrent::Version;
@@ -13,6 +14,8 @@ use crate::real::skip;
 
 /// Set in the process that runs inside a namespace.
 const INSIDE: &str = "SAMARA_TEST_INSIDE";
+/// What takes longer than this does not happen.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Where every client listens, on its own address.
 pub const PORT: u16 = 6885;
 
@@ -53,13 +56,21 @@ impl Job<'_> {
     }
 }
 
-/// A client that runs; it ends with this.
+/// A program that runs, and ends with this. What it says goes to a file.
 pub struct Running {
-    child: Child,
+    /// The process.
+    pub child: Child,
     log: PathBuf,
 }
 
 impl Running {
+    /// Starts it.
+    pub fn start(command: &mut Command, log: PathBuf) -> Result<Self> {
+        let file = std::fs::File::create(&log)?;
+        let child = command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file).spawn();
+        Ok(Self { child: child.with_context(|| format!("{command:?} does not start"))?, log })
+    }
+
     /// What it has said so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -71,6 +82,17 @@ impl Drop for Running {
         // It may have ended by itself; there is nobody left to tell.
         let _gone = self.child.kill().and_then(|()| self.child.wait()).is_ok();
     }
+}
+
+/// Waits until something is so; with what the programs have said if it takes too long.
+pub fn wait_for(what: &str, running: &[&Running], mut until: impl FnMut() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    while !until()? {
+        let logs: Vec<String> = running.iter().map(|one| one.log()).collect();
+        ensure!(began.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}\n{}", logs.join("\n---\n"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
 }
 
 impl Client {
@@ -102,10 +124,7 @@ impl Client {
             Client::Aria2 => aria2(job),
             Client::Transmission => transmission(job)?,
         };
-        let log = job.scratch.join("log");
-        let file = std::fs::File::create(&log)?;
-        let child = command.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file).spawn();
-        Ok(Running { child: child.with_context(|| format!("{command:?} does not start"))?, log })
+        Running::start(&mut command, job.scratch.join("log"))
     }
 }
 

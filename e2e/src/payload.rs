@@ -1,4 +1,4 @@
-//! Test payloads: bytes that look random, are the same in every run, and need no disk.
+//! Test payloads: bytes that look random, are the same in every run, and need no disk; and torrents of them.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use sha2::{Digest as _, Sha256};
+use torrent::{Builder, Metainfo, RelPath, Version};
 
 /// Bytes hashed or made at a time.
 const CHUNK: usize = 256 * 1024;
@@ -22,6 +23,36 @@ pub fn fill(seed: u64, offset: u64, out: &mut [u8]) {
         out = &mut out[n..];
         (word_index, skip) = (word_index + 1, 0);
     }
+}
+
+/// The first `size` bytes of stream `seed`.
+pub fn bytes(seed: u64, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    fill(seed, 0, &mut bytes);
+    bytes
+}
+
+/// A torrent of these files, which come in its order.
+pub fn torrent(builder: Builder, files: &[(RelPath, Vec<u8>)]) -> Result<Metainfo> {
+    let mut whole = builder.v1_hasher();
+    let mut hashed = Vec::with_capacity(files.len());
+    for (path, bytes) in files {
+        let mut of_file = builder.file_hasher(files.len());
+        of_file.update(bytes);
+        whole.update(bytes);
+        hashed.push((path.clone(), of_file.finish()));
+    }
+    let builder =
+        if builder.needs_v1_pass(files.len()) { builder.v1_pieces(whole.finish()) } else { builder };
+    Ok(builder.build(hashed)?)
+}
+
+/// A torrent of one file in pieces of 256 KiB, and its bytes: the first `size` of stream `seed`.
+pub fn of_one_file(version: Version, seed: u64, size: usize) -> Result<(Metainfo, Vec<u8>)> {
+    let files = [(RelPath::parse("data")?, bytes(seed, size))];
+    let metainfo = torrent(Builder::new(version, 1 << 18)?, &files)?;
+    let [(_, bytes)] = files;
+    Ok((metainfo, bytes))
 }
 
 /// One step of SplitMix64 (Steele, Lea, Flood 2014): a good mixer of few instructions.

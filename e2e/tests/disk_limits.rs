@@ -46,17 +46,10 @@ fn run(command: &mut Command) -> Result<()> {
 
 /// A torrent of many files, and their bytes.
 fn payload() -> Result<(Arc<Metainfo>, Vec<Vec<u8>>)> {
-    let builder = Builder::new(Version::V2, 64 * 1024)?;
-    let (mut listed, mut files) = (Vec::new(), Vec::new());
-    for index in 0..FILES {
-        let mut bytes = vec![0; FILE];
-        e2e::payload::fill(index as u64, 0, &mut bytes);
-        let mut hasher = builder.file_hasher(FILES);
-        hasher.update(&bytes);
-        listed.push((RelPath::parse(&format!("{index:02}"))?, hasher.finish()));
-        files.push(bytes);
-    }
-    Ok((Arc::new(builder.build(listed)?), files))
+    let make = |index| Ok((RelPath::parse(&format!("{index:02}"))?, e2e::payload::bytes(index as u64, FILE)));
+    let files = (0..FILES).map(make).collect::<Result<Vec<_>>>()?;
+    let metainfo = e2e::payload::torrent(Builder::new(Version::V2, 64 * 1024)?, &files)?;
+    Ok((Arc::new(metainfo), files.into_iter().map(|(_, bytes)| bytes).collect()))
 }
 
 fn spec(metainfo: &Arc<Metainfo>, folder: PathBuf, assume: Assume) -> AddTorrent {

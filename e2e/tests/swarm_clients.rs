@@ -11,26 +11,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use e2e::clients::{Client, Job, PORT, inside_namespace};
 use swarm::{AddTorrent, Assume, Engine, EngineConfig};
-use torrent::{Builder, Metainfo, RelPath, Version};
+use torrent::{Metainfo, RelPath};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const SIZE: usize = 12 * (1 << 20) + 3;
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const THEIRS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
-/// A torrent of one file and its bytes.
-fn payload(version: Version) -> Result<(Arc<Metainfo>, Vec<u8>)> {
-    let mut bytes = vec![0; SIZE];
-    e2e::payload::fill(9, 0, &mut bytes);
-    let builder = Builder::new(version, 1 << 18)?;
-    let mut hasher = builder.file_hasher(1);
-    hasher.update(&bytes);
-    let metainfo = builder.build(vec![(RelPath::parse("data")?, hasher.finish())])?;
-    Ok((Arc::new(metainfo), bytes))
-}
-
 async fn run(client: Client, uploads: bool) -> Result<()> {
-    let (metainfo, bytes) = payload(client.version())?;
+    let (metainfo, bytes) = e2e::payload::of_one_file(client.version(), 9, SIZE)?;
+    let metainfo = Arc::new(metainfo);
     let scratch = tempfile::tempdir()?;
     let file = scratch.path().join("it.torrent");
     // rTorrent refuses a torrent without a tracker. Nobody listens there: we dial.

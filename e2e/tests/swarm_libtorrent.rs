@@ -34,24 +34,12 @@ impl Payload {
     }
 
     fn built(builder: Builder, files: &[(&str, usize)]) -> Result<Self> {
-        let mut made = Vec::new();
-        for (seed, (path, size)) in files.iter().enumerate() {
-            let mut bytes = vec![0; *size];
-            e2e::payload::fill(seed as u64, 0, &mut bytes);
-            made.push((RelPath::parse(path)?, bytes));
-        }
+        let filled = |(seed, (path, size)): (usize, &(&str, usize))| {
+            Ok((RelPath::parse(path)?, e2e::payload::bytes(seed as u64, *size)))
+        };
+        let mut made = files.iter().enumerate().map(filled).collect::<Result<Vec<_>>>()?;
         made.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut whole = builder.v1_hasher();
-        let mut hashed = Vec::new();
-        for (path, bytes) in &made {
-            let mut of_file = builder.file_hasher(made.len());
-            of_file.update(bytes);
-            whole.update(bytes);
-            hashed.push((path.clone(), of_file.finish()));
-        }
-        let builder =
-            if builder.needs_v1_pass(made.len()) { builder.v1_pieces(whole.finish()) } else { builder };
-        Ok(Self { metainfo: Arc::new(builder.build(hashed)?), files: made })
+        Ok(Self { metainfo: Arc::new(e2e::payload::torrent(builder, &made)?), files: made })
     }
 
     /// Where other clients put the files: below the torrent's name, or under it.

@@ -3,70 +3,23 @@
 //! Debian's opentracker speaks IPv4 and serves only the infohashes in its whitelist. The test starts itself again below
 //! `unshare --net`, where each has an address of its own.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use e2e::clients::inside_namespace;
-use e2e::samara;
+use e2e::clients::{Running, inside_namespace, wait_for};
+use e2e::{payload, samara};
 use rustix::process::{Pid, Signal, kill_process};
-use torrent::{Builder, Metainfo, RelPath, Version, WireId};
+use torrent::{Version, WireId};
 
 const TRACKER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), 6969);
 const SEED: &str = "10.77.0.2";
 const LEECH: &str = "10.77.0.3";
-const PATIENCE: Duration = Duration::from_secs(90);
 const SIZE: usize = 5 * (1 << 20) + 3;
-
-/// A program that ends with this; what it says goes to a file.
-struct Running {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Running {
-    fn start(command: &mut Command, log: &Path) -> Result<Self> {
-        let file = File::create(log)?;
-        let child = command.stdout(file.try_clone()?).stderr(file).spawn();
-        Ok(Self { child: child.with_context(|| format!("{command:?}"))?, log: log.to_owned() })
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself; there is nobody left to tell.
-        let _gone = self.child.kill().and_then(|()| self.child.wait()).is_ok();
-    }
-}
-
-fn wait_for(what: &str, running: &[&Running], mut until: impl FnMut() -> Result<bool>) -> Result<()> {
-    let began = Instant::now();
-    while !until()? {
-        let said: Vec<String> = running.iter().map(|one| one.said()).collect();
-        ensure!(began.elapsed() < PATIENCE, "{what}: not after {PATIENCE:?}\n{}", said.join("\n---\n"));
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    Ok(())
-}
-
-/// A torrent without trackers, and its bytes.
-fn payload() -> Result<(Metainfo, Vec<u8>)> {
-    let mut bytes = vec![0; SIZE];
-    e2e::payload::fill(15, 0, &mut bytes);
-    let builder = Builder::new(Version::Hybrid, 1 << 18)?;
-    let mut hasher = builder.file_hasher(1);
-    hasher.update(&bytes);
-    Ok((builder.build(vec![(RelPath::parse("data")?, hasher.finish())])?, bytes))
-}
 
 /// It leaves root's rights, and sees nothing but `folder`.
 fn opentracker(folder: &Path, ids: &[WireId]) -> Result<Running> {
@@ -82,7 +35,7 @@ fn opentracker(folder: &Path, ids: &[WireId]) -> Result<Running> {
             "listen.tcp_udp {TRACKER}\naccess.whitelist /whitelist\ntracker.rootdir {root}\ntracker.user nobody\n"
         ),
     )?;
-    Running::start(Command::new("opentracker").arg("-f").arg(config), &folder.join("log"))
+    Running::start(Command::new("opentracker").arg("-f").arg(config), folder.join("log"))
 }
 
 /// What the tracker counts for a swarm, bencoded: complete, downloaded, incomplete.
@@ -102,7 +55,7 @@ fn seed_to_get(samara: &Path) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     std::fs::set_permissions(scratch.path(), Permissions::from_mode(0o755))?;
     let at = |name: &str| scratch.path().join(name);
-    let (metainfo, bytes) = payload()?;
+    let (metainfo, bytes) = payload::of_one_file(Version::Hybrid, 15, SIZE)?;
     let ids = metainfo.wire_ids();
     let name = metainfo.name().to_owned();
     let url = format!("udp://{TRACKER}/announce");
@@ -116,7 +69,7 @@ fn seed_to_get(samara: &Path) -> Result<()> {
     let mut command = Command::new(samara);
     command.arg("seed").arg(at("bare.torrent")).arg("--data").arg(at("seed"));
     command.args(["--bind", SEED, "--tracker", &url]);
-    let mut seed = Running::start(&mut command, &at("seed.log"))?;
+    let mut seed = Running::start(&mut command, at("seed.log"))?;
     for id in &ids {
         wait_for("the tracker knows the seed", &[&tracker, &seed], || {
             Ok(scrape(*id)?.contains("8:completei1e"))
@@ -124,17 +77,20 @@ fn seed_to_get(samara: &Path) -> Result<()> {
     }
     let mut command = Command::new(samara);
     command.arg("get").arg(at("tracked.torrent")).arg("-o").arg(at("leech")).args(["--bind", LEECH]);
-    let mut leech = Running::start(&mut command, &at("leech.log"))?;
-    let logs = leech.log.clone();
-    wait_for("the download", &[&tracker, &seed], || Ok(leech.child.try_wait()?.is_some()))
-        .with_context(|| std::fs::read_to_string(&logs).unwrap_or_default())?;
-    ensure!(leech.child.wait()?.success(), "{}", leech.said());
+    let mut leech = Running::start(&mut command, at("leech.log"))?;
+    let mut ended = None;
+    wait_for("the download", &[&tracker, &seed], || {
+        ended = leech.child.try_wait()?;
+        Ok(ended.is_some())
+    })
+    .with_context(|| leech.log())?;
+    ensure!(ended.is_some_and(|status| status.success()), "{}", leech.log());
     ensure!(std::fs::read(at("leech").join(&name))? == bytes, "the bytes differ");
 
     // It left without waiting: only `stopped` is certain to have been heard.
     let pid = Pid::from_child(&seed.child);
     kill_process(pid, Signal::TERM)?;
-    ensure!(seed.child.wait()?.success(), "{}", seed.said());
+    ensure!(seed.child.wait()?.success(), "{}", seed.log());
     for id in &ids {
         wait_for("the tracker hears that both have left", &[&tracker], || {
             let counts = scrape(*id)?;

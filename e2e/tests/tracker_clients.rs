@@ -5,18 +5,17 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use e2e::clients::{Client, Job, Running, inside_namespace};
-use torrent::{Builder, Metainfo, RelPath, Version};
+use e2e::clients::{Client, Job, Running, inside_namespace, wait_for};
+use e2e::payload::of_one_file;
+use torrent::{Metainfo, Version};
 use tracker_api::{PeerReport, REGISTRY_PATH, RegisteredSwarm, Registry, SWARMS_PATH, SwarmReport};
 
 const TRACKER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 1), 6969);
 const SEED: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const LEECH: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 const TOKEN: &str = "tracker-clients";
-const PATIENCE: Duration = Duration::from_secs(90);
 const SIZE: usize = 5 * (1 << 20) + 3;
 
 /// A request to the tracker's API; answers the body.
@@ -49,29 +48,13 @@ fn announced(address: Ipv4Addr, complete: bool) -> Result<bool> {
     Ok(report()?.peers.iter().any(there))
 }
 
-fn wait_for(what: &str, running: &[&Running], until: impl Fn() -> Result<bool>) -> Result<()> {
-    let began = Instant::now();
-    while !until()? {
-        let logs: Vec<String> = running.iter().map(|client| client.log()).collect();
-        ensure!(
-            began.elapsed() < PATIENCE,
-            "{what}: not after {PATIENCE:?}; {:?}\n{}",
-            report(),
-            logs.join("\n---\n")
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    Ok(())
+fn wait(what: &str, running: &[&Running], until: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_for(what, running, until).with_context(|| format!("the tracker knows {:?}", report()))
 }
 
 /// Makes a torrent with our tracker in it, registers it, and writes the .torrent.
 fn payload(version: Version, file: &Path) -> Result<(Metainfo, Vec<u8>)> {
-    let mut bytes = vec![0; SIZE];
-    e2e::payload::fill(11, 0, &mut bytes);
-    let builder = Builder::new(version, 1 << 18)?;
-    let mut hasher = builder.file_hasher(1);
-    hasher.update(&bytes);
-    let metainfo = builder.build(vec![(RelPath::parse("data")?, hasher.finish())])?;
+    let (metainfo, bytes) = of_one_file(version, 11, SIZE)?;
     let v1 = metainfo.info_hash_v1().map(|hash| hash.to_string());
     let v2 = metainfo.info_hash_v2().map(|hash| hash.to_string());
     let swarm = RegisteredSwarm {
@@ -105,15 +88,17 @@ fn one_to_another(seed: Client, leech: Client, python: &Path) -> Result<()> {
     };
 
     let seeding = start(seed, SEED, &folders[0])?;
-    wait_for("the seed announces", &[&seeding], || announced(SEED, true))?;
+    wait("the seed announces", &[&seeding], || announced(SEED, true))?;
     let leeching = start(leech, LEECH, &folders[1])?;
     let target = folders[1].join(metainfo.name());
-    wait_for("the download", &[&seeding, &leeching], || {
-        Ok(std::fs::read(&target).ok().as_ref() == Some(&bytes))
-    })?;
+    wait(
+        "the download",
+        &[&seeding, &leeching],
+        || Ok(std::fs::read(&target).ok().as_ref() == Some(&bytes)),
+    )?;
     // rTorrent keeps `completed` back until its next regular announce.
     let complete = leech != Client::Rtorrent;
-    wait_for("the leecher announces what it has", &[&leeching], || announced(LEECH, complete))
+    wait("the leecher announces what it has", &[&leeching], || announced(LEECH, complete))
 }
 
 fn pair(test: &str, seed: Client, leech: Client) -> Result<()> {

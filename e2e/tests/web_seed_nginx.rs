@@ -108,9 +108,7 @@ fn served(folder: &Path, rate: &str) -> Result<Nginx> {
     for (seed, (path, size)) in FILES.iter().enumerate() {
         let path = folder.join("www/tree").join(path);
         std::fs::create_dir_all(path.parent().context("a file without a folder")?)?;
-        let mut bytes = vec![0; *size];
-        e2e::payload::fill(seed as u64, 0, &mut bytes);
-        std::fs::write(path, bytes)?;
+        std::fs::write(path, e2e::payload::bytes(seed as u64, *size))?;
     }
     let nginx = Nginx::start(folder, rate)?;
     ok(samara(&["torrent", "create", "www/tree", "-w", &nginx.url(), "-o", "tree.torrent"], folder)?)?;

@@ -41,20 +41,15 @@ impl Payloads {
 
 impl Payload {
     fn new(folder: &Path, name: &'static str, version: Version, piece: u64, count: usize) -> Result<Self> {
-        let builder = Builder::new(version, piece)?;
-        let (mut whole, mut listed, mut files) = (builder.v1_hasher(), Vec::new(), Vec::new());
-        for index in 0..count {
+        let make = |index| {
             // No multiple of anything.
             let mut bytes = vec![0; TOTAL / count + index + 11];
             crate::payload::fill(index as u64, piece, &mut bytes);
-            let mut hasher = builder.file_hasher(count);
-            hasher.update(&bytes);
-            whole.update(&bytes);
-            listed.push((RelPath::parse(&format!("{name}/{:02}/{index:04}", index / 100))?, hasher.finish()));
-            files.push(bytes);
-        }
-        let builder = if builder.needs_v1_pass(count) { builder.v1_pieces(whole.finish()) } else { builder };
-        let metainfo = builder.build(listed)?;
+            Ok((RelPath::parse(&format!("{name}/{:02}/{index:04}", index / 100))?, bytes))
+        };
+        let files = (0..count).map(make).collect::<Result<Vec<_>>>()?;
+        let metainfo = crate::payload::torrent(Builder::new(version, piece)?, &files)?;
+        let files = files.into_iter().map(|(_, bytes)| bytes).collect();
         let torrent_file = folder.join(format!("{name}.torrent"));
         std::fs::write(&torrent_file, metainfo.encode())?;
         Ok(Self { name, metainfo: Arc::new(metainfo), torrent_file, files })
