@@ -4,6 +4,7 @@
 pub mod scripted;
 pub mod udp_tracker;
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,21 @@ pub struct TestTorrent {
     pub metainfo: Arc<Metainfo>,
     pub files: Vec<TestFile>,
     pub layout: Vec<RelPath>,
+}
+
+/// Says that the test named `what` has not tested it all here, and why; with `CI=true` that is a failure.
+#[allow(clippy::explicit_write, reason = "what `eprintln!` prints is kept back when a test passes")]
+pub fn skip(what: &str, why: &str) {
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!ci, "{what}: {why}; with CI=true nothing may be skipped");
+    writeln!(std::io::stderr(), "SKIPPED {what}: {why}").unwrap();
+}
+
+/// Whether loopback has IPv6; if not, the test named `what` is skipped.
+pub fn has_ipv6(what: &str) -> bool {
+    let Err(error) = std::net::UdpSocket::bind("[::1]:0") else { return true };
+    skip(what, &format!("no IPv6 on loopback: {error}"));
+    false
 }
 
 /// Bytes that differ everywhere and are the same in every run.
