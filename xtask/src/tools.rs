@@ -219,6 +219,8 @@ pub fn missing_for_disks() -> Vec<String> {
     let mut missing = Vec::new();
     if !cfg!(target_os = "linux") {
         missing.push("loop devices need Linux".into());
+    } else if !Path::new("/dev/loop-control").exists() {
+        missing.push("no loop devices: modprobe loop, or in a container give it /dev/loop-control".into());
     }
     if !is_root() {
         missing.push("needs root: run it with sudo -E".into());
