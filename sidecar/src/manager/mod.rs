@@ -26,7 +26,7 @@ use crate::health::Watchdog;
 use crate::jobs::{Context, JobHandle, JobState, remove_job, retain_job, share};
 use crate::kubernetes::{Mirror, Report};
 use crate::store::{Found, safe_name, scan_one};
-use views::{desired, is_orphan, node_view, place, root_condition};
+use views::{desired, is_orphan, node_view, place, root_condition, says_more};
 
 /// The loop turns at least so often.
 const TURN: Duration = Duration::from_secs(1);
@@ -371,19 +371,11 @@ impl Manager {
             },
         };
         self.report.send_if_modified(|known| {
-            let same = known.as_ref().is_some_and(|known| {
-                known.node_uid == report.node_uid
-                    && known.status.revisions == report.status.revisions
-                    && known.status.conditions.iter().map(|c| &c.status).eq(report
-                        .status
-                        .conditions
-                        .iter()
-                        .map(|c| &c.status))
-            });
-            if !same {
+            let news = known.as_ref().is_none_or(|known| says_more(known, &report));
+            if news {
                 *known = Some(report);
             }
-            !same
+            news
         });
     }
 

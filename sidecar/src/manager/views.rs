@@ -1,4 +1,4 @@
-//! What the plan needs to see of the objects of the API server.
+//! What the plan needs to see of the objects of the API server, and what they are told.
 
 use crds::{CLASS_LABEL, DistributionClass, DistributionRevision, Retire};
 use k8s_openapi::api::core::v1::Node;
@@ -10,6 +10,7 @@ use swarm::near::Place;
 
 use crate::config::SidecarConfig;
 use crate::desired::{Desired, NodeView};
+use crate::kubernetes::Report;
 
 /// A fresh list lacks it, it cannot be had by its name either, and the class does not say Keep.
 pub(super) async fn is_orphan(client: kube::Client, class: &str, name: &str) -> Result<bool, kube::Error> {
@@ -76,4 +77,12 @@ pub(super) fn root_condition(matches: bool, config: &SidecarConfig, now: Time) -
         last_transition_time: now,
         observed_generation: None,
     }
+}
+
+/// Whether a report says what the one before does not. When a condition was looked at says nothing.
+pub(super) fn says_more(before: &Report, now: &Report) -> bool {
+    let (old, new) = (&before.status, &now.status);
+    before.node_uid != now.node_uid
+        || old.revisions != new.revisions
+        || old.conditions.iter().map(|c| &c.status).ne(new.conditions.iter().map(|c| &c.status))
 }
