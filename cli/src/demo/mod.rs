@@ -29,8 +29,10 @@ use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, PostParams},
 };
+use memory_api::MemoryApi;
 
 use self::{
+    cluster::DemoNode,
     content::Wanted,
     daemons::Daemons,
     follow::{Follow, NodeState},
@@ -114,50 +116,30 @@ async fn flow(
 ) -> Result<Report> {
     let mut view = View::new();
     let (network, listener) = Network::claim().await?;
-    let base = format!("http://{}", listener.local_addr()?);
-    let wanted = wanted(args, &base)?;
+    let wanted = wanted(args, &format!("http://{}", listener.local_addr()?))?;
     workdir.check_space(wanted.size().saturating_mul(u64::from(args.nodes)))?;
     let rate = Some(args.origin_rate).filter(|rate| *rate > 0);
     let origin = Origin::start(listener, wanted.contents, rate, stop.clone())?;
     view.say(&format!("origin at {}; reading it once, plainly", origin.base()));
-    let expected = plain::read(&wanted.distribution).await?;
-    let size = units::bytes(expected.bytes);
-    view.say(&format!(
-        "{size} in {} file(s) took {:.1} s",
-        expected.files.len(),
-        expected.time.as_secs_f64()
-    ));
-
-    let class = wanted.distribution.spec.class_name.clone();
-    let namespace = wanted.distribution.namespace().unwrap_or_else(|| "default".to_owned());
-    let class_root = Path::new("/var/lib/samara");
-    let (api, nodes) = cluster::build(network, &class, &namespace, args.nodes, class_root)?;
-    let client = api.client();
-    daemons.start(&api, network, &class, class_root, &nodes, workdir).await?;
-    daemons.ready(client.clone(), &class, nodes.len()).await?;
-    view.say(&format!("the operator, its trackers and {} sidecars are running", nodes.len()));
+    let wanted = wanted.distribution;
+    let expected = read_plainly(&wanted, &view).await?;
+    let (api, nodes) = cluster(args, network, &wanted, workdir, daemons, &view).await?;
+    let roots: Vec<_> = nodes.iter().map(|node| (node.name.clone(), workdir.root(&node.name))).collect();
 
     let before = origin.sent();
     let start = Instant::now();
-    let distributions: Api<Distribution> = Api::namespaced(client.clone(), &namespace);
-    let applied = distributions.create(&PostParams::default(), &wanted.distribution).await?;
-    view.say(&format!("applied Distribution {namespace}/{}", applied.name_any()));
-    let roots: Vec<_> = nodes.iter().map(|node| (node.name.clone(), workdir.root(&node.name))).collect();
-    view.add_bars(roots.iter().map(|(name, _)| name.as_str()), expected.bytes);
+    let distributions: Api<Distribution> = Api::namespaced(api.client(), &namespace(&wanted));
+    let applied = distributions.create(&PostParams::default(), &wanted).await?;
+    view.say(&format!("applied Distribution {}/{}", namespace(&wanted), applied.name_any()));
     let follow = Follow {
-        client,
+        client: api.client(),
         distribution: &applied,
         nodes: &roots,
         bytes: expected.bytes,
         start,
         timeout: Duration::from_secs(args.timeout),
     };
-    let followed = tokio::select! {
-        states = follow.run(&mut view) => states,
-        error = daemons.failed() => Err(error),
-    };
-    view.end_bars();
-    let states = followed?;
+    let states = watch(follow, daemons, &mut view).await?;
     let given = if origin.sent() > before {
         origin.sent() - before
     } else {
@@ -169,6 +151,50 @@ async fn flow(
         delete(&distributions, &applied.name_any(), &view).await?;
     }
     Ok(Report::new(rows, expected.bytes, expected.files.len(), expected.time, given))
+}
+
+async fn read_plainly(wanted: &Distribution, view: &View) -> Result<Expected> {
+    let expected = plain::read(wanted).await?;
+    let (size, files) = (units::bytes(expected.bytes), expected.files.len());
+    view.say(&format!("{size} in {files} file(s) took {:.1} s", expected.time.as_secs_f64()));
+    Ok(expected)
+}
+
+/// Makes the API and its nodes, and runs all daemons on them.
+async fn cluster(
+    args: &DemoArgs,
+    network: Network,
+    wanted: &Distribution,
+    workdir: &Workdir,
+    daemons: &mut Daemons,
+    view: &View,
+) -> Result<(MemoryApi, Vec<DemoNode>)> {
+    let class = &wanted.spec.class_name;
+    let class_root = Path::new("/var/lib/samara");
+    let (api, nodes) = cluster::build(network, class, &namespace(wanted), args.nodes, class_root)?;
+    daemons.start(&api, network, class, class_root, &nodes, workdir).await?;
+    daemons.ready(api.client(), class, nodes.len()).await?;
+    view.say(&format!("the operator, its trackers and {} sidecars are running", nodes.len()));
+    Ok((api, nodes))
+}
+
+/// Follows it with bars, until it is over or a daemon has failed.
+async fn watch(
+    follow: Follow<'_>,
+    daemons: &mut Daemons,
+    view: &mut View,
+) -> Result<BTreeMap<String, NodeState>> {
+    view.add_bars(follow.nodes.iter().map(|(name, _)| name.as_str()), follow.bytes);
+    let followed = tokio::select! {
+        states = follow.run(view) => states,
+        error = daemons.failed() => Err(error),
+    };
+    view.end_bars();
+    followed
+}
+
+fn namespace(distribution: &Distribution) -> String {
+    distribution.namespace().unwrap_or_else(|| "default".to_owned())
 }
 
 fn wanted(args: &DemoArgs, base: &str) -> Result<Wanted> {
