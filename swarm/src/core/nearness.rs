@@ -48,10 +48,15 @@ impl TorrentCore {
         &self.place
     }
 
-    /// The peer says where it is. It proves nothing, and decides only whom we ask first.
+    /// The peer says where it is. It proves nothing, and decides only whom we ask first. It says so once: each change is counted anew for
+    /// all that it has.
     pub fn peer_place(&mut self, key: PeerKey, place: &Place) {
         let border = self.place.border(place);
-        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.border != border) else { return };
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.placed) else { return };
+        peer.placed = !place.is_unknown();
+        if peer.border == border {
+            return;
+        }
         if let Some(near) = &mut self.near {
             count(near, peer, false);
             peer.border = border;

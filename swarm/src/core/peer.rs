@@ -42,6 +42,8 @@ pub struct Peer {
     pub is_seed: bool,
     /// What lies between it and us.
     pub border: Option<Border>,
+    /// Whether it has said where it is.
+    pub(super) placed: bool,
     /// Whether it calls itself one of ours.
     pub is_own: bool,
     /// Pieces from it that verified.
@@ -80,6 +82,7 @@ impl Peer {
             has: Bitfield::new(pieces),
             is_seed: false,
             border: None,
+            placed: false,
             is_own: false,
             verified: 0,
             wanted: 0,
@@ -141,9 +144,10 @@ impl Peer {
 }
 
 impl TorrentCore {
-    /// The peer named the port that it listens on: where it has dialled us, it can be dialled when the connection is lost.
+    /// The peer named the port that it listens on: where it has dialled us, it can be dialled when the connection is lost. Only the first
+    /// one counts: each is busy in the address book until the connection ends.
     pub fn peer_listens(&mut self, key: PeerKey, port: u16) {
-        let incoming = self.peers.get_mut(&key).filter(|peer| !peer.outgoing);
+        let incoming = self.peers.get_mut(&key).filter(|peer| !peer.outgoing && peer.listens.is_none());
         if let Some(peer) = incoming {
             let address = std::net::SocketAddr::new(peer.source.ip, port);
             peer.listens = Some(address);

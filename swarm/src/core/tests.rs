@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::near::Place;
+use crate::near::{Border, Place};
 use crate::test_rng::TestRng;
 
 const PIECES: u32 = 8;
@@ -463,4 +463,33 @@ fn the_duties_of_a_neighbour_that_never_gets_on_are_done_at_every_standstill() {
         }
     }
     assert!((20..=44).contains(&waits), "a piece at each standstill: {waits}");
+}
+
+#[test]
+fn of_the_ports_that_a_connection_names_the_first_counts() {
+    let mut core = core();
+    let (key, _) = core.connected(peer(1, false), ZERO).unwrap();
+    core.peer_listens(key, 1000);
+    core.peer_listens(key, 2000);
+    let listens = core.peers()[&key].listens.unwrap();
+    assert_eq!(listens.port(), 1000);
+    core.disconnected(key);
+    core.book.closed(listens, false, ZERO);
+    assert_eq!(core.book.good().collect::<Vec<_>>(), [listens]);
+}
+
+#[test]
+fn of_the_places_that_a_connection_names_the_first_counts() {
+    let zone = |name: &str| Place::new("", name, "");
+    for (places, border) in
+        [(["b", "a"], Some(Border::Zone)), (["a", "b"], None), (["", "b"], Some(Border::Zone))]
+    {
+        let mut core = core();
+        core.at(zone("a"));
+        let key = join(&mut core, 1);
+        for place in places {
+            core.peer_place(key, &zone(place));
+        }
+        assert_eq!(core.peers()[&key].border, border, "{places:?}");
+    }
 }
