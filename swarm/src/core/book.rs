@@ -150,9 +150,10 @@ impl AddressBook {
         self.edit(address, |entry| entry.never = true);
     }
 
-    /// The addresses that have not failed since they were last of use, and may be dialled.
+    /// The addresses that have not failed since they were last of use, and those that nobody will name again; all may be dialled.
     pub fn good(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        let good = self.entries.iter().filter(|(_, entry)| entry.failures == 0 && !entry.never);
+        let is_good = |entry: &Entry| !entry.never && (entry.failures == 0 || entry.lasting);
+        let good = self.entries.iter().filter(move |(_, entry)| is_good(entry));
         good.map(|(address, _)| *address)
     }
 
@@ -234,6 +235,7 @@ mod tests {
             book.failed(address(2), Duration::ZERO);
         }
         assert_eq!(book.entries.len(), 1, "nobody would name it again");
+        assert_eq!(book.good().collect::<Vec<_>>(), [address(2)]);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! One connection of a lookup: bytes from the socket, messages to the inquiry, answers back.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Search;
+use crate::core::AddressBook;
 use crate::lookup::{End, Inquiry, InquiryId};
 use crate::net::connection::Established;
 use crate::net::inbox::Inbox;
@@ -36,6 +38,17 @@ pub enum Ended {
     /// The lookup has ended.
     #[error("the lookup has ended")]
     Stopped,
+}
+
+impl Ended {
+    /// When the address is dialled again: one that is of no use, ever more rarely.
+    pub fn note(&self, book: &mut AddressBook, address: SocketAddr, now: Duration) {
+        match self {
+            Self::Inquiry(end) if end.is_its_fault() => book.never(address),
+            Self::Inquiry(End::Done) => book.closed(address, false, now),
+            _ => book.turned_away(address, false, now),
+        }
+    }
 }
 
 /// Runs a connection to its end.
@@ -88,5 +101,29 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
             }
             _ = tick.tick() => inquiry.tick(&mut search.lookup(), now(), &mut out)?,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_of_no_use_is_dialled_ever_more_rarely() {
+        let address: SocketAddr = "10.0.0.1:1".parse().unwrap();
+        let dials = |end: End| {
+            let (mut book, mut dials) = (AddressBook::default(), 0);
+            book.add_lasting(address);
+            for now in (0..600).map(Duration::from_secs) {
+                if !book.due(1, false, now).is_empty() {
+                    dials += 1;
+                    Ended::Inquiry(end).note(&mut book, address, now);
+                }
+            }
+            dials
+        };
+        assert_eq!(dials(End::WrongInfo), 1);
+        assert!((5..15).contains(&dials(End::NoUse)), "{}", dials(End::NoUse));
+        assert!((5..15).contains(&dials(End::Silent)), "{}", dials(End::Silent));
     }
 }

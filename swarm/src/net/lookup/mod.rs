@@ -257,12 +257,7 @@ async fn dial(search: &Search, address: SocketAddr) {
             let connection = Established { stream, handshake, address, outgoing: true };
             let ended = connection::run(search, search.next_id(), connection).await;
             tracing::debug!(%address, %ended, "an inquiry has ended");
-            let mut book = search.book();
-            match ended {
-                connection::Ended::Inquiry(end) if end.is_its_fault() => book.never(address),
-                connection::Ended::Inquiry(_) => book.closed(address, false, now()),
-                _ => book.turned_away(address, false, now()),
-            }
+            ended.note(&mut search.book(), address, now());
         }
         Ok(_) => search.book().never(address),
         Err(error) => {
