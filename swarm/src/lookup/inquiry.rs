@@ -32,6 +32,9 @@ pub enum End {
     /// It answers nothing of use.
     #[error("the peer does not answer")]
     Silent,
+    /// It sends `info` so slowly that another is asked instead.
+    #[error("the peer is too slow")]
+    TooSlow,
     /// It cannot be asked for what is missing: no BEP 9, or under this id no BEP 52.
     #[error("the peer cannot be asked for what is missing")]
     NoUse,
@@ -238,7 +241,10 @@ impl Inquiry {
         let id = said.ut_metadata.ok_or(End::NoUse)?;
         // Without a size the peer is looking for it as we are.
         let Some(size) = said.metadata_size else { return Ok(()) };
-        if now < self.paused_until || !lookup.may_fetch(self.id) {
+        if now < self.paused_until || !lookup.may_fetch(self.id, size, now) {
+            if self.incoming.is_some() {
+                return Err(End::TooSlow);
+            }
             // Waiting for a turn is not the peer's silence.
             self.last_use = now.max(self.last_use);
             return Ok(());
@@ -263,6 +269,10 @@ impl Inquiry {
             let Some(request) = lookup.next_request(self.id, now) else { break };
             self.hashes_out.push(request);
             Message::HashRequest(request).encode(out);
+        }
+        if self.hashes_out.is_empty() && now >= self.paused_until {
+            // Others are asked for all that is missing.
+            self.last_use = now.max(self.last_use);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 mod inquiry;
 mod layers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sha1::{Digest as _, Sha1};
@@ -21,6 +21,10 @@ use crate::wire::HashRequest;
 /// Peers that `info` is fetched from at a time. Each is asked for all of it, so that a liar is known by himself; each may make us
 /// keep [`crate::wire::metadata::MAX_METADATA`] bytes.
 const FETCHERS: usize = 3;
+/// `info` may take so long, and its size at [`FETCH_RATE`]; who is slower makes room for another.
+const FETCH_TIME: Duration = Duration::from_secs(20);
+/// Bytes per second.
+const FETCH_RATE: u32 = 64 * 1024;
 /// The layers of a hybrid are done without if none has come for so long: v1 peers have none to give.
 const LAYER_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -91,13 +95,14 @@ pub struct Lookup {
     wanted: Wanted,
     limits: Limits,
     stage: Stage,
-    fetching: BTreeSet<InquiryId>,
+    /// Until when each may take.
+    fetching: BTreeMap<InquiryId, Duration>,
 }
 
 impl Lookup {
     /// Of a torrent of which nothing but hashes is known.
     pub fn new(wanted: Wanted, limits: Limits) -> Self {
-        Self { wanted, limits, stage: Stage::Info, fetching: BTreeSet::new() }
+        Self { wanted, limits, stage: Stage::Info, fetching: BTreeMap::new() }
     }
 
     /// The ids under which peers are to be asked now, the preferred one first. Layers are asked for under the v2 id only: who is
@@ -149,12 +154,21 @@ impl Lookup {
         }
     }
 
-    /// Whether a connection may fetch `info`.
-    fn may_fetch(&mut self, id: InquiryId) -> bool {
+    /// Whether a connection may fetch `info`, of so many bytes. One that is too slow makes room.
+    fn may_fetch(&mut self, id: InquiryId, size: u32, now: Duration) -> bool {
         if !matches!(self.stage, Stage::Info) {
             return false;
         }
-        self.fetching.contains(&id) || (self.fetching.len() < FETCHERS && self.fetching.insert(id))
+        if self.fetching.contains_key(&id) {
+            return true;
+        }
+        if self.fetching.len() >= FETCHERS {
+            let late = self.fetching.iter().find(|(_, until)| **until < now).map(|(late, _)| *late);
+            let Some(late) = late else { return false };
+            self.fetching.remove(&late);
+        }
+        self.fetching.insert(id, now + FETCH_TIME + Duration::from_secs((size / FETCH_RATE).into()));
+        true
     }
 
     /// A peer has sent all of what it calls `info`: whether it is.

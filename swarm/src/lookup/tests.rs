@@ -204,7 +204,7 @@ fn t036_t037_what_nobody_asked_for_ends_the_inquiry() {
 fn a_silent_peer_is_left_and_its_chunks_are_asked_of_others() {
     let metainfo = torrent(Version::V2);
     let mut lookup = Lookup::new(wanted(&metainfo), Limits::OWN);
-    assert!(lookup.may_fetch(1) && lookup.info_came(1, metainfo.info_bytes(), NOW));
+    assert!(lookup.may_fetch(1, 0, NOW) && lookup.info_came(1, metainfo.info_bytes(), NOW));
     let mut asked = Vec::new();
     while let Some(request) = lookup.next_request(1, NOW) {
         asked.push(request);
@@ -219,13 +219,61 @@ fn a_silent_peer_is_left_and_its_chunks_are_asked_of_others() {
 }
 
 #[test]
+fn who_is_asked_for_nothing_is_not_silent() {
+    let metainfo = torrent(Version::V2);
+    let mut lookup = Lookup::new(wanted(&metainfo), Limits::OWN);
+    assert!(lookup.may_fetch(1, 0, NOW) && lookup.info_came(1, metainfo.info_bytes(), NOW));
+    let mut out = Vec::new();
+    let (mut busy, mut idle) = (Inquiry::new(1, ALL, true, NOW), Inquiry::new(2, ALL, true, NOW));
+    busy.tick(&mut lookup, NOW, &mut out).unwrap();
+    for second in 0..9 {
+        idle.tick(&mut lookup, NOW + Duration::from_secs(second), &mut out).unwrap();
+    }
+    // Its chunks are late, and the other is asked for them: it has as long as anyone.
+    for second in 11..=28 {
+        idle.tick(&mut lookup, NOW + Duration::from_secs(second), &mut out).unwrap();
+    }
+    assert_eq!(idle.tick(&mut lookup, NOW + Duration::from_secs(29), &mut out), Err(End::Silent));
+}
+
+#[test]
 fn info_is_fetched_from_few_peers_at_a_time() {
     let metainfo = torrent(Version::V1);
     let mut lookup = Lookup::new(wanted(&metainfo), Limits::OWN);
-    assert!((0..FETCHERS as u64).all(|id| lookup.may_fetch(id)));
-    assert!(!lookup.may_fetch(9));
+    assert!((0..FETCHERS as u64).all(|id| lookup.may_fetch(id, 1, NOW)));
+    assert!(!lookup.may_fetch(9, 1, NOW));
     lookup.gone(0);
-    assert!(lookup.may_fetch(9));
+    assert!(lookup.may_fetch(9, 1, NOW));
+}
+
+#[test]
+fn who_is_slow_with_info_makes_room_for_who_waits() {
+    let metainfo = torrent(Version::V1);
+    let mut lookup = Lookup::new(wanted(&metainfo), Limits::OWN);
+    let size = 6 << 20;
+    let said = ExtensionHandshake { ut_metadata: Some(9), metadata_size: Some(size), ..Default::default() };
+    let payload = said.encode();
+    let mut slow: Vec<Inquiry> = (0..FETCHERS as u64).map(|id| Inquiry::new(id, ALL, true, NOW)).collect();
+    let mut out = Vec::new();
+    for inquiry in &mut slow {
+        inquiry.handle(Message::Extended { id: 0, payload: &payload }, &mut lookup, NOW, &mut out).unwrap();
+    }
+    // A part comes every ten seconds: nobody is silent. 6 MiB may take 20 s and 96 s.
+    for number in 0..12 {
+        let now = NOW + Duration::from_secs(10 * u64::from(number));
+        let data = Metadata::Data { part: number, total: size, data: &[0; 16 << 10] }.encode();
+        for inquiry in &mut slow {
+            let message = Message::Extended { id: UT_METADATA, payload: &data };
+            inquiry.handle(message, &mut lookup, now, &mut out).unwrap();
+        }
+        assert!(!lookup.may_fetch(9, size, now));
+    }
+    let late = NOW + Duration::from_secs(117);
+    slow[0].tick(&mut lookup, late, &mut out).unwrap();
+    assert!(lookup.may_fetch(9, size, late));
+    let ended: Vec<End> =
+        slow.iter_mut().filter_map(|one| one.tick(&mut lookup, late, &mut out).err()).collect();
+    assert_eq!(ended, [End::TooSlow]);
 }
 
 #[test]
