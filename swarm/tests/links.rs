@@ -5,7 +5,9 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use common::scripted::Connection;
 use common::{PATIENCE, TestTorrent, below, complete, engine, seed};
 use swarm::lookup::{Progress, Wanted};
 use swarm::{Assume, Engine, FindTorrent, Found};
@@ -73,6 +75,21 @@ async fn a_peer_that_dials_who_looks_for_the_torrent_is_asked_too() {
     source.add_peers(to.addresses().to_vec());
     let found = tokio::time::timeout(PATIENCE, lookup.found()).await.expect("nothing was found").unwrap();
     assert_eq!(found.metainfo.encode(), torrent.metainfo.encode());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_dial_us_and_have_nothing_do_not_keep_us_from_dialling() {
+    let torrent = TestTorrent::new(Version::V2, 16 * KIB as u64, &[("x", 10)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (engine().await, engine().await);
+    let lookup = to.find(find(wanted(&torrent.metainfo), from.addresses().to_vec())).unwrap();
+    let mut useless = Vec::new();
+    for id in 0..16 {
+        useless.push(Connection::dial_and_name_port(to.addresses()[0], &torrent.metainfo, id, 9).await);
+    }
+    seed(&from, &torrent, folder.path()).await;
+    let found = tokio::time::timeout(Duration::from_secs(10), lookup.found()).await;
+    assert!(found.expect("nobody was dialled").is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,8 @@ use crate::lookup::{InquiryId, Lookup, LookupError, Progress, Wanted};
 
 /// Connections of one lookup at a time, those that are being made among them.
 const MAX_CONNECTIONS: usize = 16;
+/// Of these, connections of peers that have dialled us: they must not keep us from dialling others.
+const MAX_INCOMING: usize = MAX_CONNECTIONS / 2;
 /// How often the lookup is given the time, and the address book looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// What is announced as missing: nobody knows how much it is, and who says 0 is taken for a seed.
@@ -73,6 +75,7 @@ pub struct Search {
     lookup: Mutex<Lookup>,
     book: Mutex<AddressBook>,
     turns: Arc<Semaphore>,
+    incoming_turns: Arc<Semaphore>,
     next_id: AtomicU64,
     /// Announce URLs.
     pub trackers: watch::Sender<Vec<TrackerSpec>>,
@@ -137,6 +140,7 @@ impl Search {
             lookup: Mutex::new(Lookup::new(what.wanted, what.limits)),
             book: Mutex::new(book),
             turns: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            incoming_turns: Arc::new(Semaphore::new(MAX_INCOMING)),
             next_id: AtomicU64::new(0),
             trackers: watch::Sender::new(what.trackers),
             tracker_status: Mutex::default(),
@@ -201,13 +205,14 @@ impl Search {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
+        let Ok(incoming) = self.incoming_turns.clone().try_acquire_owned() else { return };
         let Ok(turn) = self.turns.clone().try_acquire_owned() else { return };
         let search = self.clone();
         self.tasks.spawn(async move {
             let id = search.next_id();
             let ended = connection::run(&search, id, connection).await;
             tracing::debug!(%ended, "an inquiry has ended");
-            drop(turn);
+            drop((turn, incoming));
             search.news.notify_waiters();
         });
     }
