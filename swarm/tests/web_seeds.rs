@@ -32,9 +32,15 @@ fn leech(torrent: &TestTorrent, folder: &Path, web_seeds: &[String]) -> AddTorre
 
 /// Waits until the first web seed has said what is wrong with it.
 async fn failed(handle: &TorrentHandle) -> WebSeedStatus {
+    failed_for(handle, "", PATIENCE).await
+}
+
+/// The same, for a certain reason.
+async fn failed_for(handle: &TorrentHandle, reason: &str, time: Duration) -> WebSeedStatus {
     let mut stats = handle.changed();
-    let said = |stats: &Stats| stats.web_seeds.first().is_some_and(|seed| seed.error.is_some());
-    let waited = tokio::time::timeout(PATIENCE, stats.wait_for(said)).await;
+    let says = |seed: &WebSeedStatus| seed.error.as_ref().is_some_and(|error| error.contains(reason));
+    let waited = stats.wait_for(|stats| stats.web_seeds.first().is_some_and(says));
+    let waited = tokio::time::timeout(time, waited).await;
     waited.expect("no failure shows").unwrap().web_seeds[0].clone()
 }
 
@@ -182,6 +188,28 @@ async fn t031_a_liar_costs_one_piece_is_named_and_never_asked_again() {
     torrent.check(&below(&folder, "leech"));
     assert_eq!(server.seen().len(), 1);
     assert!(handle.stats().wasted <= 64 * KIB as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_liar_that_is_found_out_while_it_has_nothing_to_do_is_named() {
+    let torrent = TestTorrent::new(Version::V2, MIB as u64, &[("a", MIB), ("b", MIB)]);
+    let folder = tempfile::tempdir().unwrap();
+    let server =
+        WebServer::start(&torrent).await.next(&[Fault::LiesAndDies(300_000)]).always(Fault::Hangs(0));
+    let to = engine().await;
+    let handle = to.add(leech(&torrent, folder.path(), &[server.url()])).await.unwrap();
+    failed_for(&handle, "too early", PATIENCE).await;
+    // A peer completes what it has begun, in vain, and then fetches all of it: that takes until the web seed is back, and waits for the
+    // other file, which only it has.
+    let from = Engine::start(EngineConfig { upload_limit: Some(300 << 10), ..config() }).await.unwrap();
+    let (begun, there) = (usize::from(server.seen()[0].path.ends_with("/b")), below(&folder, "seed"));
+    torrent.write(&there);
+    std::fs::remove_file(there.join(["b", "a"][begun])).unwrap();
+    let selection = Selection { files: [begun].into(), parts: below(&folder, "parts") };
+    let spec = torrent.spec(&there, Assume::Complete, to.addresses().to_vec());
+    from.add_selected(spec, &selection).await.unwrap();
+    failed_for(&handle, "other bytes", Duration::from_secs(15)).await;
+    assert_eq!(handle.stats().have, MIB as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

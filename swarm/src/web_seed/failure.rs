@@ -71,7 +71,7 @@ pub enum Failure {
     /// Compressed, though that was not asked for: offsets mean nothing.
     #[error("the server sends the file encoded as {0}")]
     Encoded(String),
-    /// A piece that only this server sent did not verify, or it was banned for one before.
+    /// A piece did not verify for what this server had sent of it, now or before.
     #[error("the server has other bytes than the torrent; it is not used any more")]
     BadData,
     /// There is no place in the torrent's list.

@@ -30,6 +30,8 @@ pub enum Fault {
     Lies,
     /// Dies after so many bytes of a body.
     Dies(usize),
+    /// Dies after so many wrong bytes.
+    LiesAndDies(usize),
     /// Sends nothing after so many bytes of a body.
     Hangs(usize),
     /// The range that follows the one that was asked for.
@@ -125,6 +127,9 @@ async fn answer(State(state): State<Arc<Files>>, request: Request) -> Response {
         Some(Fault::Lies) => partial(first, file.len(), vec![7; part.len()].into()),
         Some(Fault::NextRange) => partial(first + part.len(), file.len(), part),
         Some(Fault::Dies(after)) => cut(first, file.len(), &part, after, Duration::ZERO),
+        Some(Fault::LiesAndDies(after)) => {
+            cut(first, file.len(), &vec![7; part.len()].into(), after, Duration::ZERO)
+        }
         Some(Fault::Hangs(after)) => cut(first, file.len(), &part, after, Duration::MAX),
     }
 }

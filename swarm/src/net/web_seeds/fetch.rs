@@ -50,6 +50,9 @@ impl Site {
                 continue;
             }
             drop(turn);
+            if self.torrent.core().is_doomed(key) {
+                return Err(Failure::BadData);
+            }
             tokio::select! {
                 _ = news.changed() => {}
                 () = tokio::time::sleep(TICK) => {}
