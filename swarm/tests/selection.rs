@@ -111,6 +111,24 @@ async fn who_has_a_selection_is_no_seed_for_others() {
 }
 
 #[tokio::test]
+async fn zeros_at_the_border_of_a_selection_make_no_parts_file() {
+    let temp = TempDir::new().unwrap();
+    let files = [("a", 2 * PIECE as usize + 100), ("b", 2 * PIECE as usize)];
+    let mut torrent = TestTorrent::new(Version::V1, PIECE, &files);
+    torrent.files.iter_mut().for_each(|file| file.bytes.fill(0));
+    let torrent = torrent.hashed_anew(Version::V1, PIECE);
+    let engine = engine().await;
+    let handle = engine
+        .add_selected(torrent.spec(temp.path(), Assume::Journal, Vec::new()), &only(&[0], temp.path()))
+        .await
+        .unwrap();
+    let mut stats = handle.changed();
+    let known = stats.wait_for(|stats| stats.have == 2 * PIECE);
+    tokio::time::timeout(common::PATIENCE, known).await.expect("the pieces of zeros are known").unwrap();
+    assert!(!temp.path().join(".parts").exists(), "nothing lies in it");
+}
+
+#[tokio::test]
 async fn a_file_that_is_not_there_cannot_be_selected() {
     let temp = TempDir::new().unwrap();
     let torrent = TestTorrent::new(Version::V1, PIECE, FILES);

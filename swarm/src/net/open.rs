@@ -58,9 +58,8 @@ fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> 
     if spec.assume != Assume::Complete {
         torrent.storage.create_empty().map_err(storage)?;
         let known: BTreeSet<u32> = found.to_check.iter().copied().collect();
-        let is_news = |piece: &u32| !known.contains(piece) && !found.trusted.contains(*piece);
-        let news: Vec<u32> = zeros(torrent).into_iter().filter(is_news).collect();
-        found.to_check.extend(news);
+        let zeros = zeros(torrent, &found.trusted).into_iter();
+        found.to_check.extend(zeros.filter(|piece| !known.contains(piece)));
     }
     // A published tree is read, not written: its journal starts when a piece has to be fetched again.
     if let (Some(path), Some(place)) = (&spec.journal, place) {
