@@ -1,6 +1,7 @@
 //! The engine: what all torrents share.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ use super::lookup::Search;
 use super::open;
 use super::selection::Selection;
 use super::storage::{Disk, Selected, Storage};
+use super::store::blocking;
 use super::torrent::{Parts, Torrent};
 use super::web_seeds::Hosts;
 use super::{announcer, dial, web_seeds};
@@ -110,7 +112,7 @@ impl Engine {
 
     /// Starts to share a torrent whose files lie on disk.
     pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, AddError> {
-        let disk = open_disk(&torrent)?;
+        let disk = open_disk(&torrent, Ok).await?;
         self.add_with(torrent, Arc::new(disk)).await
     }
 
@@ -124,10 +126,10 @@ impl Engine {
         if let Some(&index) = selection.files.range(files.len()..).next() {
             return Err(AddError::Selection { index, files: files.len() });
         }
-        let disk = open_disk(&torrent)?;
-        let storage = Selected::new(disk, files, &selection.files, selection.parts.clone())
-            .map_err(|source| AddError::Storage { path: torrent.folder.clone(), source })?;
         let wanted = selection.pieces(&torrent.metainfo);
+        let (metainfo, Selection { files, parts }) = (torrent.metainfo.clone(), selection.clone());
+        let select = move |disk| Selected::new(disk, metainfo.files(), &files, parts);
+        let storage = open_disk(&torrent, select).await?;
         self.add_wanted(torrent, Arc::new(storage), Some(wanted)).await
     }
 
@@ -196,13 +198,19 @@ impl Engine {
     }
 }
 
-fn open_disk(torrent: &AddTorrent) -> Result<Disk, AddError> {
+/// Opens the folder and what is made of it: a disk may have to be waited for.
+async fn open_disk<S: Send + 'static>(
+    torrent: &AddTorrent,
+    make: impl FnOnce(Disk) -> io::Result<S> + Send + 'static,
+) -> Result<S, AddError> {
     let wanted = torrent.metainfo.files().len();
     if torrent.layout.len() != wanted {
         return Err(AddError::Layout { found: torrent.layout.len(), wanted });
     }
-    Disk::open(&torrent.folder, torrent.metainfo.files(), &torrent.layout)
-        .map_err(|source| AddError::Storage { path: torrent.folder.clone(), source })
+    let (folder, layout) = (torrent.folder.clone(), torrent.layout.clone());
+    let metainfo = torrent.metainfo.clone();
+    let opened = blocking(move || make(Disk::open(&folder, metainfo.files(), &layout)?)).await;
+    opened.map_err(|source| AddError::Storage { path: torrent.folder.clone(), source })
 }
 
 /// Checks what has to be checked, then lets peers and trackers in.
