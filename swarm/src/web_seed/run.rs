@@ -84,11 +84,16 @@ impl<H: Host> Run<H> {
         let Some(assembly) = &mut self.assembly else { return Ok(0) };
         let block = assembly.block(self.begin / BLOCK);
         let part = &bytes[..bytes.len().min(block.len as usize - self.staged.len())];
-        self.staged.extend_from_slice(part);
-        if self.staged.len() < block.len as usize {
+        // A block that comes in one piece needs no place to wait for its rest.
+        let mut whole = part;
+        if part.len() < block.len as usize {
+            self.staged.extend_from_slice(part);
+            whole = &self.staged;
+        }
+        if whole.len() < block.len as usize {
             return Ok(part.len());
         }
-        if assembly.put(block.begin, &self.staged, self.source) == Put::Duplicate {
+        if assembly.put(block.begin, whole, self.source) == Put::Duplicate {
             self.host.wasted(u64::from(block.len));
         }
         self.staged.clear();
