@@ -76,7 +76,8 @@ impl Blame {
         self.addresses.get(&ip).is_some_and(|banned| *banned >= PEERS_PER_ADDRESS)
     }
 
-    pub fn banned(&self) -> usize {
-        self.banned.len()
+    /// Web seeds say for themselves how it goes with them.
+    pub fn banned_peers(&self) -> usize {
+        self.banned.iter().filter(|source| !source.is_web_seed()).count()
     }
 }

@@ -225,7 +225,7 @@ impl TorrentCore {
 
     /// How many peers were cut off for bad data.
     pub fn banned(&self) -> usize {
-        self.blame.banned()
+        self.blame.banned_peers()
     }
 
     /// A connection has shaken hands. With it goes the key of an older connection that has to yield.

@@ -232,6 +232,7 @@ mod tests {
         assert!(core.is_doomed(key));
         core.disconnected(key);
         assert_eq!(core.web_seed_came(lies, ZERO), Err(Refusal::Banned));
+        assert_eq!(core.banned(), 0, "it is no peer");
         assert!(core.web_seed_came(Source::web_seed("http://h/other"), ZERO).is_ok());
     }
 }
