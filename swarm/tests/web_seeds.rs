@@ -213,6 +213,19 @@ async fn a_liar_that_is_found_out_while_it_has_nothing_to_do_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_many_web_seeds_the_first_are_used_and_listed() {
+    let torrent = one_file();
+    let folder = tempfile::tempdir().unwrap();
+    let server = WebServer::start(&torrent).await;
+    let mut urls = vec![server.url()];
+    urls.extend((0..10_000).map(|number| format!("http://127.0.0.1:1/{number}")));
+    let engine = engine().await;
+    let handle = engine.add(leech(&torrent, folder.path(), &urls)).await.unwrap();
+    complete(&handle).await;
+    assert_eq!(handle.stats().web_seeds.len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_useless_answer_has_a_reason_and_a_long_pause() {
     let torrent = one_file();
     for (fault, reason) in [

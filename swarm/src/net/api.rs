@@ -224,7 +224,7 @@ pub struct Stats {
     pub trouble: Option<Trouble>,
     /// One entry per tracker, in the order given.
     pub trackers: Vec<TrackerStatus>,
-    /// One entry per web seed, in the order given.
+    /// One entry per web seed that is used, in the order given: the first 16.
     pub web_seeds: Vec<WebSeedStatus>,
 }
 

@@ -74,9 +74,6 @@ pub enum Failure {
     /// A piece did not verify for what this server had sent of it, now or before.
     #[error("the server has other bytes than the torrent; it is not used any more")]
     BadData,
-    /// There is no place in the torrent's list.
-    #[error("not used: a torrent has at most {0} web seeds")]
-    TooMany(usize),
 }
 
 impl Failure {
@@ -84,7 +81,7 @@ impl Failure {
     pub fn retry(&self, failures: u32) -> Option<Duration> {
         let doubled = FIRST_RETRY * 2u32.saturating_pow(failures.saturating_sub(1).min(10));
         match self {
-            Self::NoUrl | Self::BadData | Self::TooMany(_) => None,
+            Self::NoUrl | Self::BadData => None,
             Self::Unreachable(_) | Self::Silent | Self::CutOff { .. } | Self::Broken(_) => {
                 Some(doubled.min(LONGEST_RETRY))
             }

@@ -24,18 +24,18 @@ const MAX_WEB_SEEDS: usize = 16;
 /// Lists the web seeds in the torrent's figures, and starts to ask them.
 pub fn start(torrent: &Arc<Torrent>) {
     let mut seen = HashSet::new();
-    let urls = torrent.web_seeds.iter().filter(|url| seen.insert(*url));
-    for (index, url) in urls.enumerate() {
+    let mut urls = torrent.web_seeds.iter().filter(|url| seen.insert(*url));
+    for (index, url) in urls.by_ref().take(MAX_WEB_SEEDS).enumerate() {
         let site = Site::new(torrent, url, index);
         let mut held = torrent.web_seed_status.lock().unwrap_or_else(PoisonError::into_inner);
         held.push(WebSeedStatus { url: site.shown.clone(), ..WebSeedStatus::default() });
         drop(held);
-        if index < MAX_WEB_SEEDS {
-            let stop = torrent.stop.clone();
-            torrent.tasks.spawn(async move { stop.run_until_cancelled(site.run()).await });
-        } else {
-            site.failed(&Failure::TooMany(MAX_WEB_SEEDS), 1);
-        }
+        let stop = torrent.stop.clone();
+        torrent.tasks.spawn(async move { stop.run_until_cancelled(site.run()).await });
+    }
+    let unused = urls.count();
+    if unused > 0 {
+        tracing::warn!(unused, used = MAX_WEB_SEEDS, "there are more web seeds than a torrent uses");
     }
 }
 
