@@ -16,17 +16,22 @@
 //! * **Pieces** under way, half-fetched ones (`MAX_SHELVED` of each torrent) and those that wait for the disk: together
 //!   `EngineConfig::buffer_budget` for all torrents, or one piece if that is more. Spare buffers (`MAX_SPARE`) count too. Beside
 //!   each 16 KiB block lie its hash and its sender, 0.5 %.
-//! * **Bookkeeping**: some 50 bytes for each piece of a torrent, for [`picker`], what a seed gave to whom, the order of arrival (no
-//!   piece is in it twice) and what is durable; and two bits for each piece and connection.
+//! * **Bookkeeping**: some 65 bytes for each piece of a torrent: 13 for [`picker`], 40 for what a seed gave to whom, 4 for the order of
+//!   arrival (no piece is in it twice), 7 for what is nearby and whose duty it is (only where the node knows where it is), and a few bits
+//!   for what is durable; the lists among them may have room for twice what they hold. Two bits for each piece and connection.
+//! * **Hashes** for others ([`hashes`]), once a peer has asked for some: 4 bytes for each file, and 1/256 of the piece layers. An answer
+//!   from the bytes of a piece takes 1/512 of the piece, one at a time for each connection (`MAX_HASHING` wait); one that is ready is a
+//!   control message.
 //! * **Connections**: `EngineConfig::max_peers` for each torrent, and `MAX_PENDING` that have not shaken hands. One has a buffer
 //!   to read (`READ`; a longer frame than the codec's limits is refused), a run of blocks to send (`HELPING`), control messages
 //!   (`MAX_CONTROL`; more, and it ends), `REQQ` requests of the peer and `MAX_OUTSTANDING` of ours.
 //! * **Addresses and verdicts** for each torrent: `MAX_ADDRESSES`, `MAX_CASES` of blame (the hashes of one piece each),
 //!   `MAX_VERDICTS`. A tracker's answer is read up to `MAX_RESPONSE`, over UDP `MAX_DATAGRAM` through `MAX_UDP_SOCKETS`.
-//! * **Magnet links** being looked up: 16 connections each, of which three at a time may bring `info` (`MAX_METADATA` each), and 32 bytes
-//!   for each hash of the layers.
+//! * **Magnet links** being looked up, for each: 16 connections that read 64 KiB at a time, up to a frame (`MAX_FRAME`), three of which may
+//!   bring `info` at a time (`MAX_METADATA` each); 32 bytes for each hash of the layers; `MAX_ADDRESSES`. How many lookups there are is
+//!   up to who calls for them.
 //! * **Web seeds**: `MAX_WEB_SEEDS` of each torrent, with two runs under way each; of a run one piece is in memory, and it counts as
-//!   one under way.
+//!   one under way. Each run has a block of which parts have come, and what its connection reads: up to some 400 KiB.
 //! * **Journal**: on disk, `MAX_LEN` and `MAX_LEN_PER_PIECE`; in memory only while a start reads it.
 
 pub mod announce;
