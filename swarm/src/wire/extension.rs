@@ -47,7 +47,9 @@ impl ExtensionHandshake {
         Self { client, reqq: Some(REQQ), port, ut_metadata: Some(UT_METADATA), metadata_size, place }
     }
 
-    /// Whether the other side calls itself one of ours. It proves nothing and grants nothing but politeness.
+    /// Whether the other side calls itself one of ours. It is a name that anyone can use, and it proves nothing. Who uses it is never
+    /// choked ([`crate::core::TorrentCore::chokes`]), is banned for the second bad piece, not for the first, and is sent to other pieces by
+    /// a cold seed.
     pub fn is_own(&self) -> bool {
         self.client.as_deref().is_some_and(|client| client.starts_with(OWN_CLIENT))
     }

@@ -55,7 +55,7 @@ pub struct Found {
 pub struct LookupStatus {
     /// How far it is.
     pub progress: Progress,
-    /// Connected peers.
+    /// Connections, those that are being made among them.
     pub peers: usize,
     /// One entry per tracker, in the order given.
     pub trackers: Vec<TrackerStatus>,
@@ -150,7 +150,8 @@ impl Search {
         }
     }
 
-    /// The pure half. Held for microseconds, and never across an await.
+    /// The pure half. Never held across an await, and for microseconds but for what has to be hashed: an `info` that has come whole, of up
+    /// to `MAX_METADATA`, takes some tenths of a second, in which handshakes of peers that ask for it wait.
     pub fn lookup(&self) -> MutexGuard<'_, Lookup> {
         self.lookup.lock().unwrap_or_else(PoisonError::into_inner)
     }
