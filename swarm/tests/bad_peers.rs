@@ -6,14 +6,16 @@ mod common;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use common::scripted::{self, Answer, Connection};
 use common::{PATIENCE, TestTorrent, below, complete, engine, seed};
-use swarm::wire::{Block, HashRequest, Message};
-use swarm::{Assume, TorrentHandle};
+use swarm::wire::{Block, Capabilities, HANDSHAKE_LEN, Handshake, HashRequest, Message, PeerId};
+use swarm::{Assume, Engine, EngineConfig, TorrentHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use torrent::Version;
+use tokio::net::{TcpListener, TcpStream};
 use torrent::merkle::{self, Hash};
+use torrent::{Version, WireId};
 
 const PIECE: usize = 64 * 1024;
 
@@ -104,9 +106,7 @@ async fn t031_seven_of_eight_lie_and_it_completes() {
     // Three liars behind one address ban the address, the honest one's too: it is a stranger's bad neighbourhood. So it
     // lives elsewhere.
     let elsewhere = "127.0.0.2:0".parse().unwrap();
-    let from = swarm::Engine::start(swarm::EngineConfig { listen: vec![elsewhere], ..common::config() })
-        .await
-        .unwrap();
+    let from = Engine::start(EngineConfig { listen: vec![elsewhere], ..common::config() }).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     seed(&from, &torrent, &below(&folder, "seed")).await;
     peers.extend(from.addresses());
@@ -130,10 +130,10 @@ async fn t040_a_silent_peer_is_left_for_another() {
     let folder = tempfile::tempdir().unwrap();
     let to = engine().await;
     let handle = to.add(torrent.spec(folder.path(), Assume::Journal, vec![silent.await])).await.unwrap();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     while asked.load(Ordering::Relaxed) == 0 {
         assert!(started.elapsed() < PATIENCE, "the silent one was never asked");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     handle.add_peers(vec![scripted_seed(&torrent, b'h', honest()).await]);
     complete(&handle).await;
@@ -264,18 +264,101 @@ async fn t027_a_flood_of_requests_is_served_or_rejected_one_by_one() {
     }
 }
 
+/// What comes back from `address` on a handshake; `None`: it is closed.
+async fn answer(address: SocketAddr, handshake: Handshake) -> Option<Handshake> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&handshake.encode()).await.unwrap();
+    let mut answer = [0; HANDSHAKE_LEN];
+    stream.read_exact(&mut answer).await.ok()?;
+    Some(Handshake::decode(&answer).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t035_the_bit_of_v2_leads_to_a_v2_side_or_to_nothing() {
+    for version in [Version::V1, Version::Hybrid] {
+        let torrent = TestTorrent::new(version, PIECE as u64, &[("data", 5 * PIECE)]);
+        let folder = tempfile::tempdir().unwrap();
+        let from = engine().await;
+        seed(&from, &torrent, folder.path()).await;
+        let id = WireId::from(torrent.metainfo.info_hash_v1().unwrap());
+        for v2 in [true, false] {
+            let capabilities = Capabilities { v2, ..Capabilities::default() };
+            let ours = Handshake { capabilities, id, peer_id: PeerId([1; 20]) };
+            let theirs = answer(from.addresses()[0], ours).await.map(|theirs| theirs.id);
+            let upgraded = torrent.metainfo.info_hash_v2().map(WireId::from);
+            assert_eq!(theirs, if v2 { upgraded } else { Some(id) }, "{version:?}");
+        }
+        fetch(&torrent, from.addresses().to_vec()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t035_who_answers_with_a_v2_side_that_the_torrent_has_not_is_left() {
+    let torrent = TestTorrent::new(Version::V1, PIECE as u64, &[("data", 5 * PIECE)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (engine().await, engine().await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peers = vec![listener.local_addr().unwrap()];
+    let handle = to.add(torrent.spec(folder.path(), Assume::Journal, peers)).await.unwrap();
+    for id in [torrent.metainfo.wire_ids()[0], WireId([9; 20])] {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut bytes = [0; HANDSHAKE_LEN];
+        stream.read_exact(&mut bytes).await.unwrap();
+        let asked = Handshake::decode(&bytes).unwrap();
+        assert!(!asked.capabilities.v2, "it has no v2 side");
+        let capabilities = Capabilities { v2: true, fast: true, extended: false };
+        stream.write_all(&Handshake { capabilities, id, peer_id: PeerId([1; 20]) }.encode()).await.unwrap();
+        // Under the id that was asked for it is a peer as others are.
+        let said = stream.read(&mut bytes).await.is_ok_and(|read| read > 0);
+        assert_eq!(said, id == asked.id);
+    }
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    handle.add_peers(from.addresses().to_vec());
+    complete(&handle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t022_those_who_dawdle_over_the_handshake_are_few_and_not_for_long() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let from = engine().await;
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    let started = Instant::now();
+    let slow: Vec<_> = (0..100).map(|_| tokio::spawn(dawdles(from.addresses()[0]))).collect();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let left = slow.iter().filter(|one| !one.is_finished()).count();
+    assert_eq!(left, 32, "of one address");
+    // Others are served meanwhile.
+    let elsewhere = vec!["127.0.0.2:0".parse().unwrap()];
+    let to = Engine::start(EngineConfig { listen: elsewhere, ..common::config() }).await.unwrap();
+    let spec = torrent.spec(&below(&folder, "leech"), Assume::Journal, from.addresses().to_vec());
+    complete(&to.add(spec).await.unwrap()).await;
+    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+    for one in slow {
+        one.await.unwrap();
+    }
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    fetch(&torrent, from.addresses().to_vec()).await;
+}
+
+/// Sends a byte of a handshake each second, until it is cut off.
+async fn dawdles(address: SocketAddr) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut end = [0];
+    loop {
+        let cut_off = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut end)).await;
+        if cut_off.is_ok() || stream.write_all(&[19]).await.is_err() {
+            return;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn t023_an_unknown_torrent_gets_no_answer() {
     let torrent = torrent();
     let from = engine().await;
-    let mut stream = tokio::net::TcpStream::connect(from.addresses()[0]).await.unwrap();
-    let handshake = swarm::wire::Handshake {
-        capabilities: swarm::wire::Capabilities::default(),
-        id: torrent.metainfo.wire_ids()[0],
-        peer_id: swarm::wire::PeerId([1; 20]),
-    };
-    stream.write_all(&handshake.encode()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.is_empty());
+    let capabilities = Capabilities::default();
+    let id = torrent.metainfo.wire_ids()[0];
+    let handshake = Handshake { capabilities, id, peer_id: PeerId([1; 20]) };
+    assert_eq!(answer(from.addresses()[0], handshake).await, None);
 }

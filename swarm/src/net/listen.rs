@@ -199,6 +199,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn t022_of_ten_thousand_without_a_handshake_few_are_kept_and_few_of_one_address() {
+        let counts = Arc::default();
+        let from = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+        let one: Vec<_> = (0..10_000).filter_map(|_| Pending::enter(&counts, from(0))).collect();
+        assert_eq!(one.len(), MAX_PENDING_PER_IP);
+        let all: Vec<_> = (0..10_000).filter_map(|number| Pending::enter(&counts, from(number))).collect();
+        assert_eq!(one.len() + all.len(), MAX_PENDING);
+        drop((one, all));
+        assert!(counts.lock().unwrap().is_empty());
+        assert!(Pending::enter(&counts, from(0)).is_some());
+    }
+
+    #[test]
     fn a_family_that_the_machine_has_not_is_passed_over_beside_another() {
         let missing = || io::Error::from_raw_os_error(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
         let (v4, v6) = ("0.0.0.0:1".parse().unwrap(), "[::]:1".parse().unwrap());
