@@ -1,4 +1,4 @@
-//! Disks that are full, broken or lying (T67, T70 to T72, T74).
+//! Disks that are full, broken or lying, and systems that lack something (T67, T70 to T72, T74, T76).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so and ends")]
 
 mod common;
@@ -20,6 +20,10 @@ const NO_SPACE: i32 = 28;
 const NO_QUOTA: i32 = 122;
 /// EROFS.
 const READ_ONLY: i32 = 30;
+/// ENOMEM.
+const NO_MEMORY: i32 = 12;
+/// EMFILE.
+const NO_DESCRIPTOR: i32 = 24;
 
 /// A memory storage with switches.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Faulty {
     /// The next sync takes until so many are, and fails.
     sync_fails_at: AtomicU64,
     read_fails: AtomicBool,
+    /// So many calls of any kind from now on succeed, and the one after them does not.
+    good_calls: AtomicU64,
 }
 
 impl Faulty {
@@ -44,13 +50,32 @@ impl Faulty {
         let (sync_fails, read_fails) = (AtomicBool::new(false), AtomicBool::new(false));
         let (written, sync_fails_at) = (AtomicU64::new(0), AtomicU64::new(0));
         let (space, good_writes) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
-        let errno = AtomicI32::new(NO_SPACE);
-        Arc::new(Self { memory, space, errno, good_writes, sync_fails, written, sync_fails_at, read_fails })
+        let (errno, good_calls) = (AtomicI32::new(NO_SPACE), AtomicU64::new(u64::MAX));
+        Arc::new(Self {
+            memory,
+            space,
+            errno,
+            good_writes,
+            sync_fails,
+            written,
+            sync_fails_at,
+            read_fails,
+            good_calls,
+        })
+    }
+
+    fn call(&self) -> io::Result<()> {
+        // 0 wraps around: it fails once.
+        if self.good_calls.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(io::Error::from_raw_os_error(self.errno.load(Ordering::Relaxed)));
+        }
+        Ok(())
     }
 }
 
 impl Storage for Faulty {
     fn read(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.call()?;
         if self.read_fails.swap(false, Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(5));
         }
@@ -58,6 +83,7 @@ impl Storage for Faulty {
     }
 
     fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.call()?;
         let enough = |space: u64| space.checked_sub(data.len() as u64);
         if self.space.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).is_err() {
             return Err(io::Error::from_raw_os_error(self.errno.load(Ordering::Relaxed)));
@@ -72,6 +98,7 @@ impl Storage for Faulty {
     }
 
     fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()> {
+        self.call()?;
         if self.sync_fails.swap(false, Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(5));
         }
@@ -83,14 +110,17 @@ impl Storage for Faulty {
     }
 
     fn size(&self, file: usize) -> io::Result<Option<u64>> {
+        self.call()?;
         self.memory.size(file)
     }
 
     fn create_empty(&self) -> io::Result<()> {
+        self.call()?;
         self.memory.create_empty()
     }
 
     fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
+        self.call()?;
         self.memory.is_hole(file, offset, len)
     }
 }
@@ -245,4 +275,36 @@ async fn t070_a_piece_that_cannot_be_read_is_withdrawn_and_fetched_again() {
     complete(&handle).await;
     complete(&rotten_handle).await;
     torrent.check(&there);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t076_what_the_system_lacks_at_any_one_call_is_no_fault_of_the_disk() {
+    let torrent = torrent();
+    let folder = tempfile::tempdir().unwrap();
+    let mut downloads = Vec::new();
+    for (good_calls, errno) in (0..22).map(|k| (k * k / 4, [NO_MEMORY, NO_DESCRIPTOR][k as usize % 2])) {
+        let (from, to) = (engine().await, engine().await);
+        let storages = [Faulty::new(Memory::full(vec![torrent.files[0].bytes.clone()])), empty(&torrent)];
+        let specs = [(Assume::Complete, Vec::new()), (Assume::Journal, from.addresses().to_vec())];
+        let mut handles = Vec::new();
+        for ((engine, storage), (assume, peers)) in [&from, &to].into_iter().zip(&storages).zip(specs) {
+            storage.errno.store(errno, Ordering::Relaxed);
+            storage.good_calls.store(good_calls, Ordering::Relaxed);
+            let spec = torrent.spec(folder.path(), assume, peers);
+            let added = engine.add_with(spec.clone(), storage.clone()).await;
+            handles.push(match added {
+                Ok(handle) => handle,
+                Err(_) => engine.add_with(spec, storage.clone()).await.unwrap(),
+            });
+        }
+        downloads.push((handles, storages, (from, to)));
+    }
+    for (handles, [full, filled], _engines) in downloads {
+        complete(&handles[1]).await;
+        assert_eq!(handles[0].stats().have, handles[0].stats().total, "a seed forgot what it has");
+        let has_failed = |storage: &Arc<Faulty>| storage.good_calls.load(Ordering::Relaxed) > 1000;
+        assert!(has_failed(&full) || has_failed(&filled), "no call has failed");
+        assert!(filled.memory.contents(0).unwrap() == torrent.files[0].bytes);
+        assert_eq!(handles[1].stats().trouble, None);
+    }
 }

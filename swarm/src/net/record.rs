@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::journal_file::JournalFile;
+use super::storage::is_shortage;
 use super::torrent::Torrent;
 use crate::journal::Record;
 
@@ -40,8 +41,13 @@ impl Torrent {
         covered.copied().collect()
     }
 
-    /// A piece cannot be read: it is fetched again.
-    pub fn withdraw(self: &Arc<Self>, piece: u32) {
+    /// A piece cannot be read: it is fetched again (T70, T74), unless that was for want of memory or descriptors (T76).
+    pub fn unreadable(self: &Arc<Self>, piece: u32, error: &io::Error) {
+        if is_shortage(error) {
+            tracing::warn!(piece, %error, "a piece cannot be read now");
+            return;
+        }
+        tracing::warn!(piece, %error, "a piece cannot be read; it is fetched again");
         let torrent = self.clone();
         self.tasks.spawn_blocking(move || torrent.withdraw_all([piece]));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::api::Trouble;
 use super::ledger::Group;
-use super::storage::{is_full, write_piece};
+use super::storage::{is_full, lacks_descriptors, write_piece};
 use super::torrent::{Piece, Torrent};
 use crate::journal::Record;
 
@@ -141,6 +141,8 @@ impl Torrent {
         let (torrent, files) = (self.clone(), group.files.clone());
         match blocking(move || torrent.storage.sync(&files)).await {
             Ok(()) => self.synced(group).await,
+            // No fdatasync has failed: the next one hears of all that went wrong (T76).
+            Err(error) if lacks_descriptors(&error) => self.not_synced(group, &error),
             Err(error) => self.sync_failed(group, &error).await,
         }
         self.stats_now.notify_one();
@@ -157,11 +159,14 @@ impl Torrent {
                     self.set_trouble(None);
                 }
             }
-            Err(error) => {
-                self.set_trouble(Some(trouble(&error)));
-                self.ledger().put_back(group);
-            }
+            Err(error) => self.not_synced(group, &error),
         }
+    }
+
+    /// The group waits for the next time.
+    fn not_synced(&self, group: Group, error: &io::Error) {
+        self.set_trouble(Some(trouble(error)));
+        self.ledger().put_back(group);
     }
 
     fn prove(&self, pieces: &[u32]) {

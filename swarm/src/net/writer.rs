@@ -175,18 +175,16 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.link.send([Message::Hashes { request, hashes: hashes.as_flattened() }]);
             }
             Err(error) => {
-                tracing::warn!(piece, %error, "a piece cannot be read; it is fetched again");
-                self.torrent.withdraw(piece);
+                self.torrent.unreadable(piece, &error);
                 self.link.send([Message::HashReject(request)]);
             }
         }
         Ok(())
     }
 
-    /// A piece that was verified cannot be read: it is withdrawn and fetched again (T70, T74).
+    /// A piece that was verified cannot be read.
     fn unreadable(&self, run: &[Block], error: &io::Error) -> Result<(), Closed> {
-        tracing::warn!(piece = run[0].piece, %error, "a piece cannot be read; it is fetched again");
-        self.torrent.withdraw(run[0].piece);
+        self.torrent.unreadable(run[0].piece, error);
         if self.fast {
             self.link.send(run.iter().map(|block| Message::Reject(*block)));
             return Ok(());

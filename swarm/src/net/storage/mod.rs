@@ -12,6 +12,7 @@ mod selected;
 use std::collections::BTreeSet;
 use std::io;
 
+use rustix::io::Errno;
 use torrent::PieceMap;
 
 pub use disk::Disk;
@@ -117,4 +118,15 @@ pub fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
+}
+
+/// Whether the system lacked something else than space: what is on disk is as it was (T76).
+pub fn is_shortage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory || lacks_descriptors(error)
+}
+
+/// Whether no file could be opened: nothing was done with one.
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    let lacking = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|errno| lacking.contains(&errno))
 }
