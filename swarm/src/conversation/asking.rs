@@ -9,6 +9,8 @@ use crate::wire::{Block, Message};
 
 /// A peer that snubbed us is asked again after so long.
 const SNUB_PAUSE: Duration = Duration::from_secs(30);
+/// One that choked us without the fast extension, after so long: all others look again each time (T38).
+const CHOKE_PAUSE: Duration = Duration::from_secs(1);
 
 impl<B: Keep> Conversation<B> {
     /// Asks for more, up to what the connection can carry.
@@ -93,10 +95,14 @@ impl<B: Keep> Conversation<B> {
     /// how long: others go on with the pieces.
     pub(super) fn choked<H: Host<Buffer = B>, O: Outlet>(&mut self, scene: &Scene<'_, H, O>) {
         self.choked = true;
-        if !self.fast {
-            self.download.choked();
+        if self.fast {
+            return;
+        }
+        self.download.choked();
+        if self.download.pieces().next().is_some() {
             self.give_up_all(scene);
             scene.host.bump();
+            self.snubbed_until = self.snubbed_until.max(scene.now + CHOKE_PAUSE);
         }
     }
 
