@@ -4,6 +4,8 @@
 //! root costs a few hashes more. Who sent which block is kept until the piece is verified, so that a bad piece can be
 //! laid at the right door.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use crate::wire::{BLOCK, Block};
@@ -32,6 +34,8 @@ pub struct Assembly<B, P> {
     buffer: B,
     blocks: Vec<Option<(P, Leaf)>>,
     missing: u32,
+    /// What the leaves have to be, once that is known: then each block is proved as it comes.
+    proof: Option<Arc<[Leaf]>>,
 }
 
 /// What became of a block.
@@ -45,6 +49,8 @@ pub enum Put {
     Duplicate,
     /// It is not a block of this piece (T28).
     NotABlock,
+    /// It is not what its proof says, and was not taken.
+    Wrong(Leaf),
 }
 
 impl<B: AsRef<[u8]>, P> Assembly<B, P> {
@@ -58,7 +64,7 @@ impl<B: Keep, P: Copy + PartialEq> Assembly<B, P> {
     /// An empty piece of `len` bytes, for which `buffer` has room.
     pub fn new(piece: u32, len: u32, buffer: B) -> Self {
         let count = len.div_ceil(BLOCK);
-        Self { piece, len, buffer, blocks: vec![None; count as usize], missing: count }
+        Self { piece, len, buffer, blocks: vec![None; count as usize], missing: count, proof: None }
     }
 
     /// Piece number.
@@ -104,9 +110,27 @@ impl<B: Keep, P: Copy + PartialEq> Assembly<B, P> {
         if self.has(index) {
             return Put::Duplicate;
         }
-        self.blocks[index as usize] = Some((from, self.buffer.keep(begin, data)));
+        let leaf = self.buffer.keep(begin, data);
+        if self.proof.as_ref().is_some_and(|proof| proof[index as usize] != leaf) {
+            return Put::Wrong(leaf);
+        }
+        self.blocks[index as usize] = Some((from, leaf));
         self.missing -= 1;
         if self.missing == 0 { Put::Complete } else { Put::Accepted }
+    }
+
+    /// The right leaves of all blocks have become known. Answers who sent what is there and wrong.
+    pub fn prove(&mut self, proof: Arc<[Leaf]>) -> Vec<(P, Leaf)> {
+        let there =
+            self.blocks.iter().zip(&*proof).filter_map(|(block, right)| Some((block.as_ref()?, right)));
+        let wrong = there.filter(|((_, leaf), right)| leaf != *right).map(|(block, _)| *block).collect();
+        self.proof = Some(proof);
+        wrong
+    }
+
+    /// Whether each block is proved as it comes.
+    pub fn is_proved(&self) -> bool {
+        self.proof.is_some()
     }
 
     /// Whether all blocks are there.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::assembly::{Assembly, Keep, Put};
+use crate::assembly::{Assembly, Keep, Leaf, Put};
 use crate::rate::Rate;
 use crate::wire::{BLOCK, Block};
 
@@ -45,6 +45,10 @@ pub enum Arrival<B, P> {
     Block,
     /// The last block of a piece: it is no longer in flight here.
     Complete(Assembly<B, P>),
+    /// One block of a piece whose blocks are proved as they come.
+    Proved,
+    /// It is not what its proof says; the piece is still in flight.
+    Wrong(Leaf),
     /// Nobody asked, or no longer; dropped (T28, T29).
     Unwanted,
     /// So much that nobody asked for that the connection should end (T28).
@@ -108,6 +112,14 @@ impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
         self.pieces.iter().map(|p| p.assembly.piece())
     }
 
+    /// A piece in flight.
+    pub fn piece_mut(&mut self, piece: u32) -> Option<&mut Assembly<B, P>> {
+        self.pieces
+            .iter_mut()
+            .map(|in_flight| &mut in_flight.assembly)
+            .find(|assembly| assembly.piece() == piece)
+    }
+
     /// Takes a reserved piece in; parts of it may be there already.
     pub fn add(&mut self, assembly: Assembly<B, P>, now: Duration) {
         if self.outstanding.is_empty() {
@@ -157,7 +169,9 @@ impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
             return Arrival::Unwanted;
         };
         match self.pieces[slot].assembly.put(begin, data, self.peer) {
+            Put::Accepted if self.pieces[slot].assembly.is_proved() => Arrival::Proved,
             Put::Accepted => Arrival::Block,
+            Put::Wrong(leaf) => Arrival::Wrong(leaf),
             Put::Complete => Arrival::Complete(self.pieces.swap_remove(slot).assembly),
             Put::Duplicate | Put::NotABlock => Arrival::Unwanted,
         }

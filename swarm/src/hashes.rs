@@ -10,7 +10,7 @@ use std::sync::Arc;
 use torrent::merkle::{self, Hash};
 use torrent::{File, Metainfo};
 
-use crate::wire::HashRequest;
+use crate::wire::{HashRequest, MAX_HASHES};
 
 /// Layers between two that are kept of a large tree: a node in between costs 2^9 hashes at most. BEP 52 asks for 512 at a time.
 const STRIDE: u32 = 9;
@@ -88,6 +88,27 @@ impl Trees {
     /// The answer to what lies within one piece, from the leaves of its payload.
     pub fn answer_from(&self, request: &HashRequest, leaves: &[Hash]) -> Vec<Hash> {
         self.tree(&request.root).map(|tree| tree.hashes(request, leaves)).unwrap_or_default()
+    }
+
+    /// Asks for the leaves of a piece; `None` if it has only one, or none.
+    pub fn leaf_request(&self, piece: u32) -> Option<HashRequest> {
+        let map = self.metainfo.pieces();
+        let length = map.v2_hash(piece)?.padded_to;
+        let file = map.segments(piece).next()?.file;
+        let root = self.metainfo.files().get(file)?.pieces_root?;
+        let index = (piece - map.of_file(file).start) * length;
+        (2..=MAX_HASHES).contains(&length).then_some(HashRequest { root, base: 0, index, length, proofs: 0 })
+    }
+
+    /// The leaves of a piece's payload, if the answer to [`Self::leaf_request`] leads to the piece's hash.
+    pub fn leaves(&self, piece: u32, hashes: &[u8]) -> Option<Vec<Hash>> {
+        let expected = self.metainfo.pieces().v2_hash(piece)?;
+        let (mut leaves, rest): (Vec<Hash>, _) =
+            (hashes.chunks_exact(32).filter_map(|hash| hash.try_into().ok()).collect(), hashes.len() % 32);
+        let fits = rest == 0 && leaves.len() == expected.padded_to as usize;
+        let right = fits && merkle::subtree_root(&leaves, 0, expected.padded_to.ilog2()) == expected.root;
+        leaves.truncate(expected.blocks as usize);
+        right.then_some(leaves)
     }
 
     fn tree(&self, root: &Hash) -> Option<Tree<'_>> {

@@ -1,6 +1,6 @@
 //! What one connection owes its peer: the queue of requests that will be answered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::wire::{Block, MAX_REQUEST, REQQ};
 
@@ -42,22 +42,37 @@ impl UploadQueue {
         self.queue.len() < before
     }
 
-    /// The next requests that lie one behind the other in one piece, at most `max` bytes (at least one request): they
-    /// are read from disk at once.
-    pub fn next_run(&mut self, max: u32, run: &mut Vec<Block>) {
+    /// The next requests that can be answered now and lie one behind the other in one piece, at most `max` bytes (at least one
+    /// request): they are read at once. Those whose blocks are still to come are passed over.
+    pub fn next_run(&mut self, max: u32, run: &mut Vec<Block>, is_here: impl Fn(&Block) -> bool) {
         run.clear();
         let mut bytes = 0;
-        while let Some(&block) = self.queue.front() {
+        let Some(first) = self.queue.iter().position(&is_here) else { return };
+        while let Some(&block) = self.queue.get(first) {
             let follows = run.last().is_none_or(|last: &Block| {
-                last.piece == block.piece && last.begin + last.len == block.begin && bytes + block.len <= max
+                let is_next = last.piece == block.piece && last.begin + last.len == block.begin;
+                is_next && bytes + block.len <= max && is_here(&block)
             });
             if !follows {
                 break;
             }
             bytes += block.len;
             run.push(block);
-            self.queue.pop_front();
+            self.queue.remove(first);
         }
+    }
+
+    /// The pieces of which something is owed, each once.
+    pub fn pieces(&self) -> BTreeSet<u32> {
+        self.queue.iter().map(|block| block.piece).collect()
+    }
+
+    /// Nothing of these pieces will be answered any more; gives the requests back.
+    pub fn forget(&mut self, pieces: &BTreeSet<u32>) -> Vec<Block> {
+        let (gone, kept): (Vec<Block>, Vec<Block>) =
+            self.queue.drain(..).partition(|block| pieces.contains(&block.piece));
+        self.queue = kept.into();
+        gone
     }
 
     /// Nothing will be answered any more; gives the requests back.
@@ -108,9 +123,9 @@ mod tests {
         let blocks = [block(1, 0, 10), block(1, 10, 10), block(1, 20, 10), block(2, 30, 10)];
         assert!(blocks.iter().all(|b| queue.push(*b)));
         let mut run = Vec::new();
-        queue.next_run(20, &mut run);
+        queue.next_run(20, &mut run, |_| true);
         assert_eq!(run, blocks[..2]);
-        queue.next_run(20, &mut run);
+        queue.next_run(20, &mut run, |_| true);
         assert_eq!(run, blocks[2..3]);
         assert!(queue.cancel(blocks[3]));
         assert!(!queue.cancel(blocks[3]));

@@ -1,14 +1,17 @@
 //! A torrent of three pieces for conversations without sockets, and the way out of them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::DerefMut;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+use swarm::assembly::Leaf;
 use swarm::conversation::{Host, Outlet, Piece};
 use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
 use swarm::hashes::Answer;
-use swarm::wire::{Block, HashRequest, Message, PeerId, REQQ};
+use swarm::wire::{BLOCK, Block, HashRequest, Message, PeerId, REQQ};
 use torrent::WireId;
 
 /// Bytes of the pieces: two of two blocks, and a last one that a fuzzer can fill.
@@ -117,6 +120,35 @@ impl Host for Torrent {
             _ => Answer::Hashes(vec![[5; 32]; request.length as usize]),
         }
     }
+
+    fn leaf_request(&self, piece: u32) -> Option<HashRequest> {
+        let length = self.len(piece).div_ceil(BLOCK).next_power_of_two();
+        (length > 1).then_some(HashRequest {
+            root: [9; 32],
+            base: 0,
+            index: piece * length,
+            length,
+            proofs: 0,
+        })
+    }
+
+    fn leaves(&self, piece: u32, hashes: &[u8]) -> Option<Arc<[Leaf]>> {
+        let right =
+            |begin| Leaf::from(Sha256::digest(vec![RIGHT; BLOCK.min(self.len(piece) - begin) as usize]));
+        let leaves: Vec<Leaf> = (0..self.len(piece)).step_by(BLOCK as usize).map(right).collect();
+        hashes.starts_with(leaves.as_flattened()).then(|| leaves.into())
+    }
+
+    fn pass_on(&self, piece: &Piece<Self>, _leaves: Arc<[Leaf]>) -> bool {
+        assert!(piece.is_proved());
+        true
+    }
+
+    fn pass_block(&self, _piece: u32, _begin: u32, data: &[u8]) {
+        assert!(data.iter().all(|byte| *byte == RIGHT), "what is passed on is right");
+    }
+
+    fn stop_passing(&self, _piece: u32) {}
 }
 
 /// Where messages go.
@@ -173,6 +205,16 @@ impl Outlet for Way {
         let mut owed = self.owed.borrow_mut();
         let at = owed.iter().position(|one| *one == block);
         at.map(|at| owed.remove(at)).is_some()
+    }
+
+    fn owed(&self) -> BTreeSet<u32> {
+        self.owed.borrow().iter().map(|block| block.piece).collect()
+    }
+
+    fn forgive_pieces(&self, pieces: &BTreeSet<u32>) -> Vec<Block> {
+        let (gone, kept) = self.owed.take().into_iter().partition(|block| pieces.contains(&block.piece));
+        self.owed.replace(kept);
+        gone
     }
 
     fn forgive_all(&self) -> Vec<Block> {

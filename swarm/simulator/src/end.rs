@@ -1,9 +1,10 @@
 //! One side of a connection.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use swarm::conversation::{Conversation, Outlet};
-use swarm::core::PeerKey;
+use swarm::core::{News, PeerKey};
 use swarm::upload::UploadQueue;
 use swarm::wire::{Block, HashRequest, Message};
 
@@ -20,6 +21,14 @@ pub struct Outbox {
     uploads: RefCell<UploadQueue>,
 }
 
+impl Outbox {
+    /// Says what has changed.
+    pub fn tell(&self, news: &[News]) {
+        let mut control = self.control.borrow_mut();
+        news.iter().for_each(|news| news.encode(&mut control));
+    }
+}
+
 impl Outlet for Outbox {
     fn send<'a>(&self, messages: impl IntoIterator<Item = Message<'a>>) -> bool {
         let mut control = self.control.borrow_mut();
@@ -33,6 +42,14 @@ impl Outlet for Outbox {
 
     fn forgive(&self, block: Block) -> bool {
         self.uploads.borrow_mut().cancel(block)
+    }
+
+    fn owed(&self) -> BTreeSet<u32> {
+        self.uploads.borrow().pieces()
+    }
+
+    fn forgive_pieces(&self, pieces: &BTreeSet<u32>) -> Vec<Block> {
+        self.uploads.borrow_mut().forget(pieces)
     }
 
     fn forgive_all(&self) -> Vec<Block> {
@@ -77,12 +94,12 @@ impl End {
     }
 
     /// The next block, if the window has room for it.
-    pub fn take_block(&self) -> Option<Block> {
+    pub fn take_block(&self, is_here: impl Fn(&Block) -> bool) -> Option<Block> {
         if self.under_way >= WINDOW {
             return None;
         }
         let mut run = Vec::new();
-        self.out.uploads.borrow_mut().next_run(1, &mut run);
+        self.out.uploads.borrow_mut().next_run(1, &mut run, is_here);
         run.pop()
     }
 }

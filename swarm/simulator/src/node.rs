@@ -1,9 +1,10 @@
 //! A node: its torrent, its links, what it has sent.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::DerefMut;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use swarm::conversation::{Host, Piece};
 use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
 use swarm::hashes::Answer;
 use swarm::near::Place;
-use swarm::wire::{HashRequest, PeerId};
+use swarm::wire::{BLOCK, Block, HashRequest, PeerId};
 use torrent::WireId;
 
 use crate::queue::{EndId, NodeId};
@@ -20,9 +21,21 @@ use crate::queue::{EndId, NodeId};
 /// Parts of pieces that a node keeps, as the engine does.
 const MAX_SHELVED: usize = 8;
 
+/// Blocks that come before those who wait for them are woken, as the engine does.
+const TOGETHER: usize = 4;
+
 /// A piece without bytes: a block's leaf is its first byte, 0 for right ones.
 #[derive(Debug)]
-pub struct Mark;
+pub struct Mark {
+    len: u64,
+    used: Rc<Cell<u64>>,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.used.set(self.used.get() - self.len);
+    }
+}
 
 impl Keep for Mark {
     fn keep(&mut self, _begin: u32, block: &[u8]) -> Leaf {
@@ -36,6 +49,8 @@ pub struct Shape {
     pub size: u64,
     pub piece_length: u32,
     pub max_peers: usize,
+    /// Bytes of pieces on their way in that a node holds.
+    pub memory: u64,
     /// How many there are.
     pub nodes: usize,
     /// Nodes belong to so many zones in turn.
@@ -52,6 +67,11 @@ impl Shape {
     pub fn len(&self, piece: u32) -> u32 {
         let start = u64::from(piece) * u64::from(self.piece_length);
         self.size.saturating_sub(start).min(self.piece_length.into()) as u32
+    }
+
+    /// Leaves of a piece's tree.
+    fn leaves(&self) -> u32 {
+        self.piece_length.div_ceil(BLOCK).next_power_of_two()
     }
 
     /// The zone of a node.
@@ -75,11 +95,17 @@ pub struct Node {
     shape: Shape,
     core: RefCell<TorrentCore>,
     shelf: RefCell<Vec<Piece<Self>>>,
+    /// Which blocks are there of pieces that are passed on.
+    passing: RefCell<BTreeMap<u32, Vec<bool>>>,
+    /// More blocks of pieces that are passed on have come.
+    pub passed: Cell<bool>,
     /// Genuine pieces that are to be written.
     pub to_store: RefCell<Vec<u32>>,
     /// Connections should look again.
     pub bumped: Cell<bool>,
     wasted: Cell<u64>,
+    /// Bytes of pieces on their way in.
+    used: Rc<Cell<u64>>,
     pub zone: usize,
     /// Bytes per second each way.
     pub up: u64,
@@ -107,9 +133,12 @@ impl Node {
             shape,
             core: RefCell::new(shape.core(id)),
             shelf: RefCell::default(),
+            passing: RefCell::default(),
+            passed: Cell::default(),
             to_store: RefCell::default(),
             bumped: Cell::default(),
             wasted: Cell::default(),
+            used: Rc::default(),
             zone: shape.zone(id),
             up,
             down,
@@ -147,6 +176,7 @@ impl Node {
         self.core = RefCell::new(core);
         self.shelf.borrow_mut().clear();
         self.to_store.borrow_mut().clear();
+        self.passing.borrow_mut().clear();
         self.ends.clear();
         self.turns.clear();
         (self.alive, self.life) = (true, self.life + 1);
@@ -155,12 +185,21 @@ impl Node {
     /// A piece is on the disk.
     pub fn stored(&self, piece: u32) {
         self.core.borrow_mut().arrived(piece);
+        self.stop_passing(piece);
+        self.passed.set(true);
         self.shelf.borrow_mut().retain(|kept| kept.piece() != piece);
         self.bumped.set(true);
     }
 
     pub fn is_complete(&self) -> bool {
         self.core.borrow().is_complete()
+    }
+
+    /// Whether a block can be sent now.
+    pub fn is_here(&self, block: &Block) -> bool {
+        let passing = self.passing.borrow();
+        let coming = || passing.get(&block.piece).is_some_and(|there| there[(block.begin / BLOCK) as usize]);
+        self.core.borrow().have().contains(block.piece) || coming()
     }
 
     /// Whether the swarm has to make it complete: it is there, or still to come, and honest.
@@ -213,8 +252,13 @@ impl Host for Node {
         self.shape.len(piece)
     }
 
-    fn buffer(&self, _len: u32) -> Option<Mark> {
-        Some(Mark)
+    fn buffer(&self, len: u32) -> Option<Mark> {
+        let (len, used) = (u64::from(len), self.used.get());
+        if used > 0 && used + len > self.shape.memory {
+            return None;
+        }
+        self.used.set(used + len);
+        Some(Mark { len, used: self.used.clone() })
     }
 
     fn shelved(&self) -> Vec<u32> {
@@ -259,7 +303,42 @@ impl Host for Node {
         None
     }
 
-    fn hashes(&self, _request: &HashRequest) -> Answer {
-        Answer::Reject
+    fn hashes(&self, request: &HashRequest) -> Answer {
+        let piece = request.index / self.shape.leaves();
+        let known = self.core.borrow().have().contains(piece) || self.passing.borrow().contains_key(&piece);
+        if known { Answer::Hashes(vec![[0; 32]; request.length as usize]) } else { Answer::Reject }
+    }
+
+    fn leaf_request(&self, piece: u32) -> Option<HashRequest> {
+        let length = self.shape.leaves();
+        (length > 1).then_some(HashRequest {
+            root: [7; 32],
+            base: 0,
+            index: piece * length,
+            length,
+            proofs: 0,
+        })
+    }
+
+    fn leaves(&self, _piece: u32, hashes: &[u8]) -> Option<Arc<[Leaf]>> {
+        Some(hashes.chunks(32).map(|_| [0; 32]).collect())
+    }
+
+    fn pass_on(&self, piece: &Piece<Self>, _leaves: Arc<[Leaf]>) -> bool {
+        let there = (0..piece.block_count()).map(|block| piece.has(block)).collect();
+        self.passing.borrow_mut().insert(piece.piece(), there);
+        true
+    }
+
+    fn pass_block(&self, piece: u32, begin: u32, _data: &[u8]) {
+        if let Some(there) = self.passing.borrow_mut().get_mut(&piece) {
+            there[(begin / BLOCK) as usize] = true;
+            let count = there.iter().filter(|there| **there).count();
+            self.passed.set(self.passed.get() || count % TOGETHER == 0);
+        }
+    }
+
+    fn stop_passing(&self, piece: u32) {
+        self.passing.borrow_mut().remove(&piece);
     }
 }

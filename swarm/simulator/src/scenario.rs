@@ -45,6 +45,9 @@ pub struct Scenario {
     /// Connections that a node has at most.
     #[arg(long, default_value_t = 100)]
     pub max_peers: usize,
+    /// Bytes of pieces on their way in that a node holds at most.
+    #[arg(long, default_value_t = 256 << 20)]
+    pub memory: u64,
     /// Leechers join one after the other over so many milliseconds.
     #[arg(long, default_value_t = 0)]
     pub joins_over_ms: u64,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
-use swarm::conversation::{Conversation, End as Ending, Host as _, Outlet as _, Scene, TICK};
+use swarm::conversation::{Conversation, End as Ending, Host as _, Scene, TICK};
 use swarm::wire::{self, BLOCK, Capabilities, Decoded, Message};
 
 use crate::end::{End, Outbox};
@@ -64,6 +64,7 @@ impl World {
             size: scenario.size,
             piece_length: scenario.piece_length,
             max_peers: scenario.max_peers,
+            memory: scenario.memory,
             nodes: scenario.leechers + 1,
             zones: scenario.zones,
             blind: scenario.blind,
@@ -232,6 +233,11 @@ impl World {
         if node.bumped.replace(false) {
             self.queue.push(self.now + WAKE, Event::News(id));
         }
+        if node.passed.replace(false) {
+            for end in self.nodes[id].ends.clone() {
+                self.ready(end);
+            }
+        }
     }
 
     fn stored(&mut self, id: NodeId, piece: u32, life: u64) {
@@ -256,7 +262,7 @@ impl World {
             let End { key, out, open, .. } = &self.ends[end];
             if *open {
                 let news = self.nodes[id].core().catch_up(*key);
-                out.send(news.into_iter().map(Message::Have));
+                out.tell(&news);
                 self.ready(end);
             }
         }
@@ -306,8 +312,8 @@ impl World {
         if let Some(control) = self.ends[end].take_control() {
             return Some(Packet::Control(control));
         }
-        let block = self.ends[end].take_block()?;
         let node = &self.nodes[self.ends[end].node];
+        let block = self.ends[end].take_block(|block| node.is_here(block))?;
         node.core().sent(self.ends[end].key, block.piece, block.len, self.now);
         let right = !(node.lies && self.rng.random_bool(self.lies));
         Some(Packet::Block(block, right))

@@ -20,7 +20,7 @@ impl<B: Keep> Conversation<B> {
         }
         let mut blocks = Vec::new();
         while self.download.fill(scene.now, &mut blocks) && !self.starved {
-            self.starved = !self.reserve(scene);
+            self.starved = !self.reserve(scene)?;
         }
         if blocks.is_empty() { Ok(()) } else { scene.send(blocks.into_iter().map(Message::Request)) }
     }
@@ -34,20 +34,23 @@ impl<B: Keep> Conversation<B> {
     }
 
     /// Takes one more piece; `false` if there is none, or no memory for it now.
-    fn reserve<H: Host<Buffer = B>, O: Outlet>(&mut self, scene: &mut Scene<'_, H, O>) -> bool {
+    fn reserve<H: Host<Buffer = B>, O: Outlet>(&mut self, scene: &mut Scene<'_, H, O>) -> Result<bool, End> {
         let shelved = scene.host.shelved();
         let reserved = scene.host.core().reserve_first(&shelved, self.key, scene.now, &mut scene.rng);
-        let Some(reservation) = reserved else { return false };
+        let Some(reservation) = reserved else { return Ok(false) };
         let piece = reservation.piece;
         let kept = if reservation.again { None } else { scene.host.unshelve(piece) };
         let len = scene.host.len(piece);
         let fresh = || Some(Assembly::new(piece, len, scene.host.buffer(len)?));
         let Some(assembly) = kept.or_else(fresh) else {
             scene.host.core().release(self.key, piece);
-            return false;
+            return Ok(false);
         };
         self.download.add(assembly, scene.now);
-        true
+        if !reservation.again {
+            self.ask_for_leaves(piece, scene)?;
+        }
+        Ok(true)
     }
 
     pub(super) fn block<H: Host<Buffer = B>, O: Outlet>(
@@ -59,6 +62,15 @@ impl<B: Keep> Conversation<B> {
     ) -> Result<(), End> {
         match self.download.arrived(piece, begin, data, scene.now) {
             Arrival::Block => Ok(()),
+            Arrival::Proved => {
+                scene.host.pass_block(piece, begin, data);
+                Ok(())
+            }
+            Arrival::Wrong(leaf) => {
+                scene.host.wasted(data.len() as u64);
+                self.give_up(piece, true, scene);
+                self.lied(piece, vec![(self.source, leaf)], scene)
+            }
             Arrival::Complete(assembly) => self.complete(assembly, scene),
             Arrival::Unwanted => {
                 scene.host.wasted(data.len() as u64);
@@ -81,6 +93,7 @@ impl<B: Keep> Conversation<B> {
             self.starved = false;
             return Ok(());
         }
+        scene.host.stop_passing(piece);
         scene.host.wasted(assembly.received().into());
         let doomed = {
             let mut core = scene.host.core();
@@ -140,5 +153,8 @@ impl<B: Keep> Conversation<B> {
             scene.host.wasted(assembly.received().into());
         }
         scene.host.core().release(self.key, piece);
+        if !scene.host.core().is_passed_on(piece) {
+            scene.host.stop_passing(piece);
+        }
     }
 }

@@ -4,21 +4,25 @@
 //! runs on a socket and in the simulator. It takes the torrent's lock once per piece or control message, never per block.
 
 mod asking;
+mod passing;
 mod serving;
 mod telling;
 
+use std::collections::BTreeSet;
 use std::ops::DerefMut;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::RngCore;
 
-use crate::assembly::{Assembly, Keep};
+use crate::assembly::{Assembly, Keep, Leaf};
 use crate::core::{PeerKey, Source, TorrentCore, Violation};
 use crate::download::Download;
 use crate::hashes::Answer;
 use crate::upload::BadRequest;
-use crate::wire::{Block, Capabilities, ExtensionHandshake, HashRequest, Message, UT_METADATA};
+use crate::wire::{
+    Block, Capabilities, ExtensionHandshake, HashRequest, LT_DONTHAVE, Message, SM_COMING, UT_METADATA,
+};
 
 /// A peer that says nothing for so long is gone; keep-alives come every two minutes.
 const IDLE: Duration = Duration::from_mins(3);
@@ -51,6 +55,16 @@ pub trait Host {
     fn is_genuine(&self, piece: &Piece<Self>, from: Source) -> bool;
     /// This peer owes blocks and sends none.
     fn snubbed(&self, by: Source);
+    /// What asks a peer for the leaves of a piece (BEP 52); `None` if there is no tree, or only one leaf.
+    fn leaf_request(&self, piece: u32) -> Option<HashRequest>;
+    /// The leaves of a piece, if the answer to that request is right.
+    fn leaves(&self, piece: u32, hashes: &[u8]) -> Option<Arc<[Leaf]>>;
+    /// Blocks of this piece, whose leaves are known, will be served while it comes in; `false` if there is no memory for that.
+    fn pass_on(&self, piece: &Piece<Self>, leaves: Arc<[Leaf]>) -> bool;
+    /// A block of such a piece has come, and is right.
+    fn pass_block(&self, piece: u32, begin: u32, data: &[u8]);
+    /// The piece is given up: nothing of it is served any more.
+    fn stop_passing(&self, piece: u32);
     /// Takes a genuine piece, to write it and then say [`TorrentCore::arrived`].
     fn store(&self, piece: Piece<Self>);
     /// So many bytes of payload were received for nothing.
@@ -71,6 +85,10 @@ pub trait Outlet {
     fn owe(&self, block: Block) -> bool;
     /// The peer takes a request back; says whether it was still waiting.
     fn forgive(&self, block: Block) -> bool;
+    /// The pieces of which something is owed.
+    fn owed(&self) -> BTreeSet<u32>;
+    /// Nothing of these pieces is answered any more: takes the requests back.
+    fn forgive_pieces(&self, pieces: &BTreeSet<u32>) -> Vec<Block>;
     /// Nothing is answered any more: takes the requests back.
     fn forgive_all(&self) -> Vec<Block>;
     /// A hash request that will be answered from the bytes of `piece`; `false` if too many wait already.
@@ -229,12 +247,16 @@ impl<B: Keep> Conversation<B> {
             }
             Message::Extended { id: 0, payload } => self.extended(payload, scene),
             Message::Extended { id: UT_METADATA, payload } => self.metadata(payload, scene),
+            Message::Extended { id: id @ (SM_COMING | LT_DONTHAVE), payload } => {
+                self.notice(id, payload, scene)
+            }
+            Message::Hashes { request, hashes } => self.hashes(&request, hashes, scene),
             Message::HashRequest(request) => Self::hash_request(request, scene),
             Message::Interested | Message::NotInterested => {
                 scene.host.core().peer_interested(self.key, message == Message::Interested);
                 self.choke_or_unchoke(scene)
             }
-            // DHT ports, hashes and hints are not used.
+            // DHT ports and hints are not used.
             _ => Ok(()),
         }
     }
@@ -270,6 +292,7 @@ impl<B: Keep> Conversation<B> {
         if doomed {
             return Err(End::Doomed);
         }
+        self.retract(scene)?;
         for piece in superseded {
             self.give_up(piece, false, scene);
         }
@@ -331,6 +354,7 @@ impl<B: Keep> Conversation<B> {
         {
             let mut core = scene.host.core();
             core.peer_is_own(self.key, said.is_own());
+            core.peer_takes(self.key, said.notices);
             core.peer_place(self.key, &said.place);
             said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));
         }

@@ -46,7 +46,7 @@ impl<B: Keep> Conversation<B> {
     }
 
     /// Says no, where the peer understands it (BEP 6); else its request is forgotten, as BEP 3 has it.
-    fn refuse<H, O: Outlet>(&self, block: Block, scene: &Scene<'_, H, O>) -> Result<(), End> {
+    pub(super) fn refuse<H, O: Outlet>(&self, block: Block, scene: &Scene<'_, H, O>) -> Result<(), End> {
         if self.fast { scene.send([Message::Reject(block)]) } else { Ok(()) }
     }
 

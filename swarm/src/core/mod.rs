@@ -14,6 +14,7 @@ mod haves;
 mod nearness;
 mod offers;
 mod pace;
+mod passing;
 mod peer;
 mod reserve;
 mod web_seed;
@@ -28,6 +29,7 @@ use torrent::{Metainfo, WireId};
 pub use blame::Source;
 pub use book::AddressBook;
 pub use handout::Admission;
+pub use haves::News;
 pub use peer::{Held, Peer};
 pub use reserve::Reservation;
 pub use web_seed::{ReservedRun, WantedRun};
@@ -37,7 +39,7 @@ use crate::bitfield::{Bitfield, BitfieldError};
 use crate::choker::{Choker, SLOTS};
 use crate::near::{Nearness, Place};
 use crate::picker::Picker;
-use crate::wire::PeerId;
+use crate::wire::{Notices, PeerId};
 use blame::Blame;
 use handout::Handout;
 use haves::Haves;
@@ -98,6 +100,9 @@ pub enum Violation {
     /// BITFIELD, HAVE ALL or HAVE NONE after another message about pieces, that takes some away (T24).
     #[error("bitfield twice or too late")]
     LateBitfield,
+    /// A seed that loses pieces again and again.
+    #[error("has everything and loses it, again and again")]
+    LosesPieces,
     /// Not a bitfield of this torrent (T24).
     #[error(transparent)]
     Bitfield(#[from] BitfieldError),
@@ -125,6 +130,8 @@ pub struct TorrentCore {
     peers: BTreeMap<PeerKey, Peer>,
     next_key: u64,
     haves: Haves,
+    /// Pieces that are passed on while they come in, each with the connection that fetches it.
+    passing: BTreeMap<u32, PeerKey>,
     blame: Blame,
     handout: Handout,
     choker: Choker,
@@ -151,6 +158,7 @@ impl TorrentCore {
             peers: BTreeMap::new(),
             next_key: 0,
             haves: Haves::default(),
+            passing: BTreeMap::new(),
             blame: Blame::default(),
             handout: Handout::new(pieces),
             choker: Choker::default(),
@@ -189,7 +197,8 @@ impl TorrentCore {
     pub fn want_only(&mut self, wanted: &Bitfield) {
         self.picker.want_only(wanted);
         for peer in self.peers.values_mut() {
-            peer.wanted = peer.has.count_common(self.picker.lacking());
+            peer.wanted =
+                peer.provided().filter(|piece| self.picker.lacking().contains(*piece)).count() as u32;
         }
     }
 
@@ -268,7 +277,7 @@ impl TorrentCore {
         let key = PeerKey(self.next_key);
         self.next_key += 1;
         let mut peer = Peer::new(new, self.picker.have().len(), now);
-        peer.caught_up = self.haves().len();
+        peer.caught_up = self.haves.len();
         self.peers.insert(key, peer);
         key
     }
@@ -277,13 +286,14 @@ impl TorrentCore {
     pub fn disconnected(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.remove(&key) else { return };
         self.near_went(&peer);
-        for held in peer.held {
+        for held in &peer.held {
             self.picker.release(held.piece);
+            self.stop_passing(key, held.piece);
         }
         if peer.is_seed {
             self.picker.seed_went();
         } else {
-            peer.has.iter().for_each(|piece| self.picker.peer_lost(piece));
+            peer.provided().for_each(|piece| self.picker.peer_lost(piece));
         }
         self.handout.gone(key);
     }
@@ -300,6 +310,13 @@ impl TorrentCore {
         }
     }
 
+    /// The peer said under which ids it takes notices about pieces.
+    pub fn peer_takes(&mut self, key: PeerKey, notices: Notices) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.takes = notices;
+        }
+    }
+
     /// A connection has fetched a piece that verifies, and hands it over to be stored: it stays reserved until
     /// [`Self::arrived`]. Its leaves tell who lied about it before.
     pub fn handed_over(&mut self, key: PeerKey, piece: u32, leaves: &[Leaf], now: Duration) {
@@ -307,8 +324,8 @@ impl TorrentCore {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.verified += 1;
             peer.taken += leaves.len() as u64;
-            if let Some(since) = peer.take_held(piece) {
-                self.pace.note(now.saturating_sub(since));
+            if let Some(held) = peer.take_held(piece).filter(|held| !held.coming) {
+                self.pace.note(now.saturating_sub(held.since));
             }
         }
         for liar in self.blame.verified(piece, leaves) {
@@ -322,11 +339,12 @@ impl TorrentCore {
         if !self.picker.complete(piece) {
             return false;
         }
-        self.note_arrival(piece);
+        self.passing.remove(&piece);
+        self.note_change(piece);
         if !was_lacking {
             return true;
         }
-        for peer in self.peers.values_mut().filter(|peer| peer.is_seed || peer.has.contains(piece)) {
+        for peer in self.peers.values_mut().filter(|peer| peer.provides(piece)) {
             peer.wanted = peer.wanted.saturating_sub(1);
         }
         true
@@ -351,8 +369,11 @@ impl TorrentCore {
     /// A piece that was here cannot be read or was not made durable: it is fetched again.
     pub fn withdraw(&mut self, piece: u32) -> bool {
         let was_here = self.picker.withdraw(piece);
+        if was_here {
+            self.note_change(piece);
+        }
         if was_here && self.picker.lacking().contains(piece) {
-            for peer in self.peers.values_mut().filter(|peer| peer.is_seed || peer.has.contains(piece)) {
+            for peer in self.peers.values_mut().filter(|peer| peer.provides(piece)) {
                 peer.wanted += 1;
             }
         }
@@ -361,10 +382,12 @@ impl TorrentCore {
 
     /// Whether a request for `piece` is served, or the peer is sent to another piece ([`Admission`]).
     pub fn admit(&mut self, key: PeerKey, piece: u32, now: Duration, rng: &mut impl RngCore) -> Admission {
-        if !self.picker.have().contains(piece) {
+        let peer = self.peers.get(&key);
+        let passed_on = self.is_passed_on(piece) && peer.is_some_and(Peer::passes_on);
+        if !self.picker.have().contains(piece) && !passed_on {
             return Admission::Reject;
         }
-        match self.peers.get(&key) {
+        match peer {
             Some(peer) if peer.is_own && self.is_seed() => {
                 self.handout.admit((key, &peer.has), piece, &self.picker, now, rng)
             }

@@ -81,6 +81,13 @@ impl TorrentCore {
         }
     }
 
+    /// A peer has one piece less.
+    pub(super) fn near_lost(&mut self, key: PeerKey, piece: u32) {
+        if let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) {
+            near.peer_lost(peer.border, piece);
+        }
+    }
+
     /// A peer has got one more piece; with it, it may have become a seed.
     pub(super) fn near_got(&mut self, key: PeerKey, piece: u32) {
         let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) else { return };
@@ -107,23 +114,40 @@ impl TorrentCore {
         self.crossing.last_move = Some(now);
     }
 
-    /// Reserves the rarest of what a peer has: from behind a border first what it is our duty to fetch, then, within the budget of that
-    /// border, anything.
+    /// Reserves the rarest of what a peer has, or else, if nothing else is asked of it, of what is coming to it.
     pub(super) fn pick(&mut self, key: PeerKey, now: Duration, rng: &mut impl RngCore) -> Option<u32> {
-        let peer = self.peers.get(&key)?;
-        let (Some(border), Some(near)) = (peer.border, &self.near) else {
-            return self.picker.reserve(&peer.offers, rng);
+        let peer = self.peers.get_mut(&key)?;
+        let (border, is_idle) = (peer.border, peer.held.is_empty());
+        if !peer.coming.is_empty() {
+            let (here, coming) = peer.offers_apart();
+            let found = self.pick_here(&here, border, now, rng);
+            return if is_idle { found.or_else(|| self.picker.reserve(&coming, rng)) } else { found };
+        }
+        let offers = std::mem::replace(&mut peer.offers, Bitfield::new(0));
+        let found = self.pick_here(&offers, border, now, rng);
+        self.peers.get_mut(&key)?.offers = offers;
+        found
+    }
+
+    /// Reserves one of these pieces of a peer: from behind a border first what it is our duty to fetch, then, within the budget of that
+    /// border, anything.
+    fn pick_here(
+        &mut self,
+        offers: &Bitfield,
+        border: Option<Border>,
+        now: Duration,
+        rng: &mut impl RngCore,
+    ) -> Option<u32> {
+        let (Some(border), Some(near)) = (border, &self.near) else {
+            return self.picker.reserve(offers, rng);
         };
         let (seeds_suffice, may_cross) =
             (self.seeds_suffice(border), self.crossing.may_cross(border, self.pace.mean(), now));
         if seeds_suffice && !may_cross {
             return None;
         }
-        let beyond = if seeds_suffice {
-            Bitfield::new(peer.offers.len())
-        } else {
-            peer.offers.without(near.here(border))
-        };
+        let beyond =
+            if seeds_suffice { Bitfield::new(offers.len()) } else { offers.without(near.here(border)) };
         let duty = match self.crossing.duties[border as usize].take() {
             Some(duty) => duty,
             None => self.duty(border),
@@ -133,12 +157,16 @@ impl TorrentCore {
         if found.is_some() || !may_cross {
             return found;
         }
-        let offers = &self.peers.get(&key)?.offers;
         let found = self.picker.reserve(&beyond, rng).or_else(|| self.picker.reserve(offers, rng));
         if found.is_some() {
             self.crossing.cross(border, now);
         }
         found
+    }
+
+    /// Whether some peer is known to lie behind a border.
+    pub(super) fn has_borders(&self) -> bool {
+        self.near.is_some() && self.peers.values().any(|peer| peer.border.is_some())
     }
 
     /// Whether the seeds on this side of a border can serve all on this side. One that has just begun to fill a swarm cannot: it is as fast

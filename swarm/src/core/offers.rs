@@ -14,9 +14,11 @@ impl TorrentCore {
         if peer.is_seed || !peer.has.insert(piece) {
             return Ok(());
         }
+        if !peer.coming.remove(&piece) {
+            peer.wanted += u32::from(self.picker.lacking().contains(piece));
+            self.picker.peer_has(piece);
+        }
         peer.offers.insert(piece);
-        peer.wanted += u32::from(self.picker.lacking().contains(piece));
-        self.picker.peer_has(piece);
         if peer.has.is_full() {
             peer.is_seed = true;
             (0..peer.has.len()).for_each(|piece| self.picker.peer_lost(piece));

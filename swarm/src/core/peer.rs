@@ -1,11 +1,13 @@
 //! What a torrent knows about one connection.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::blame::Source;
 use super::{NewPeer, PeerKey, TorrentCore};
 use crate::bitfield::Bitfield;
 use crate::near::Border;
+use crate::wire::Notices;
 
 /// A piece that the peer refused is not asked of it again for so long.
 const HIDE_FOR: Duration = Duration::from_secs(2);
@@ -19,6 +21,8 @@ pub struct Held {
     pub piece: u32,
     /// Since when.
     pub since: Duration,
+    /// The peer did not have it then: it takes as long as the peer itself has to wait.
+    pub coming: bool,
 }
 
 /// One connection.
@@ -38,6 +42,8 @@ pub struct Peer {
     pub since: Duration,
     /// What the peer has.
     pub has: Bitfield,
+    /// What is on its way to it, and is passed on meanwhile ([`super::passing`]).
+    pub(super) coming: BTreeSet<u32>,
     /// Whether it has everything.
     pub is_seed: bool,
     /// What lies between it and us.
@@ -46,6 +52,10 @@ pub struct Peer {
     pub(super) placed: bool,
     /// Whether it calls itself one of ours.
     pub is_own: bool,
+    /// Under which ids it takes notices about pieces.
+    pub(super) takes: Notices,
+    /// How often it had everything and lost a piece.
+    pub(super) falls: u32,
     /// Pieces from it that verified.
     pub verified: u32,
     /// Pieces that it has and we want and lack.
@@ -80,10 +90,13 @@ impl Peer {
             outgoing: new.outgoing,
             since: now,
             has: Bitfield::new(pieces),
+            coming: BTreeSet::new(),
             is_seed: false,
             border: None,
             placed: false,
             is_own: false,
+            takes: Notices::default(),
+            falls: 0,
             verified: 0,
             wanted: 0,
             offers: Bitfield::new(pieces),
@@ -101,14 +114,51 @@ impl Peer {
         }
     }
 
+    /// Whether it passes pieces on while they come in, and knows their leaves.
+    pub fn passes_on(&self) -> bool {
+        self.takes_coming().is_some()
+    }
+
+    /// The id under which it takes `sm_coming`. A stranger's word that it does counts for nothing: it may serve what it has not proved.
+    pub(super) fn takes_coming(&self) -> Option<u8> {
+        self.takes.coming.filter(|_| self.is_own)
+    }
+
+    /// Whether a piece can be had of it, now or soon.
+    pub(super) fn provides(&self, piece: u32) -> bool {
+        self.is_seed || self.has.contains(piece) || self.coming.contains(&piece)
+    }
+
+    /// The pieces that it provides.
+    pub(super) fn provided(&self) -> impl Iterator<Item = u32> + '_ {
+        self.has.iter().chain(self.coming.iter().copied())
+    }
+
+    /// What may be asked of it: what is here there, and what is coming.
+    pub(super) fn offers_apart(&self) -> (Bitfield, Bitfield) {
+        let (mut here, mut coming) = (self.offers.clone(), Bitfield::new(self.offers.len()));
+        for &piece in &self.coming {
+            if here.remove(piece) {
+                coming.insert(piece);
+            }
+        }
+        (here, coming)
+    }
+
+    /// It is not asked for this piece any more.
+    pub(super) fn forget_offer(&mut self, piece: u32) {
+        self.offers.remove(piece);
+        self.hidden.retain(|(hidden, _)| *hidden != piece);
+    }
+
     pub(super) fn holds(&self, piece: u32) -> bool {
         self.held.iter().any(|held| held.piece == piece)
     }
 
-    /// Forgets a reservation, and answers since when it was held if there was one.
-    pub(super) fn take_held(&mut self, piece: u32) -> Option<Duration> {
+    /// Forgets a reservation, and answers it if there was one.
+    pub(super) fn take_held(&mut self, piece: u32) -> Option<Held> {
         let at = self.held.iter().position(|held| held.piece == piece)?;
-        Some(self.held.remove(at).since)
+        Some(self.held.remove(at))
     }
 
     pub(super) fn hide(&mut self, piece: u32, now: Duration) {
@@ -138,7 +188,7 @@ impl Peer {
     /// The suggestions that the peer can keep; they are used once.
     pub(super) fn suggestions(&mut self) -> Vec<u32> {
         let mut suggested = std::mem::take(&mut self.suggested);
-        suggested.retain(|piece| self.has.contains(*piece));
+        suggested.retain(|piece| self.provides(*piece));
         suggested
     }
 }

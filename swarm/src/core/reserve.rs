@@ -71,7 +71,9 @@ impl TorrentCore {
         if reservation.again {
             self.picker.reserve_again(reservation.piece);
         }
-        self.peers.get_mut(&key)?.held.push(Held { piece: reservation.piece, since: now });
+        let (peer, piece) = (self.peers.get_mut(&key)?, reservation.piece);
+        let coming = peer.coming.contains(&piece);
+        peer.held.push(Held { piece, since: now, coming });
         Some(reservation)
     }
 
@@ -92,6 +94,8 @@ impl TorrentCore {
                 *count < MAX_HOLDERS
                     && now.saturating_sub(*since) > END_GAME_AFTER.max(self.pace.mean() * 2)
                     && me.offers.contains(*piece)
+                    // One that gets it itself would be no faster.
+                    && !me.coming.contains(piece)
                     && !me.holds(*piece)
             })
             .min_by_key(|(_, (_, since))| *since)
@@ -103,6 +107,7 @@ impl TorrentCore {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if peer.take_held(piece).is_some() {
             self.picker.release(piece);
+            self.stop_passing(key, piece);
         }
     }
 

@@ -92,7 +92,7 @@ impl TorrentCore {
         };
         for piece in pieces.clone().filter(|piece| *piece != first.piece && self.picker.reserve_piece(*piece))
         {
-            self.peers.get_mut(&key)?.held.push(Held { piece, since: now });
+            self.peers.get_mut(&key)?.held.push(Held { piece, since: now, coming: false });
         }
         Some(ReservedRun { pieces: pieces.collect(), again: first.again })
     }

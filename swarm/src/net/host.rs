@@ -8,6 +8,7 @@ use torrent::merkle;
 
 use super::budget::Buffer;
 use super::torrent::{Piece, Torrent};
+use crate::assembly::Leaf;
 use crate::conversation::Host;
 use crate::core::{Source, TorrentCore};
 use crate::hashes::Answer;
@@ -84,9 +85,34 @@ impl Host for Arc<Torrent> {
 
     fn hashes(&self, request: &HashRequest) -> Answer {
         match self.trees().answer(request) {
-            // Others have it.
-            Answer::OfPiece(piece) if !self.core().have().contains(piece) => Answer::Reject,
+            Answer::OfPiece(piece) => match self.passing.leaves(piece).or_else(|| self.leaves.of(piece)) {
+                Some(leaves) => Answer::Hashes(self.trees().answer_from(request, &leaves)),
+                None if self.core().have().contains(piece) => Answer::OfPiece(piece),
+                // Others have it.
+                None => Answer::Reject,
+            },
             answer => answer,
         }
+    }
+
+    fn leaf_request(&self, piece: u32) -> Option<HashRequest> {
+        self.metainfo.info_hash_v2()?;
+        self.trees().leaf_request(piece)
+    }
+
+    fn leaves(&self, piece: u32, hashes: &[u8]) -> Option<Arc<[Leaf]>> {
+        self.trees().leaves(piece, hashes).map(Arc::from)
+    }
+
+    fn pass_on(&self, piece: &Piece, leaves: Arc<[Leaf]>) -> bool {
+        Torrent::pass_on(self, piece, leaves)
+    }
+
+    fn pass_block(&self, piece: u32, begin: u32, data: &[u8]) {
+        Torrent::pass_block(self, piece, begin, data);
+    }
+
+    fn stop_passing(&self, piece: u32) {
+        Torrent::stop_passing(self, piece);
     }
 }

@@ -1,6 +1,6 @@
 //! What the reading and the writing half of one connection have in common.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -63,6 +63,14 @@ impl Outlet for Link {
 
     fn forgive(&self, block: Block) -> bool {
         self.outbox().uploads.cancel(block)
+    }
+
+    fn owed(&self) -> BTreeSet<u32> {
+        self.outbox().uploads.pieces()
+    }
+
+    fn forgive_pieces(&self, pieces: &BTreeSet<u32>) -> Vec<Block> {
+        self.outbox().uploads.forget(pieces)
     }
 
     fn forgive_all(&self) -> Vec<Block> {

@@ -91,6 +91,7 @@ impl Torrent {
 
     fn stored(&self, piece: u32, is_new: bool) {
         self.resume();
+        self.passed_whole(piece);
         if !is_new {
             self.counters.wasted.fetch_add(self.payload(piece), Ordering::Relaxed);
             return;

@@ -13,8 +13,10 @@ use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble, WebSeedStatu
 use super::budget::Buffer;
 use super::engine::Shared;
 use super::journal_file::JournalFile;
+use super::leaves::Leaves;
 use super::ledger::Ledger;
 use super::limiter::Limiter;
+use super::passing::Passing;
 use super::shelf::Shelf;
 use super::storage::Storage;
 use crate::assembly::Assembly;
@@ -57,6 +59,10 @@ pub struct Torrent {
     ledger: Mutex<Ledger>,
     /// Half-fetched pieces.
     pub shelf: Shelf,
+    /// Pieces that are passed on while they come in.
+    pub passing: Passing,
+    /// What peers asked for last of what lies below the piece layers.
+    pub leaves: Leaves,
     trouble: Mutex<Option<Trouble>>,
     /// Announce URLs and how it goes with them.
     pub trackers: watch::Sender<Vec<TrackerSpec>>,
@@ -135,6 +141,8 @@ impl Torrent {
             core: Mutex::new(core),
             ledger: Mutex::new(Ledger::new(wanted)),
             shelf: Shelf::default(),
+            passing: Passing::default(),
+            leaves: Leaves::default(),
             trouble: Mutex::default(),
             trackers: watch::Sender::new(parts.trackers),
             tracker_status: Mutex::default(),

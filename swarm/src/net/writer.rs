@@ -12,9 +12,11 @@ use tokio::sync::watch;
 use super::connection::Closed;
 use super::link::Link;
 use super::open::leaves;
+use super::passing::Source;
 use super::storage::{read_piece, read_piece_now};
 use super::store::blocking;
 use super::torrent::Torrent;
+use crate::assembly::Leaf;
 use crate::conversation::{End, Outlet as _};
 use crate::core::PeerKey;
 use crate::wire::{Block, HashRequest, Message, piece_header};
@@ -58,7 +60,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             let (ours, all) = (&self.torrent.upload_limit, &self.torrent.engine.upload_limit);
             let limited = ours.is_limited() || all.is_limited();
             let helping = if limited { LIMITED_HELPING } else { HELPING };
-            self.link.outbox().uploads.next_run(helping, &mut self.run);
+            let passing = &self.torrent.passing;
+            let is_here = |block: &Block| passing.is_empty() || passing.is_here(block, &self.link);
+            self.link.outbox().uploads.next_run(helping, &mut self.run, is_here);
             let hashing = self.link.outbox().hashing.pop_front();
             if !self.run.is_empty() {
                 self.serve().await?;
@@ -94,9 +98,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if self.news.has_changed().unwrap_or(false) {
             self.news.mark_unchanged();
             let news = self.torrent.core().catch_up(self.key);
-            for piece in news {
-                Message::Have(piece).encode(&mut bytes);
-            }
+            news.iter().for_each(|news| news.encode(&mut bytes));
         }
         if bytes.is_empty() {
             return Ok(false);
@@ -112,7 +114,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.mark_under_way(run[0].piece, 0);
         self.pay(u64::from(bytes)).await?;
         match self.read(run[0].piece, run[0].begin, bytes).await {
-            Ok(()) => {
+            Ok(false) => {
+                self.link.send(run.iter().map(|block| Message::Reject(*block)));
+            }
+            Ok(true) => {
                 write_blocks(&mut self.stream, &run, &self.data).await?;
                 self.sent = true;
                 self.mark_under_way(run[0].piece, bytes);
@@ -148,14 +153,19 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
-    /// Reads into `data`: from the page cache at once, else where waiting is allowed.
-    async fn read(&mut self, piece: u32, begin: u32, len: u32) -> io::Result<()> {
+    /// Reads into `data`: from memory or the page cache at once, else where waiting is allowed. `false`: the piece has been given up.
+    async fn read(&mut self, piece: u32, begin: u32, len: u32) -> io::Result<bool> {
         let mut data = std::mem::take(&mut self.data);
         data.resize(len as usize, 0);
         let torrent = &self.torrent;
+        let found = torrent.passing.read(piece, begin, &mut data);
+        if found != Source::Disk {
+            self.data = data;
+            return Ok(found == Source::Memory);
+        }
         if read_piece_now(&*torrent.storage, torrent.metainfo.pieces(), piece, begin, &mut data)? {
             self.data = data;
-            return Ok(());
+            return Ok(true);
         }
         let torrent = self.torrent.clone();
         self.data = blocking(move || {
@@ -163,13 +173,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             Ok(data)
         })
         .await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Answers a hash request from the bytes of a piece.
     async fn tell(&mut self, request: HashRequest, piece: u32) -> Result<(), Closed> {
-        let torrent = self.torrent.clone();
-        match blocking(move || leaves(&torrent, piece)).await {
+        let kept = self.torrent.leaves.of(piece);
+        let read = match kept {
+            Some(leaves) => Ok(leaves),
+            None => self.leaves(piece).await,
+        };
+        match read {
             Ok(leaves) => {
                 let hashes = self.torrent.trees().answer_from(&request, &leaves);
                 self.link.send([Message::Hashes { request, hashes: hashes.as_flattened() }]);
@@ -180,6 +194,15 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
         }
         Ok(())
+    }
+
+    /// Reads and hashes a piece, and keeps the hashes.
+    async fn leaves(&self, piece: u32) -> io::Result<Arc<[Leaf]>> {
+        let _turn = self.torrent.engine.disk.acquire().await;
+        let torrent = self.torrent.clone();
+        let leaves: Arc<[Leaf]> = blocking(move || leaves(&torrent, piece)).await?.into();
+        self.torrent.leaves.keep(piece, leaves.clone());
+        Ok(leaves)
     }
 
     /// A piece that was verified cannot be read.

@@ -1,10 +1,11 @@
 //! The extension handshake of BEP 10: message 20, id 0.
 //!
-//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9).
+//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9), `lt_donthave` (BEP 54) and `sm_coming`, our own.
 
 use torrent::bencode::{self, Limits, Writer};
 
 use super::metadata::MAX_METADATA;
+use super::notice::Notices;
 use crate::near::Place;
 
 /// The requests that we take from one peer before we reject more.
@@ -29,6 +30,8 @@ pub struct ExtensionHandshake {
     pub port: Option<u16>,
     /// `m.ut_metadata`: the id under which it takes messages of BEP 9.
     pub ut_metadata: Option<u8>,
+    /// `m.lt_donthave` and `m.sm_coming`.
+    pub notices: Notices,
     /// `metadata_size`: bytes of `info`, if it has it.
     pub metadata_size: Option<u32>,
     /// `sm_place`, a key of our own: where the sender is, so that near peers are asked first.
@@ -44,7 +47,8 @@ impl ExtensionHandshake {
     /// Ours; `metadata_size`: bytes of `info`, once it is known; `place`: where we are.
     pub fn own(port: Option<u16>, metadata_size: Option<u32>, place: Place) -> Self {
         let client = Some(format!("{OWN_CLIENT}{}", env!("CARGO_PKG_VERSION")));
-        Self { client, reqq: Some(REQQ), port, ut_metadata: Some(UT_METADATA), metadata_size, place }
+        let (ut_metadata, notices) = (Some(UT_METADATA), Notices::own());
+        Self { client, reqq: Some(REQQ), port, ut_metadata, notices, metadata_size, place }
     }
 
     /// Whether the other side calls itself one of ours. It is a name that anyone can use, and it proves nothing. Who uses it is never
@@ -59,8 +63,15 @@ impl ExtensionHandshake {
         let mut writer = Writer::new();
         writer.dict(|dict| {
             dict.entry("m").dict(|extensions| {
-                if let Some(id) = self.ut_metadata {
-                    extensions.entry("ut_metadata").uint(u64::from(id));
+                let ids = [
+                    ("lt_donthave", self.notices.dont_have),
+                    ("sm_coming", self.notices.coming),
+                    ("ut_metadata", self.ut_metadata),
+                ];
+                for (name, id) in ids {
+                    if let Some(id) = id {
+                        extensions.entry(name).uint(u64::from(id));
+                    }
                 }
             });
             if let Some(size) = self.metadata_size {
@@ -94,6 +105,8 @@ impl ExtensionHandshake {
         let client = dict.get("v").and_then(|value| value.as_str()).map(printable);
         let extensions = dict.get("m").and_then(|value| value.as_dict());
         let extension = |name: &str| extensions.and_then(|m| m.get(name)).and_then(|value| value.as_int());
+        // 0 takes an extension back.
+        let id = |name| extension(name).and_then(|id| u8::try_from(id).ok()).filter(|id| *id != 0);
         let place = dict.get("sm_place").and_then(|value| value.as_dict());
         let part = |name: &str| place.and_then(|place| place.get(name)).and_then(|value| value.as_str());
         let part = |name: &str| part(name).unwrap_or_default();
@@ -101,8 +114,8 @@ impl ExtensionHandshake {
             client,
             reqq: int("reqq").and_then(|reqq| u32::try_from(reqq).ok()),
             port: int("p").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
-            // 0 takes an extension back.
-            ut_metadata: extension("ut_metadata").and_then(|id| u8::try_from(id).ok()).filter(|id| *id != 0),
+            ut_metadata: id("ut_metadata"),
+            notices: Notices { dont_have: id("lt_donthave"), coming: id("sm_coming") },
             metadata_size: int("metadata_size")
                 .and_then(|size| u32::try_from(size).ok())
                 .filter(|size| (1..=MAX_METADATA).contains(&(*size as usize))),

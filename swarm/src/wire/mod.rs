@@ -5,6 +5,7 @@ mod handshake;
 mod hashes;
 mod message;
 pub mod metadata;
+mod notice;
 
 pub use extension::{ExtensionError, ExtensionHandshake, REQQ, UT_METADATA};
 pub use handshake::{Capabilities, HANDSHAKE_LEN, Handshake, NotAHandshake, PeerId};
@@ -12,3 +13,4 @@ pub use hashes::{HashRequest, MAX_HASHES};
 pub use message::{
     BLOCK, Block, Decoded, MAX_EXTENDED, MAX_FRAME, MAX_REQUEST, Message, WireError, decode, piece_header,
 };
+pub use notice::{LT_DONTHAVE, Notices, PieceNotice, SM_COMING};

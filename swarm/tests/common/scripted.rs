@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use swarm::near::Place;
 use swarm::wire::{
-    self, Block, Capabilities, Decoded, ExtensionHandshake, HANDSHAKE_LEN, Handshake, Message, PeerId,
+    self, Block, Capabilities, Decoded, ExtensionHandshake, HANDSHAKE_LEN, Handshake, HashRequest, Message,
+    PeerId,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -132,6 +134,70 @@ async fn serve(mut stream: TcpStream, metainfo: Arc<Metainfo>, bytes: Arc<Vec<u8
         let honest = &bytes[start as usize..start as usize + block.len as usize];
         if let Some(data) = answer(block, honest) {
             connection.send(Message::Piece { piece: block.piece, begin: block.begin, data: &data }).await;
+        }
+    }
+}
+
+/// As [`seed`], but one that calls itself one of our own, and answers requests for the leaves of a piece.
+pub async fn own_seed(metainfo: Arc<Metainfo>, bytes: Vec<u8>, id: u8, answer: Answer) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let bytes = Arc::new(bytes);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve_own(stream, metainfo.clone(), bytes.clone(), id, answer.clone()));
+        }
+    });
+    address
+}
+
+/// What a seed is asked for.
+enum Asked {
+    Block(Block),
+    Leaves(HashRequest),
+    Nothing,
+}
+
+async fn serve_own(
+    mut stream: TcpStream,
+    metainfo: Arc<Metainfo>,
+    bytes: Arc<Vec<u8>>,
+    id: u8,
+    answer: Answer,
+) {
+    if stream.read_exact(&mut [0; HANDSHAKE_LEN]).await.is_err() {
+        return;
+    }
+    let mut connection = Connection { stream, buffer: Vec::new() };
+    let mut ours = handshake(&metainfo, id);
+    ours.capabilities.extended = true;
+    connection.send_raw(&ours.encode()).await;
+    let payload = ExtensionHandshake::own(None, None, Place::default()).encode();
+    for message in [Message::Extended { id: 0, payload: &payload }, Message::HaveAll, Message::Unchoke] {
+        connection.send(message).await;
+    }
+    let ask = |message: Message<'_>| match message {
+        Message::Request(block) => Asked::Block(block),
+        Message::HashRequest(request) => Asked::Leaves(request),
+        _ => Asked::Nothing,
+    };
+    while let Some(asked) = connection.next(ask).await {
+        match asked {
+            Asked::Nothing => {}
+            Asked::Block(Block { piece, begin, len }) => {
+                let start = u64::from(piece) * metainfo.piece_length() + u64::from(begin);
+                let honest = &bytes[start as usize..start as usize + len as usize];
+                if let Some(data) = answer(Block { piece, begin, len }, honest) {
+                    connection.send(Message::Piece { piece, begin, data: &data }).await;
+                }
+            }
+            Asked::Leaves(request) => {
+                let blocks = bytes.chunks(wire::BLOCK as usize).skip(request.index as usize);
+                let mut hashes: Vec<u8> =
+                    blocks.take(request.length as usize).flat_map(|block| Sha256::digest(block)).collect();
+                hashes.resize(32 * request.length as usize, 0);
+                connection.send(Message::Hashes { request, hashes: &hashes }).await;
+            }
         }
     }
 }

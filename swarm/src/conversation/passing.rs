@@ -1,0 +1,110 @@
+//! Pieces that are passed on while they come in: how they are proved, and what is said about them.
+
+use std::collections::BTreeSet;
+
+use super::{Conversation, End, Host, Outlet, Scene};
+use crate::assembly::{Keep, Leaf};
+use crate::core::Source;
+use crate::wire::{HashRequest, Message, PieceNotice, SM_COMING};
+
+impl<B: Keep> Conversation<B> {
+    /// Asks for the leaves of a piece that has just been reserved, if the peer is one of ours and others of ours want it too.
+    pub(super) fn ask_for_leaves<H: Host<Buffer = B>, O: Outlet>(
+        &self,
+        piece: u32,
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        let asks = {
+            let core = scene.host.core();
+            let own = core.peers().get(&self.key).is_some_and(|peer| peer.passes_on());
+            own && core.is_sought(piece, self.key)
+        };
+        match scene.host.leaf_request(piece).filter(|_| asks) {
+            Some(request) => scene.send([Message::HashRequest(request)]),
+            None => Ok(()),
+        }
+    }
+
+    /// HASHES: the leaves of a piece in flight, or what nobody asked for.
+    pub(super) fn hashes<H: Host<Buffer = B>, O: Outlet>(
+        &mut self,
+        request: &HashRequest,
+        hashes: &[u8],
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        let asked =
+            self.download.pieces().find(|piece| scene.host.leaf_request(*piece).as_ref() == Some(request));
+        let Some(piece) = asked else { return Ok(()) };
+        let leaves = scene
+            .host
+            .leaves(piece, hashes)
+            .ok_or(End::Violation("hashes that are not those of the piece"))?;
+        let Some(assembly) = self.download.piece_mut(piece) else { return Ok(()) };
+        let wrong = assembly.prove(leaves.clone());
+        if !wrong.is_empty() {
+            self.give_up(piece, false, scene);
+            return self.lied(piece, wrong, scene);
+        }
+        if scene.host.pass_on(assembly, leaves) {
+            scene.host.core().pass_on(self.key, piece);
+            scene.host.bump();
+        }
+        Ok(())
+    }
+
+    /// Blocks of a piece are wrong, and it is known which.
+    pub(super) fn lied<H: Host<Buffer = B>, O: Outlet>(
+        &mut self,
+        piece: u32,
+        evidence: Vec<(Source, Leaf)>,
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        let doomed = {
+            let mut core = scene.host.core();
+            core.failed(self.key, piece, evidence);
+            core.is_doomed(self.key)
+        };
+        scene.host.bump();
+        if doomed { Err(End::BadData) } else { Ok(()) }
+    }
+
+    /// A message about one piece.
+    pub(super) fn notice<H: Host<Buffer = B>, O: Outlet>(
+        &mut self,
+        id: u8,
+        payload: &[u8],
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        let Some(PieceNotice(piece)) = PieceNotice::decode(payload) else {
+            return Err(End::Violation("a malformed notice about a piece"));
+        };
+        if id == SM_COMING {
+            scene.host.core().peer_coming(self.key, piece)?;
+        } else {
+            scene.host.core().peer_lost(self.key, piece)?;
+            self.give_up(piece, true, scene);
+        }
+        self.starved = false;
+        self.show_interest(scene)
+    }
+
+    /// Refuses what is owed of pieces that are not here and do not come any more.
+    pub(super) fn retract<H: Host<Buffer = B>, O: Outlet>(
+        &mut self,
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        let mut gone: BTreeSet<u32> = scene.out.owed();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        {
+            let core = scene.host.core();
+            gone.retain(|piece| !core.can_serve(*piece));
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.admitted = None;
+        scene.out.forgive_pieces(&gone).into_iter().try_for_each(|block| self.refuse(block, scene))
+    }
+}

@@ -1,0 +1,38 @@
+//! Extension messages that name one piece: `lt_donthave` (BEP 54), and `sm_coming`, of our own.
+
+/// The id under which we take `lt_donthave`: the sender has this piece no more.
+pub const LT_DONTHAVE: u8 = 2;
+/// The id under which we take `sm_coming`: the sender is fetching this piece, and passes on what it has of it.
+pub const SM_COMING: u8 = 3;
+
+/// Under which ids a peer takes such messages, if it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notices {
+    /// `m.lt_donthave`.
+    pub dont_have: Option<u8>,
+    /// `m.sm_coming`.
+    pub coming: Option<u8>,
+}
+
+impl Notices {
+    /// Ours.
+    pub fn own() -> Self {
+        Self { dont_have: Some(LT_DONTHAVE), coming: Some(SM_COMING) }
+    }
+}
+
+/// The payload of such a message: a piece number of 4 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PieceNotice(pub u32);
+
+impl PieceNotice {
+    /// The payload.
+    pub fn encode(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+
+    /// Reads a payload; `None` if it has a wrong length.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        Some(Self(u32::from_be_bytes(payload.try_into().ok()?)))
+    }
+}
