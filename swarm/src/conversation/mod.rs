@@ -251,7 +251,7 @@ impl<B: Keep> Conversation<B> {
                 self.notice(id, payload, scene)
             }
             Message::Hashes { request, hashes } => self.hashes(&request, hashes, scene),
-            Message::HashRequest(request) => Self::hash_request(request, scene),
+            Message::HashRequest(request) => self.hash_request(request, scene),
             Message::Interested | Message::NotInterested => {
                 scene.host.core().peer_interested(self.key, message == Message::Interested);
                 self.choke_or_unchoke(scene)

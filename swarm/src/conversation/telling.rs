@@ -31,8 +31,9 @@ impl<B: Keep> Conversation<B> {
         scene.send([Message::Extended { id, payload: &answer.encode() }])
     }
 
-    /// A hash request of BEP 52.
+    /// A hash request of BEP 52. What costs reading a piece is for those whom we serve.
     pub(super) fn hash_request<H: Host, O: Outlet>(
+        &self,
         request: HashRequest,
         scene: &Scene<'_, H, O>,
     ) -> Result<(), End> {
@@ -43,7 +44,7 @@ impl<B: Keep> Conversation<B> {
             Answer::Hashes(hashes) => {
                 scene.send([Message::Hashes { request, hashes: hashes.as_flattened() }])
             }
-            Answer::OfPiece(piece) if scene.out.owe_hashes(request, piece) => Ok(()),
+            Answer::OfPiece(piece) if !self.choking && scene.out.owe_hashes(request, piece) => Ok(()),
             Answer::OfPiece(_) | Answer::Reject => scene.send([Message::HashReject(request)]),
         }
     }

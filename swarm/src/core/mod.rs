@@ -39,7 +39,7 @@ use crate::bitfield::{Bitfield, BitfieldError};
 use crate::choker::{Choker, SLOTS};
 use crate::near::{Nearness, Place};
 use crate::picker::Picker;
-use crate::wire::{Notices, PeerId};
+use crate::wire::PeerId;
 use blame::Blame;
 use handout::Handout;
 use haves::Haves;
@@ -301,20 +301,6 @@ impl TorrentCore {
     /// Whether the connection has to end: its twin was kept, or its peer has been banned.
     pub fn is_doomed(&self, key: PeerKey) -> bool {
         self.peers.get(&key).is_none_or(|peer| peer.doomed)
-    }
-
-    /// The peer named itself in its extension handshake.
-    pub fn peer_is_own(&mut self, key: PeerKey, own: bool) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.is_own = own;
-        }
-    }
-
-    /// The peer said under which ids it takes notices about pieces.
-    pub fn peer_takes(&mut self, key: PeerKey, notices: Notices) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.takes = notices;
-        }
     }
 
     /// A connection has fetched a piece that verifies, and hands it over to be stored: it stays reserved until

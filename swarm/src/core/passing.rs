@@ -102,3 +102,92 @@ impl TorrentCore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::tests::{PIECES, ZERO, core, join};
+    use crate::core::{Admission, News};
+    use crate::test_rng::TestRng;
+    use crate::wire::Notices;
+
+    /// One of our own that takes all notices.
+    fn join_own(core: &mut TorrentCore, id: u8) -> PeerKey {
+        let key = join(core, id);
+        core.peer_is_own(key, true);
+        core.peer_takes(key, Notices { dont_have: Some(7), coming: Some(8) });
+        key
+    }
+
+    #[test]
+    fn a_piece_on_its_way_in_is_offered_to_our_own_until_it_is_here_or_given_up() {
+        let mut core = core();
+        let (from, own, stranger) = (join(&mut core, 1), join_own(&mut core, 2), join(&mut core, 3));
+        core.peer_has_all(from, true).unwrap();
+        let [here, given_up] = [0, 1].map(|_| {
+            let piece = core.reserve_next(&[], from, ZERO, &mut TestRng(1)).unwrap().piece;
+            assert!(core.is_sought(piece, from) && !core.can_serve(piece));
+            core.pass_on(from, piece);
+            piece
+        });
+        assert_eq!(core.catch_up(own), [News::Coming(8, here), News::Coming(8, given_up)]);
+        assert_eq!(core.admit(own, here, ZERO, &mut TestRng(1)), Admission::Serve);
+        assert!(core.catch_up(stranger).is_empty());
+        assert_eq!(core.admit(stranger, here, ZERO, &mut TestRng(1)), Admission::Reject);
+        core.handed_over(from, here, &[], ZERO);
+        core.arrived(here);
+        core.release(from, given_up);
+        assert_eq!(core.catch_up(own), [News::Have(here), News::Lost(7, given_up)]);
+        assert_eq!(core.catch_up(stranger), [News::Have(here)]);
+        assert!(core.can_serve(here) && !core.can_serve(given_up));
+    }
+
+    #[test]
+    fn what_is_coming_to_a_peer_is_asked_of_it_when_nothing_else_is() {
+        let mut core = core();
+        let own = join_own(&mut core, 1);
+        core.peer_has(own, 3).unwrap();
+        for piece in [4, 5] {
+            core.peer_coming(own, piece).unwrap();
+        }
+        let next = |core: &mut TorrentCore| {
+            core.reserve_next(&[], own, ZERO, &mut TestRng(1)).map(|next| next.piece)
+        };
+        assert_eq!(next(&mut core), Some(3));
+        assert_eq!(next(&mut core), None, "one that may take long, while something else is asked for");
+        core.release(own, 3);
+        core.arrived(3);
+        let coming = next(&mut core).unwrap();
+        assert!([4, 5].contains(&coming));
+        core.peer_has(own, 9 - coming).unwrap();
+        assert_eq!(next(&mut core), Some(9 - coming));
+    }
+
+    #[test]
+    fn a_peer_that_loses_pieces_is_not_asked_for_them_and_does_so_a_few_times_at_most() {
+        let mut core = core();
+        let own = join_own(&mut core, 1);
+        core.peer_coming(own, 4).unwrap();
+        core.peer_lost(own, 4).unwrap();
+        assert!(!core.is_interesting(own) && core.picker().copies(4) == 0);
+        assert_eq!(core.peer_coming(own, PIECES), Err(Violation::NoSuchPiece(PIECES)));
+        assert_eq!(core.peer_lost(own, PIECES), Err(Violation::NoSuchPiece(PIECES)));
+        core.peer_has_all(own, true).unwrap();
+        for _ in 0..16 {
+            core.peer_lost(own, 4).unwrap();
+            assert_eq!((core.picker().copies(4), core.picker().copies(5)), (0, 1));
+            core.peer_has(own, 4).unwrap();
+            assert_eq!((core.picker().copies(4), core.picker().copies(5)), (1, 1));
+        }
+        assert_eq!(core.peer_lost(own, 4), Err(Violation::LosesPieces));
+    }
+
+    #[test]
+    fn a_stranger_s_word_that_a_piece_is_coming_counts_for_nothing() {
+        let mut core = core();
+        let stranger = join(&mut core, 1);
+        core.peer_takes(stranger, Notices::own());
+        core.peer_coming(stranger, 4).unwrap();
+        assert!(!core.is_interesting(stranger) && !core.is_sought(4, PeerKey::of(99)));
+    }
+}

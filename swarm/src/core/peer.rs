@@ -194,6 +194,20 @@ impl Peer {
 }
 
 impl TorrentCore {
+    /// The peer named itself in its extension handshake.
+    pub fn peer_is_own(&mut self, key: PeerKey, own: bool) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.is_own = own;
+        }
+    }
+
+    /// The peer said under which ids it takes notices about pieces.
+    pub fn peer_takes(&mut self, key: PeerKey, notices: Notices) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.takes = notices;
+        }
+    }
+
     /// The peer named the port that it listens on: where it has dialled us, it can be dialled when the connection is lost. Only the first
     /// one counts: each is busy in the address book until the connection ends.
     pub fn peer_listens(&mut self, key: PeerKey, port: u16) {

@@ -4,11 +4,11 @@ use super::*;
 use crate::near::{Border, Place};
 use crate::test_rng::TestRng;
 
-const PIECES: u32 = 8;
+pub(super) const PIECES: u32 = 8;
 const OWN: PeerId = PeerId([5; 20]);
-const ZERO: Duration = Duration::ZERO;
+pub(super) const ZERO: Duration = Duration::ZERO;
 
-fn core() -> TorrentCore {
+pub(super) fn core() -> TorrentCore {
     TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], PIECES, OWN, 10)
 }
 
@@ -16,7 +16,7 @@ fn peer(id: u8, outgoing: bool) -> NewPeer {
     NewPeer { id: PeerId([id; 20]), address: SocketAddr::from(([10, 0, 0, id], 6881)), outgoing }
 }
 
-fn join(core: &mut TorrentCore, id: u8) -> PeerKey {
+pub(super) fn join(core: &mut TorrentCore, id: u8) -> PeerKey {
     core.connected(peer(id, true), ZERO).unwrap().0
 }
 

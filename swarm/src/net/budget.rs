@@ -46,6 +46,15 @@ impl Budget {
         Some(Buffer { bytes: spare.unwrap_or_else(|| vec![0; len]), shared: self.shared.clone() })
     }
 
+    /// As [`Self::take`], for what is of use but not needed: only while half of the budget is free.
+    pub fn take_spare(&self, len: usize) -> Option<Buffer> {
+        let is_idle = {
+            let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.used + len as u64 <= shared.limit / 2
+        };
+        if is_idle { self.take(len) } else { None }
+    }
+
     /// Bytes in use.
     #[cfg(test)]
     pub fn used(&self) -> u64 {
@@ -98,6 +107,16 @@ mod tests {
         assert!(budget.take(1).is_none());
         drop(two);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_is_not_needed_gets_half_of_the_budget() {
+        let budget = Budget::new(100);
+        let needed = budget.take(20).unwrap();
+        let spare = budget.take_spare(30).unwrap();
+        assert!(budget.take_spare(1).is_none());
+        assert!(budget.take(50).is_some());
+        drop((needed, spare));
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Passed {
 impl Torrent {
     /// Begins to pass a piece on; `false` if there is no memory for that.
     pub fn pass_on(&self, piece: &Piece, leaves: Arc<[Leaf]>) -> bool {
-        let Some(mut buffer) = self.engine.buffer(piece.len() as usize) else { return false };
+        let Some(mut buffer) = self.engine.spare_buffer(piece.len() as usize) else { return false };
         let there: Vec<bool> = (0..piece.block_count()).map(|block| piece.has(block)).collect();
         if there.contains(&true) {
             buffer.as_mut().copy_from_slice(piece.data());
