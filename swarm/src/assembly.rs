@@ -128,6 +128,11 @@ impl<B: Keep, P: Copy + PartialEq> Assembly<B, P> {
         wrong
     }
 
+    /// Blocks are taken as they come from now on, and proved when all are there.
+    pub fn forget_proof(&mut self) {
+        self.proof = None;
+    }
+
     /// Whether each block is proved as it comes.
     pub fn is_proved(&self) -> bool {
         self.proof.is_some()

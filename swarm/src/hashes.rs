@@ -111,6 +111,12 @@ impl Trees {
         right.then_some(leaves)
     }
 
+    /// Whether these are the leaves of the piece.
+    pub fn are_leaves(&self, piece: u32, leaves: &[Hash]) -> bool {
+        let expected = self.metainfo.pieces().v2_hash(piece);
+        expected.is_some_and(|it| merkle::subtree_root(leaves, 0, it.padded_to.max(1).ilog2()) == it.root)
+    }
+
     fn tree(&self, root: &Hash) -> Option<Tree<'_>> {
         let files = self.metainfo.files();
         let at = self.by_root.binary_search_by_key(&Some(*root), |index| files[*index as usize].pieces_root);

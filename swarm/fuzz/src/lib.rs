@@ -148,7 +148,9 @@ impl Host for Torrent {
         assert!(data.iter().all(|byte| *byte == RIGHT), "what is passed on is right");
     }
 
-    fn stop_passing(&self, _piece: u32) {}
+    fn stop_passing(&self, _piece: u32) -> bool {
+        false
+    }
 }
 
 /// Where messages go.

@@ -25,7 +25,9 @@ impl Outbox {
     /// Says what has changed.
     pub fn tell(&self, news: &[News]) {
         let mut control = self.control.borrow_mut();
-        news.iter().for_each(|news| news.encode(&mut control));
+        for one in news {
+            one.encode(&mut control);
+        }
     }
 }
 

@@ -185,7 +185,7 @@ impl Node {
     /// A piece is on the disk.
     pub fn stored(&self, piece: u32) {
         self.core.borrow_mut().arrived(piece);
-        self.stop_passing(piece);
+        self.passing.borrow_mut().remove(&piece);
         self.passed.set(true);
         self.shelf.borrow_mut().retain(|kept| kept.piece() != piece);
         self.bumped.set(true);
@@ -327,7 +327,7 @@ impl Host for Node {
 
     fn pass_on(&self, piece: &Piece<Self>, _leaves: Arc<[Leaf]>) -> bool {
         let used = self.used.get() + u64::from(piece.len());
-        if used > self.shape.memory / 2 {
+        if used > self.shape.memory / 4 * 3 {
             return false;
         }
         let there = (0..piece.block_count()).map(|block| piece.has(block)).collect();
@@ -345,7 +345,7 @@ impl Host for Node {
         }
     }
 
-    fn stop_passing(&self, piece: u32) {
-        self.passing.borrow_mut().remove(&piece);
+    fn stop_passing(&self, piece: u32) -> bool {
+        self.passing.borrow_mut().remove(&piece).is_some()
     }
 }

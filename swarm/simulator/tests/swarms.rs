@@ -17,6 +17,7 @@ fn swarm(leechers: usize, size: u64) -> Scenario {
         blind: false,
         slow_zone: false,
         max_peers: 100,
+        memory: 256 * MIB,
         joins_over_ms: 0,
         patience_s: 3_600,
         chaos: Chaos::default(),

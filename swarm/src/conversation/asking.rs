@@ -71,7 +71,12 @@ impl<B: Keep> Conversation<B> {
                 self.give_up(piece, true, scene);
                 self.lied(piece, vec![(self.source, leaf)], scene)
             }
-            Arrival::Complete(assembly) => self.complete(assembly, scene),
+            Arrival::Complete(assembly) => {
+                if assembly.is_proved() {
+                    scene.host.pass_block(piece, begin, data);
+                }
+                self.complete(assembly, scene)
+            }
             Arrival::Unwanted => {
                 scene.host.wasted(data.len() as u64);
                 Ok(())
@@ -93,15 +98,10 @@ impl<B: Keep> Conversation<B> {
             self.starved = false;
             return Ok(());
         }
-        scene.host.stop_passing(piece);
         scene.host.wasted(assembly.received().into());
-        let doomed = {
-            let mut core = scene.host.core();
-            core.failed(self.key, piece, assembly.evidence());
-            core.is_doomed(self.key)
-        };
-        scene.host.bump();
-        if doomed { Err(End::BadData) } else { Ok(()) }
+        let ended = self.lied(piece, assembly.evidence(), scene);
+        Self::stop_passing(piece, scene);
+        ended
     }
 
     /// With BEP 6 the peer says what becomes of each request; without it, all that were out are forgotten, and nobody knows for
@@ -152,9 +152,8 @@ impl<B: Keep> Conversation<B> {
         } else {
             scene.host.wasted(assembly.received().into());
         }
+        self.asked_leaves.remove(&piece);
         scene.host.core().release(self.key, piece);
-        if !scene.host.core().is_passed_on(piece) {
-            scene.host.stop_passing(piece);
-        }
+        Self::stop_passing(piece, scene);
     }
 }

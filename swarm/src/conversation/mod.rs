@@ -63,8 +63,8 @@ pub trait Host {
     fn pass_on(&self, piece: &Piece<Self>, leaves: Arc<[Leaf]>) -> bool;
     /// A block of such a piece has come, and is right.
     fn pass_block(&self, piece: u32, begin: u32, data: &[u8]);
-    /// The piece is given up: nothing of it is served any more.
-    fn stop_passing(&self, piece: u32);
+    /// The piece is given up: nothing of it is served any more. Says whether anything was.
+    fn stop_passing(&self, piece: u32) -> bool;
     /// Takes a genuine piece, to write it and then say [`TorrentCore::arrived`].
     fn store(&self, piece: Piece<Self>);
     /// So many bytes of payload were received for nothing.
@@ -168,6 +168,8 @@ pub struct Conversation<B> {
     ut_metadata: Option<u8>,
     /// Parts of `info` that the peer was sent.
     told: u32,
+    /// Pieces in flight whose leaves were asked for and have not come.
+    asked_leaves: BTreeSet<u32>,
 }
 
 impl<B: Keep> Conversation<B> {
@@ -187,6 +189,7 @@ impl<B: Keep> Conversation<B> {
             admitted: None,
             ut_metadata: None,
             told: 0,
+            asked_leaves: BTreeSet::new(),
         }
     }
 

@@ -4,23 +4,26 @@ use std::collections::BTreeSet;
 
 use super::{Conversation, End, Host, Outlet, Scene};
 use crate::assembly::{Keep, Leaf};
-use crate::core::Source;
+use crate::core::{Peer, Source};
 use crate::wire::{HashRequest, Message, PieceNotice, SM_COMING};
 
 impl<B: Keep> Conversation<B> {
     /// Asks for the leaves of a piece that has just been reserved, if the peer is one of ours and others of ours want it too.
     pub(super) fn ask_for_leaves<H: Host<Buffer = B>, O: Outlet>(
-        &self,
+        &mut self,
         piece: u32,
         scene: &Scene<'_, H, O>,
     ) -> Result<(), End> {
         let asks = {
             let core = scene.host.core();
-            let own = core.peers().get(&self.key).is_some_and(|peer| peer.passes_on());
+            let own = core.peers().get(&self.key).is_some_and(Peer::passes_on);
             own && core.is_sought(piece, self.key)
         };
         match scene.host.leaf_request(piece).filter(|_| asks) {
-            Some(request) => scene.send([Message::HashRequest(request)]),
+            Some(request) => {
+                self.asked_leaves.insert(piece);
+                scene.send([Message::HashRequest(request)])
+            }
             None => Ok(()),
         }
     }
@@ -32,9 +35,9 @@ impl<B: Keep> Conversation<B> {
         hashes: &[u8],
         scene: &Scene<'_, H, O>,
     ) -> Result<(), End> {
-        let asked =
-            self.download.pieces().find(|piece| scene.host.leaf_request(*piece).as_ref() == Some(request));
-        let Some(piece) = asked else { return Ok(()) };
+        let is_answer = |piece: &u32| scene.host.leaf_request(*piece).as_ref() == Some(request);
+        let Some(piece) = self.asked_leaves.iter().copied().find(is_answer) else { return Ok(()) };
+        self.asked_leaves.remove(&piece);
         let leaves = scene
             .host
             .leaves(piece, hashes)
@@ -66,6 +69,13 @@ impl<B: Keep> Conversation<B> {
         };
         scene.host.bump();
         if doomed { Err(End::BadData) } else { Ok(()) }
+    }
+
+    /// Nothing of the piece is served any more, unless another connection passes it on. Who waits for it has to know at once.
+    pub(super) fn stop_passing<H: Host<Buffer = B>, O: Outlet>(piece: u32, scene: &Scene<'_, H, O>) {
+        if !scene.host.core().is_passed_on(piece) && scene.host.stop_passing(piece) {
+            scene.host.bump();
+        }
     }
 
     /// A message about one piece.

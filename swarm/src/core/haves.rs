@@ -6,7 +6,7 @@ use super::{PeerKey, TorrentCore};
 use crate::bitfield::Bitfield;
 use crate::wire::{Message, PieceNotice};
 
-/// The changes of one torrent. A piece counts as of its last change, so that the list is never longer than the torrent has pieces.
+/// The changes of one torrent. A piece counts as of its last change, so that the list is never longer than twice the torrent's pieces.
 #[derive(Debug, Default)]
 pub(super) struct Haves(Vec<u32>);
 
@@ -65,7 +65,7 @@ impl TorrentCore {
     pub(super) fn note_change(&mut self, piece: u32) {
         self.haves.0.push(piece);
         let pieces = self.picker.have().len();
-        if self.haves.0.len() > pieces as usize {
+        if self.haves.0.len() > 2 * pieces as usize {
             self.forget_earlier_changes(Bitfield::new(pieces));
         }
     }

@@ -57,6 +57,7 @@ impl TorrentCore {
         if !peer.is_own || peer.provides(piece) || peer.coming.len() >= MAX_COMING {
             return Ok(());
         }
+        peer.spoke = true;
         peer.coming.insert(piece);
         peer.offers.insert(piece);
         peer.wanted += u32::from(self.picker.lacking().contains(piece));

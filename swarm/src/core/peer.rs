@@ -188,7 +188,7 @@ impl Peer {
     /// The suggestions that the peer can keep; they are used once.
     pub(super) fn suggestions(&mut self) -> Vec<u32> {
         let mut suggested = std::mem::take(&mut self.suggested);
-        suggested.retain(|piece| self.provides(*piece));
+        suggested.retain(|piece| self.has.contains(*piece));
         suggested
     }
 }

@@ -58,7 +58,9 @@ impl TorrentCore {
             return None;
         }
         peer.unhide(now);
-        let begun = begun.iter().copied().filter(|piece| peer.offers.contains(*piece));
+        // What is coming to it may be coming from us.
+        let is_there = |piece: &u32| peer.offers.contains(*piece) && !peer.coming.contains(piece);
+        let begun = begun.iter().copied().filter(is_there);
         let first: Vec<u32> = begun.collect();
         let piece = match first.into_iter().find(|piece| self.picker.reserve_piece(*piece)) {
             None => peer.suggestions().into_iter().find(|piece| self.picker.reserve_piece(*piece)),

@@ -112,7 +112,7 @@ impl Host for Arc<Torrent> {
         Torrent::pass_block(self, piece, begin, data);
     }
 
-    fn stop_passing(&self, piece: u32) {
-        Torrent::stop_passing(self, piece);
+    fn stop_passing(&self, piece: u32) -> bool {
+        Torrent::stop_passing(self, piece)
     }
 }

@@ -112,13 +112,22 @@ impl Passed {
     }
 
     fn wake(self) {
-        self.waiting.iter().for_each(|link| link.wake.notify_one());
+        wake(&self.waiting);
+    }
+}
+
+fn wake(waiting: &[Arc<Link>]) {
+    for link in waiting {
+        link.wake.notify_one();
     }
 }
 
 impl Torrent {
-    /// Begins to pass a piece on; `false` if there is no memory for that.
+    /// Begins to pass a piece on; `false` if another connection does, or there is no memory for that.
     pub fn pass_on(&self, piece: &Piece, leaves: Arc<[Leaf]>) -> bool {
+        if self.passing.leaves(piece.piece()).is_some() {
+            return false;
+        }
         let Some(mut buffer) = self.engine.spare_buffer(piece.len() as usize) else { return false };
         let there: Vec<bool> = (0..piece.block_count()).map(|block| piece.has(block)).collect();
         if there.contains(&true) {
@@ -147,16 +156,18 @@ impl Torrent {
         if count.is_multiple_of(TOGETHER) || count == passed.there.len() {
             let waiting = std::mem::take(&mut passed.waiting);
             drop(pieces);
-            waiting.iter().for_each(|link| link.wake.notify_one());
+            wake(&waiting);
         }
     }
 
-    /// The piece is given up. What is owed of it is refused by the conversations.
-    pub fn stop_passing(&self, piece: u32) {
-        if let Some(passed) = self.passing.pieces().get_mut(&piece) {
-            passed.buffer = None;
-            passed.waiting = Vec::new();
-        }
+    /// The piece is given up. What is owed of it is refused by the conversations. Says whether it was passed on.
+    pub fn stop_passing(&self, piece: u32) -> bool {
+        let mut pieces = self.passing.pieces();
+        let Some(passed) = pieces.get_mut(&piece).filter(|passed| passed.buffer.is_some()) else {
+            return false;
+        };
+        *passed = Passed { leaves: Arc::new([]), buffer: None, there: Vec::new(), waiting: Vec::new() };
+        true
     }
 
     /// The piece is here: what is owed of it is read from the disk.

@@ -98,7 +98,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if self.news.has_changed().unwrap_or(false) {
             self.news.mark_unchanged();
             let news = self.torrent.core().catch_up(self.key);
-            news.iter().for_each(|news| news.encode(&mut bytes));
+            for one in news {
+                one.encode(&mut bytes);
+            }
         }
         if bytes.is_empty() {
             return Ok(false);
@@ -201,6 +203,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let _turn = self.torrent.engine.disk.acquire().await;
         let torrent = self.torrent.clone();
         let leaves: Arc<[Leaf]> = blocking(move || leaves(&torrent, piece)).await?.into();
+        if !self.torrent.trees().are_leaves(piece, &leaves) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what it was"));
+        }
         self.torrent.leaves.keep(piece, leaves.clone());
         Ok(leaves)
     }

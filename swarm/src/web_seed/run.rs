@@ -57,7 +57,9 @@ impl<H: Host> Run<H> {
         let kept = if self.again { None } else { self.host.unshelve(piece) };
         let len = self.host.len(piece);
         let fresh = || Some(Piece::<H>::new(piece, len, self.host.buffer(len)?));
-        let Some(assembly) = kept.or_else(fresh) else { return false };
+        let Some(mut assembly) = kept.or_else(fresh) else { return false };
+        // A server is judged by whole pieces.
+        assembly.forget_proof();
         let first = (0..assembly.block_count()).find(|index| !assembly.has(*index));
         self.begin = first.unwrap_or_default() * BLOCK;
         self.assembly = Some(assembly);
