@@ -47,6 +47,14 @@ fn a_crowd_gets_everything_in_the_time_of_one_copy_over_the_seeds_link() {
 }
 
 #[test]
+fn links_like_the_seeds_do_not_idle_until_the_first_pieces_are_whole() {
+    for leechers in [8, 32] {
+        let outcome = complete(&Scenario { equal: true, ..swarm(leechers, 256 * MIB) });
+        assert!(outcome.over_ideal < 1.05 && outcome.seed_copies < 1.02, "{outcome}");
+    }
+}
+
+#[test]
 fn latecomers_are_served_by_the_others() {
     let outcome = complete(&Scenario { joins_over_ms: 10_000, ..swarm(16, 64 * MIB) });
     assert!(outcome.last < 11.0 && outcome.seed_copies < 2.0, "{outcome}");
@@ -60,7 +68,9 @@ fn what_a_zone_has_is_not_fetched_from_another_and_nobody_waits_for_that() {
         let near = complete(&near);
         // Of thirty copies at least two cross, one into each far zone.
         assert!(near.far_share < 0.25 && blind.far_share > 0.6, "{near}\n{blind}");
-        assert!(near.last < blind.last * 1.1, "{near}\n{blind}");
+        // Blind, pieces are passed on while they come in, which saves time where all links are alike; in zones they are not.
+        let allowed = if equal { 1.2 } else { 1.1 };
+        assert!(near.last < blind.last * allowed, "{near}\n{blind}");
     }
 }
 

@@ -194,7 +194,7 @@ async fn serve_own(
             Asked::Leaves(request) => {
                 let blocks = bytes.chunks(wire::BLOCK as usize).skip(request.index as usize);
                 let mut hashes: Vec<u8> =
-                    blocks.take(request.length as usize).flat_map(|block| Sha256::digest(block)).collect();
+                    blocks.take(request.length as usize).flat_map(Sha256::digest).collect();
                 hashes.resize(32 * request.length as usize, 0);
                 connection.send(Message::Hashes { request, hashes: &hashes }).await;
             }
