@@ -14,14 +14,14 @@
 //! Whatever peers and trackers do, an engine holds no more than this:
 //!
 //! * **Pieces** under way, half-fetched ones (`MAX_SHELVED` of each torrent) and those that wait for the disk: together
-//!   `EngineConfig::buffer_budget` for all torrents, or one piece if that is more. Spare buffers (`MAX_SPARE`) count too. Beside
-//!   each 16 KiB block lie its hash and its sender, 0.5 %.
-//! * **Bookkeeping**: some 65 bytes for each piece of a torrent: 13 for [`picker`], 40 for what a seed gave to whom, 4 for the order of
-//!   arrival (no piece is in it twice), 7 for what is nearby and whose duty it is (only where the node knows where it is), and a few bits
+//!   `EngineConfig::buffer_budget` for all torrents, or one piece if that is more. Spare buffers (`MAX_SPARE`) count too, and
+//!   the copies of pieces that are passed on. Beside each 16 KiB block lie its hash and its sender, 0.5 %.
+//! * **Bookkeeping**: some 70 bytes for each piece of a torrent: 13 for [`picker`], 40 for what a seed gave to whom, 8 for the order of
+//!   arrival (no piece is in it more than twice), 7 for what is nearby and whose duty it is (only where the node knows where it is), and a few bits
 //!   for what is durable; the lists among them may have room for twice what they hold. Two bits for each piece and connection.
 //! * **Hashes** for others ([`hashes`]), once a peer has asked for some: 4 bytes for each file, and 1/256 of the piece layers. An answer
 //!   from the bytes of a piece takes 1/512 of the piece, one at a time for each connection (`MAX_HASHING` wait); one that is ready is a
-//!   control message.
+//!   control message. The leaves of 1 GiB are kept (`MAX_KEPT`, 2 MiB). Of each peer, 256 pieces on their way to it (`MAX_COMING`).
 //! * **Connections**: `EngineConfig::max_peers` for each torrent, and `MAX_PENDING` that have not shaken hands. One has a buffer
 //!   to read (`READ`; a longer frame than the codec's limits is refused), a run of blocks to send (`HELPING`), control messages
 //!   (`MAX_CONTROL`; more, and it ends), `REQQ` requests of the peer and `MAX_OUTSTANDING` of ours.
