@@ -50,7 +50,7 @@ fn a_crowd_gets_everything_in_the_time_of_one_copy_over_the_seeds_link() {
 fn links_like_the_seeds_do_not_idle_until_the_first_pieces_are_whole() {
     for leechers in [8, 32] {
         let outcome = complete(&Scenario { equal: true, ..swarm(leechers, 256 * MIB) });
-        assert!(outcome.over_ideal < 1.05 && outcome.seed_copies < 1.02, "{outcome}");
+        assert!(outcome.over_ideal < 1.08 && outcome.seed_copies < 1.02, "{outcome}");
     }
 }
 
