@@ -211,6 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn a_proved_piece_takes_right_blocks_only_and_says_who_sent_wrong_ones_before() {
+        let block = [1; BLOCK as usize];
+        let leaf = |bytes: &[u8]| Leaf::from(Sha256::digest(bytes));
+        let proof: Arc<[Leaf]> = Arc::new([leaf(&block), leaf(&block), leaf(&[3; 100])]);
+        let mut piece = assembly();
+        piece.put(0, &block, 1);
+        assert_eq!(piece.prove(proof.clone()), []);
+        let wrong = [66; BLOCK as usize];
+        assert_eq!(piece.put(BLOCK, &wrong, 2), Put::Wrong(leaf(&wrong)));
+        assert!(!piece.has(1));
+        assert_eq!(piece.put(BLOCK, &block, 3), Put::Accepted);
+        piece.forget_proof();
+        assert_eq!(piece.put(2 * BLOCK, &[4; 100], 3), Put::Complete);
+        assert_eq!(piece.prove(proof), [(3, leaf(&[4; 100]))]);
+    }
+
+    #[test]
     fn t030_the_liar_among_several_is_found_by_its_block() {
         let mut bad = assembly();
         bad.put(0, &[1; BLOCK as usize], 1);

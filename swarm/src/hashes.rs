@@ -103,18 +103,9 @@ impl Trees {
     /// The leaves of a piece's payload, if the answer to [`Self::leaf_request`] leads to the piece's hash.
     pub fn leaves(&self, piece: u32, hashes: &[u8]) -> Option<Vec<Hash>> {
         let expected = self.metainfo.pieces().v2_hash(piece)?;
-        let (mut leaves, rest): (Vec<Hash>, _) =
-            (hashes.chunks_exact(32).filter_map(|hash| hash.try_into().ok()).collect(), hashes.len() % 32);
-        let fits = rest == 0 && leaves.len() == expected.padded_to as usize;
-        let right = fits && merkle::subtree_root(&leaves, 0, expected.padded_to.ilog2()) == expected.root;
-        leaves.truncate(expected.blocks as usize);
-        right.then_some(leaves)
-    }
-
-    /// Whether these are the leaves of the piece.
-    pub fn are_leaves(&self, piece: u32, leaves: &[Hash]) -> bool {
-        let expected = self.metainfo.pieces().v2_hash(piece);
-        expected.is_some_and(|it| merkle::subtree_root(leaves, 0, it.padded_to.max(1).ilog2()) == it.root)
+        let payload = hashes.get(..32 * expected.blocks as usize)?;
+        let leaves: Vec<Hash> = payload.as_chunks().0.to_vec();
+        expected.is_of(&leaves).then_some(leaves)
     }
 
     fn tree(&self, root: &Hash) -> Option<Tree<'_>> {

@@ -31,6 +31,14 @@ pub struct PieceHash {
     pub padded_to: u32,
 }
 
+impl PieceHash {
+    /// Whether these leaves of the payload, padded, lead to the hash (BEP 52).
+    pub fn is_of(&self, leaves: &[Hash]) -> bool {
+        leaves.len() == self.blocks as usize
+            && merkle::subtree_root(leaves, 0, self.padded_to.max(1).ilog2()) == self.root
+    }
+}
+
 /// A non-empty payload file in piece space.
 #[derive(Debug, Clone)]
 pub(crate) struct Extent {

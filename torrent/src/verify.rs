@@ -100,7 +100,7 @@ impl PieceVerifier {
         match self.side {
             Side::V2 { expected, leaves } => {
                 let Some(leaves) = leaves.into_iter().collect::<Option<Vec<Hash>>>() else { return false };
-                merkle::subtree_root(&leaves, 0, expected.padded_to.max(1).ilog2()) == expected.root
+                expected.is_of(&leaves)
             }
             Side::V1 { expected, mut sha1, position } => {
                 zeros(&mut sha1, self.length - position);

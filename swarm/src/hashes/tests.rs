@@ -114,3 +114,27 @@ fn t033_what_lies_outside_the_tree_is_rejected() {
         assert_eq!(trees.answer(&bad), Answer::Reject, "{bad:?}");
     }
 }
+
+#[test]
+fn the_leaves_of_each_piece_are_asked_for_and_no_wrong_ones_taken() {
+    let (metainfo, leaves) = torrent(&[1, 40_000, 32 << 10, 400_000]);
+    let trees = Trees::new(metainfo.clone());
+    let map = metainfo.pieces();
+    let mut asked = 0;
+    for (index, file_leaves) in leaves.iter().enumerate() {
+        for (piece, own) in map.of_file(index).zip(file_leaves.chunks(2)) {
+            let Some(request) = trees.leaf_request(piece) else {
+                assert_eq!(own.len(), 1, "one leaf is the root, or stands in the layer");
+                continue;
+            };
+            assert_eq!(trees.answer(&request), Answer::OfPiece(piece));
+            let mut answer = trees.answer_from(&request, own);
+            assert_eq!(trees.leaves(piece, answer.as_flattened()).as_deref(), Some(own));
+            assert_eq!(trees.leaves(piece, &answer.as_flattened()[..31]), None);
+            answer[0][7] ^= 1;
+            assert_eq!(trees.leaves(piece, answer.as_flattened()), None);
+            asked += 1;
+        }
+    }
+    assert!(asked > 10);
+}

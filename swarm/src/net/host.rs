@@ -4,8 +4,6 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use torrent::merkle;
-
 use super::budget::Buffer;
 use super::torrent::{Piece, Torrent};
 use crate::assembly::Leaf;
@@ -49,10 +47,7 @@ impl Host for Arc<Torrent> {
     fn is_genuine(&self, piece: &Piece, from: Source) -> bool {
         let (pieces, index) = (self.metainfo.pieces(), piece.piece());
         let genuine = match pieces.v2_hash(index) {
-            Some(expected) => {
-                let height = expected.padded_to.max(1).ilog2();
-                merkle::subtree_root(&piece.leaves(), 0, height) == expected.root
-            }
+            Some(expected) => expected.is_of(&piece.leaves()),
             None => pieces
                 .v1_verifier(index)
                 .is_some_and(|mut v1| v1.feed(0, piece.data()).is_ok() && v1.finish()),

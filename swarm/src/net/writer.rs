@@ -203,7 +203,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let _turn = self.torrent.engine.disk.acquire().await;
         let torrent = self.torrent.clone();
         let leaves: Arc<[Leaf]> = blocking(move || leaves(&torrent, piece)).await?.into();
-        if !self.torrent.trees().are_leaves(piece, &leaves) {
+        let expected = self.torrent.metainfo.pieces().v2_hash(piece);
+        if !expected.is_some_and(|expected| expected.is_of(&leaves)) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what it was"));
         }
         self.torrent.leaves.keep(piece, leaves.clone());
