@@ -19,13 +19,12 @@ impl<B: Keep> Conversation<B> {
             let own = core.peers().get(&self.key).is_some_and(Peer::passes_on);
             own && core.is_sought(piece, self.key)
         };
-        match scene.host.leaf_request(piece).filter(|_| asks) {
-            Some(request) => {
-                self.asked_leaves.insert(piece);
-                scene.send([Message::HashRequest(request)])
-            }
-            None => Ok(()),
+        if !asks {
+            return Ok(());
         }
+        let Some(request) = scene.host.leaf_request(piece) else { return Ok(()) };
+        self.asked_leaves.insert(piece);
+        scene.send([Message::HashRequest(request)])
     }
 
     /// HASHES: the leaves of a piece in flight, or what nobody asked for.
