@@ -164,9 +164,9 @@ impl TorrentCore {
         found
     }
 
-    /// Whether some peer is known to lie behind a border.
+    /// Whether one of ours is known to lie behind a border.
     pub(super) fn has_borders(&self) -> bool {
-        self.near.is_some() && self.peers.values().any(|peer| peer.border.is_some())
+        self.near.is_some() && self.peers.values().any(|peer| peer.is_own && peer.border.is_some())
     }
 
     /// Whether the seeds on this side of a border can serve all on this side. One that has just begun to fill a swarm cannot: it is as fast
