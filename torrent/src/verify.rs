@@ -3,7 +3,7 @@
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::merkle::{self, BLOCK, Hash};
+use crate::merkle::{BLOCK, Hash};
 use crate::pieces::PieceHash;
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
