@@ -180,7 +180,8 @@ async fn connection<S>(
         .header_read_timeout(options.header_timeout)
         .max_headers(MAX_HEADERS)
         .max_buf_size(options.max_header_bytes)
-        .serve_connection(TokioIo::new(Patient::new(stream, options.stall_timeout)), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, options.stall_timeout)), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

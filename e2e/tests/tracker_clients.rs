@@ -62,7 +62,8 @@ fn payload(version: Version, file: &Path) -> Result<(Metainfo, Vec<u8>)> {
         infohashes: v1.into_iter().chain(v2).collect(),
         manifest: None,
     };
-    ask("PUT", REGISTRY_PATH, &serde_json::to_string(&Registry { swarms: vec![swarm], nodes: vec![] })?)?;
+    let registry = Registry { swarms: vec![swarm], ..Registry::default() };
+    ask("PUT", REGISTRY_PATH, &serde_json::to_string(&registry)?)?;
     let metainfo = metainfo.with_trackers(vec![vec![url()]]);
     std::fs::write(file, metainfo.encode())?;
     Ok((metainfo, bytes))
@@ -117,7 +118,8 @@ fn pair(test: &str, seed: Client, leech: Client) -> Result<()> {
     let stop = tracker::CancellationToken::new();
     let listener = runtime.block_on(tokio::net::TcpListener::bind(TRACKER))?;
     let config = tracker::Config { token: Some(tracker::Token::new(TOKEN)?), ..tracker::Config::default() };
-    let serving = runtime.spawn(tracker::serve(listener, config, stop.clone()));
+    let (tracker, stopped) = (tracker::Tracker::new(config)?, stop.clone());
+    let serving = runtime.spawn(async move { tracker.serve(listener, stopped).await });
     let result = one_to_another(seed, leech, &python).with_context(|| format!("{seed:?} to {leech:?}"));
     stop.cancel();
     runtime.block_on(serving)?;

@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use torrent::bencode::{DictWriter, Writer};
 
 use crate::directory::ScrapeEntry;
+use crate::peer::Contact;
 use crate::query::Announce;
-use crate::swarm::{Contact, Reply};
+use crate::swarm::Reply;
 
 /// The answer to an announce (BEP 3, 7, 23, 24).
 pub fn announce(reply: &Reply, asked: &Announce, source: IpAddr, epoch: &str) -> Vec<u8> {
@@ -26,7 +27,7 @@ pub fn announce(reply: &Reply, asked: &Announce, source: IpAddr, epoch: &str) ->
         if asked.compact {
             compact(dict, &reply.peers);
         } else {
-            dict.entry("peers").list(|list| long(list, &reply.peers, asked.no_peer_id));
+            dict.entry("peers").list(|list| long(list, &reply.peers));
         }
         dict.entry("tracker id").bytes(epoch);
         if !reply.listed {
@@ -86,14 +87,12 @@ fn compact(dict: &mut DictWriter<'_>, peers: &[Contact]) {
     }
 }
 
-fn long(list: &mut Writer, peers: &[Contact], no_peer_id: bool) {
+/// Without peer ids: no client needs them, and they would be most of what a tracker keeps.
+fn long(list: &mut Writer, peers: &[Contact]) {
     for peer in peers {
         for address in peer.addresses() {
             list.dict(|dict| {
                 dict.entry("ip").bytes(address.ip().to_string());
-                if !no_peer_id {
-                    dict.entry("peer id").bytes(peer.peer_id);
-                }
                 dict.entry("port").uint(address.port().into());
             });
         }

@@ -22,6 +22,10 @@ Examples:
   The tracker of a class, as the operator runs it:
     samara-tracker --token-file /var/run/secrets/samara.dev/token
 
+  Two that are in step, so that one may fail:
+    samara-tracker --public --token-file token --sibling http://tracker-2:6969
+    samara-tracker --public --token-file token --sibling http://tracker-1:6969
+
   Ask it what it serves:
     curl -H \"Authorization: Bearer $(cat token)\" http://127.0.0.1:6969/v1/swarms
 
@@ -55,6 +59,10 @@ pub struct Args {
     #[arg(long, env = "SAMARA_TRACKER_STORE_BYTES", value_name = "BYTES", default_value_t = DEFAULT_STORE_BYTES)]
     store_bytes: u64,
 
+    /// Another tracker to be in step with, as http://HOST:PORT; may be given several times. It needs the same token
+    #[arg(long = "sibling", env = "SAMARA_TRACKER_SIBLINGS", value_name = "URL", value_delimiter = ',')]
+    siblings: Vec<String>,
+
     /// Logs.
     #[command(flatten)]
     pub logs: LogArgs,
@@ -66,7 +74,7 @@ impl Args {
     /// # Errors
     /// When the token cannot be read or the port cannot be opened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Args { listen, token_file, public, store_bytes, logs: _ } = self;
+        let Args { listen, token_file, public, store_bytes, siblings, logs: _ } = self;
         let token = match (token_file, std::env::var_os(TOKEN_VARIABLE)) {
             (Some(file), _) => Some(Token::read(&file)?),
             (None, Some(text)) => Some(Token::new(&text.to_string_lossy()).context(TOKEN_VARIABLE)?),
@@ -77,8 +85,8 @@ impl Args {
                 "nothing could be served: give --token-file, so that torrents can be registered, or --public"
             );
         }
+        let tracker = Tracker::new(Config { token, public, store_bytes, siblings, ..Config::default() })?;
         let listener = daemon::bind(listen)?;
-        let tracker = Tracker::new(Config { token, public, store_bytes, ..Config::default() });
         tracing::info!(address = %listener.local_addr()?, public, "listening");
         tracker.serve(listener, shutdown).await;
         tracing::info!("stopped");

@@ -12,19 +12,22 @@ pub const MAX_SCRAPE: usize = 74;
 /// Ports below belong to other services and are never handed out (T47).
 pub const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
-/// Strangers that one swarm lists; further ones get peers but are not listed.
-pub const MAX_STRANGERS_PER_SWARM: usize = 20_000;
-/// Strangers that all swarms list together.
-pub const MAX_STRANGERS: usize = 500_000;
-/// Strangers from one address (IPv4) or network (IPv6, /64) in all swarms together: a NAT full of clients, not a flood.
+/// Strangers that one swarm lists, unless the options say otherwise; further ones get peers but are not listed.
+pub const MAX_STRANGERS_PER_SWARM: usize = 100_000;
+/// Strangers that all swarms list together, unless the options say otherwise.
+pub const MAX_STRANGERS: usize = 1_000_000;
+/// Strangers from one address (IPv4) or network (IPv6, /64) in all swarms together, unless the options say otherwise: a NAT
+/// full of clients, not a flood.
 pub const MAX_STRANGERS_PER_SOURCE: u32 = 1_024;
-/// Swarms of infohashes that nobody registered, when the tracker is public.
+/// Swarms of infohashes that nobody registered, when the tracker is public, unless the options say otherwise.
 pub const MAX_PUBLIC_SWARMS: usize = 100_000;
 
 /// Swarms in a registry.
 pub const MAX_REGISTERED_SWARMS: usize = 100_000;
 /// Nodes in a registry.
 pub const MAX_REGISTERED_NODES: usize = 10_000;
+/// Networks in a registry: each announce of a stranger is looked for in all of them.
+pub const MAX_NETWORKS: usize = 256;
 /// Addresses of a registered node.
 pub const MAX_NODE_ADDRESSES: usize = 8;
 /// Names (infohashes or revisions) of a registered swarm.
@@ -40,6 +43,12 @@ pub const MAX_MANIFEST_BYTES: usize = 128 << 20;
 pub const DEFAULT_STORE_BYTES: u64 = 1 << 30;
 /// Uploads that are being received or checked at a time; further ones wait.
 pub const MAX_UPLOADS: usize = 4;
+/// Stored things of which siblings have not been told yet.
+pub const MAX_FRESH: usize = 1_024;
+/// Siblings that listen to a tracker at a time.
+pub const MAX_SUBSCRIBERS: usize = 16;
+/// How long a tracker that has siblings waits at its start until it has copied one; then it is ready with what it has.
+pub const COPY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a manifest that names no revision may lie here before something registered names it.
 pub const UNCLAIMED: Duration = Duration::from_mins(10);
 
@@ -51,6 +60,16 @@ pub const INTERVALS_AT_FIRST: [u32; 2] = [5, 10];
 pub const INTERVAL_SEEDING: u32 = 120;
 /// Seconds between announces of any other client. libtorrent raises what is less to this.
 pub const INTERVAL_STRANGER: u32 = 300;
+/// Seconds between announces of who seeds what nobody has wanted for [`COLD_AFTER`].
+pub const INTERVAL_COLD: u32 = 600;
+/// Seconds after which a torrent that nobody wants is cold.
+pub const COLD_AFTER: u32 = 3_600;
+/// Intervals are at most so many times longer when the tracker is busy.
+pub const MAX_STRETCH: u32 = 4;
+/// No interval is longer, in seconds: two and a half of it are what the record of a peer can say.
+pub const MAX_INTERVAL: u32 = 1_500;
+/// How long a peer that has left is remembered, in seconds: two intervals, so that no late word brings it back.
+pub const GONE_KEPT: u32 = 2 * INTERVAL_STRANGER;
 /// How long a sidecar is kept at least after an announce, in seconds; else 2.5 intervals.
 pub const MIN_KEPT: u32 = 75;
 /// How long any other client is kept, in seconds: rtorrent announces every 600 s at most.

@@ -1,5 +1,7 @@
 //! What a tracker counts. docs/tracker.md explains each name.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -34,6 +36,34 @@ pub(crate) struct Metrics {
     metainfo: Gauge,
     manifests: Gauge,
     store_bytes: Gauge,
+    pub(crate) replication: Arc<Replication>,
+}
+
+/// What goes between siblings.
+#[derive(Debug, Default)]
+pub(crate) struct Replication {
+    pub connected: Gauge,
+    pub listeners: Gauge,
+    pub sent: Counter,
+    pub received: Counter,
+    pub words: Counter,
+    pub parts_sent_again: Counter,
+}
+
+impl Replication {
+    fn register(&self, registry: &mut Registry) {
+        let Replication { connected, listeners, sent, received, words, parts_sent_again } = self;
+        registry.register("siblings_heard", "Siblings that this tracker listens to", connected.clone());
+        registry.register("siblings_told", "Siblings that listen to this tracker", listeners.clone());
+        registry.register("replication_sent_bytes", "Bytes sent to siblings", sent.clone());
+        registry.register("replication_received_bytes", "Bytes that came from siblings", received.clone());
+        registry.register("replication_peers", "Times that a sibling told of a peer", words.clone());
+        registry.register(
+            "replication_parts_sent_again",
+            "Parts of the swarms that a sibling had otherwise",
+            parts_sent_again.clone(),
+        );
+    }
 }
 
 impl Metrics {
@@ -50,7 +80,9 @@ impl Metrics {
             metainfo,
             manifests,
             store_bytes,
+            replication,
         } = self.clone();
+        replication.register(registry);
         registry.register("announces", "Announces that were answered with peers", announces);
         registry.register("rejected", "Requests that were refused", rejected);
         registry.register("unlisted", "Announces of strangers for whom there was no room", unlisted);

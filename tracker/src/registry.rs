@@ -4,10 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use torrent::{InfoHashV1, InfoHashV2, WireId};
-use tracker_api::{RegisteredNode, RegisteredSwarm, Registry};
+use tracker_api::{RegisteredNetwork, RegisteredNode, RegisteredSwarm, Registry};
 
-use crate::limits::{MAX_NAMES, MAX_NODE_ADDRESSES, MAX_REGISTERED_NODES, MAX_REGISTERED_SWARMS};
+use crate::limits::{
+    MAX_NAMES, MAX_NETWORKS, MAX_NODE_ADDRESSES, MAX_REGISTERED_NODES, MAX_REGISTERED_SWARMS,
+};
 use crate::swarm::Name;
 
 /// Why a registry was refused; nothing of it is taken then.
@@ -86,10 +89,32 @@ pub struct Admission {
     pub swarms: Vec<SwarmNames>,
     /// Nodes by name.
     pub nodes: HashMap<Arc<str>, Arc<Node>>,
+    /// Where clients that are no nodes are.
+    pub networks: Networks,
     /// Revisions that may store metainfo and manifests.
     pub revisions: HashSet<String>,
     /// Digests of the manifests that are known.
     pub manifests: HashSet<[u8; 32]>,
+}
+
+/// Zones by address.
+#[derive(Debug, Default)]
+pub struct Networks(Vec<(IpNet, Arc<str>)>);
+
+impl Networks {
+    fn new(networks: Vec<RegisteredNetwork>) -> Result<Self, RegistryError> {
+        limit("networks", networks.len(), MAX_NETWORKS)?;
+        let mut zones: Vec<_> =
+            networks.into_iter().map(|network| (network.cidr, Arc::from(network.zone))).collect();
+        // The first that holds an address counts.
+        zones.sort_by_key(|(cidr, _)| std::cmp::Reverse(cidr.prefix_len()));
+        Ok(Networks(zones))
+    }
+
+    /// The zone of an address, if one is known.
+    pub fn zone(&self, address: IpAddr) -> Option<Arc<str>> {
+        self.0.iter().find(|(cidr, _)| cidr.contains(&address)).map(|(_, zone)| Arc::clone(zone))
+    }
 }
 
 impl Admission {
@@ -100,7 +125,7 @@ impl Admission {
     pub fn new(registry: Registry) -> Result<Self, RegistryError> {
         limit("swarms", registry.swarms.len(), MAX_REGISTERED_SWARMS)?;
         limit("nodes", registry.nodes.len(), MAX_REGISTERED_NODES)?;
-        let mut admission = Admission::default();
+        let mut admission = Admission { networks: Networks::new(registry.networks)?, ..Admission::default() };
         let mut taken = HashMap::new();
         for swarm in registry.swarms {
             admission.add_swarm(swarm, &mut taken)?;
@@ -227,7 +252,20 @@ mod tests {
     }
 
     fn admit(swarms: Vec<RegisteredSwarm>, nodes: Vec<RegisteredNode>) -> Result<Admission, RegistryError> {
-        Admission::new(Registry { swarms, nodes })
+        Admission::new(Registry { swarms, nodes, networks: vec![] })
+    }
+
+    #[test]
+    fn an_address_is_in_the_zone_of_the_smallest_network_that_holds_it() {
+        let network =
+            |cidr: &str, zone: &str| RegisteredNetwork { cidr: cidr.parse().unwrap(), zone: zone.to_owned() };
+        let networks =
+            vec![network("10.0.0.0/8", "wide"), network("10.1.0.0/16", "near"), network("fd00::/8", "six")];
+        let admission = Admission::new(Registry { networks, ..Registry::default() }).unwrap();
+        let zone = |address: &str| admission.networks.zone(address.parse().unwrap());
+        assert_eq!(zone("10.1.2.3").as_deref(), Some("near"));
+        assert_eq!(zone("10.2.2.3").as_deref(), Some("wide"));
+        assert_eq!((zone("fd00::1").as_deref(), zone("11.0.0.1")), (Some("six"), None));
     }
 
     #[test]

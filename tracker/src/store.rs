@@ -1,14 +1,17 @@
 //! Metainfo and content manifests, in memory. Everything in it was checked against its name before it came in.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use torrent::{InfoHashV1, InfoHashV2, Limits, Metainfo, MetainfoError, WireId};
 
-use crate::limits::UNCLAIMED;
-use crate::swarm::Seconds;
+use crate::fnv::Fnv;
+use crate::limits::{MAX_FRESH, UNCLAIMED};
+use crate::replication::frame::{Stored, StoredKind};
+use crate::tick::Tick;
 
 /// Why something was not stored.
 #[derive(Debug, thiserror::Error)]
@@ -148,13 +151,15 @@ struct Inner {
     /// Content digests. The same bytes may be in torrents of different versions: the last one sent wins.
     contents: HashMap<[u8; 32], WireId>,
     manifests: HashMap<[u8; 32], Entry<Bytes>>,
+    /// What siblings have not been told of yet.
+    fresh: Vec<Stored>,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
     revisions: BTreeSet<String>,
-    stored: Seconds,
+    stored: Tick,
 }
 
 impl Store {
@@ -170,8 +175,8 @@ impl Store {
     pub fn put_metainfo(
         &self,
         checked: CheckedMetainfo,
-        revision: Option<String>,
-        now: Seconds,
+        revisions: impl IntoIterator<Item = String>,
+        now: Tick,
     ) -> Result<bool, StoreError> {
         let mut inner = self.lock();
         let Some(&id) = checked.wire.first() else { return Ok(false) };
@@ -181,8 +186,10 @@ impl Store {
         if let Some(content) = checked.content {
             inner.contents.insert(content, id);
         }
-        let revisions = inner.metainfo.remove(&id).map(|entry| entry.revisions).unwrap_or_default();
-        inner.metainfo.insert(id, Entry::new(checked, revisions, revision, now));
+        let known = inner.metainfo.remove(&id).map(|entry| entry.revisions).unwrap_or_default();
+        let entry = Entry::new(checked, known, revisions, now);
+        inner.note(StoredKind::Metainfo, entry.value.infohash.clone(), &entry.revisions);
+        inner.metainfo.insert(id, entry);
         Ok(before.is_none())
     }
 
@@ -216,15 +223,16 @@ impl Store {
     pub fn put_manifest(
         &self,
         checked: CheckedManifest,
-        revision: Option<String>,
-        now: Seconds,
+        revisions: impl IntoIterator<Item = String>,
+        now: Tick,
     ) -> Result<bool, StoreError> {
         let mut inner = self.lock();
         let before = inner.manifests.get(&checked.digest).map(|entry| entry.value.len());
         inner.reserve(self.limit, checked.bytes.len(), before)?;
-        let revisions =
-            inner.manifests.remove(&checked.digest).map(|entry| entry.revisions).unwrap_or_default();
-        inner.manifests.insert(checked.digest, Entry::new(checked.bytes, revisions, revision, now));
+        let known = inner.manifests.remove(&checked.digest).map(|entry| entry.revisions).unwrap_or_default();
+        let entry = Entry::new(checked.bytes, known, revisions, now);
+        inner.note(StoredKind::Manifest, hex::encode(checked.digest), &entry.revisions);
+        inner.manifests.insert(checked.digest, entry);
         Ok(before.is_none())
     }
 
@@ -234,7 +242,7 @@ impl Store {
     }
 
     /// Drops what nothing registered claims any more.
-    pub fn retain(&self, claims: &impl Claims, now: Seconds) {
+    pub fn retain(&self, claims: &impl Claims, now: Tick) {
         let mut inner = self.lock();
         inner.metainfo.retain(|_, entry| {
             entry.claimed(claims) || entry.value.wire.iter().any(|id| claims.infohash(id))
@@ -242,7 +250,7 @@ impl Store {
         inner.manifests.retain(|digest, entry| {
             entry.claimed(claims) || claims.manifest(digest) || !entry.abandoned(now)
         });
-        let Inner { bytes, metainfo, names, contents, manifests } = &mut *inner;
+        let Inner { bytes, metainfo, names, contents, manifests, .. } = &mut *inner;
         names.retain(|_, id| metainfo.contains_key(id));
         contents.retain(|_, id| metainfo.contains_key(id));
         let sizes = metainfo
@@ -258,12 +266,82 @@ impl Store {
         (inner.metainfo.len(), inner.manifests.len(), inner.bytes)
     }
 
+    /// All that is here.
+    pub fn stored(&self) -> Vec<Stored> {
+        let inner = self.lock();
+        let metainfo = inner
+            .metainfo
+            .values()
+            .map(|entry| named(StoredKind::Metainfo, entry.value.infohash.clone(), &entry.revisions));
+        let manifests = inner
+            .manifests
+            .iter()
+            .map(|(digest, entry)| named(StoredKind::Manifest, hex::encode(digest), &entry.revisions));
+        metainfo.chain(manifests).collect()
+    }
+
+    /// The same at two trackers that hold the same for the same revisions.
+    pub fn fingerprint(&self) -> u64 {
+        let hash = |stored: &Stored| {
+            let mut hasher = Fnv::default();
+            hasher.write(stored.name.as_bytes());
+            stored.revisions.iter().for_each(|revision| hasher.write(revision.as_bytes()));
+            hasher.finish()
+        };
+        self.stored().iter().fold(0, |sum, stored| sum.wrapping_add(hash(stored)))
+    }
+
+    /// What has come in since the last call; if that was more than siblings can be told at once, they find it when they compare.
+    pub fn take_fresh(&self) -> Vec<Stored> {
+        std::mem::take(&mut self.lock().fresh)
+    }
+
+    /// Adds the revisions of `stored` to what is here under its name. False if it is not here.
+    pub fn claim(&self, stored: &Stored) -> bool {
+        let mut inner = self.lock();
+        let revisions = match stored.kind {
+            StoredKind::Metainfo => {
+                let id = Infohash::parse(&stored.name).map(Infohash::wire);
+                let id = id.and_then(|id| inner.names.get(&id).copied());
+                id.and_then(|id| inner.metainfo.get_mut(&id)).map(|entry| &mut entry.revisions)
+            }
+            StoredKind::Manifest => {
+                let digest = crate::registry::digest(&stored.name).ok();
+                digest.and_then(|digest| inner.manifests.get_mut(&digest)).map(|entry| &mut entry.revisions)
+            }
+        };
+        revisions.map(|revisions| revisions.extend(stored.revisions.iter().cloned())).is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Whether anything registered wants what a sibling has.
+pub fn is_wanted(claims: &impl Claims, stored: &Stored) -> bool {
+    stored.revisions.iter().any(|revision| claims.revision(revision))
+        || match stored.kind {
+            StoredKind::Metainfo => {
+                Infohash::parse(&stored.name).is_some_and(|infohash| claims.infohash(&infohash.wire()))
+            }
+            StoredKind::Manifest => {
+                crate::registry::digest(&stored.name).is_ok_and(|digest| claims.manifest(&digest))
+            }
+        }
+}
+
+fn named(kind: StoredKind, name: String, revisions: &BTreeSet<String>) -> Stored {
+    Stored { kind, name, revisions: revisions.iter().cloned().collect() }
+}
+
 impl Inner {
+    fn note(&mut self, kind: StoredKind, name: String, revisions: &BTreeSet<String>) {
+        if self.fresh.len() < MAX_FRESH {
+            self.fresh.push(named(kind, name, revisions));
+        }
+    }
+
     /// Counts `new` bytes in the place of `old` ones.
     fn reserve(&mut self, limit: u64, new: usize, old: Option<usize>) -> Result<(), StoreError> {
         let wanted = new as u64;
@@ -277,9 +355,14 @@ impl Inner {
 }
 
 impl<T> Entry<T> {
-    fn new(value: T, mut revisions: BTreeSet<String>, revision: Option<String>, now: Seconds) -> Self {
-        revisions.extend(revision);
-        Entry { value, revisions, stored: now }
+    fn new(
+        value: T,
+        mut known: BTreeSet<String>,
+        revisions: impl IntoIterator<Item = String>,
+        now: Tick,
+    ) -> Self {
+        known.extend(revisions);
+        Entry { value, revisions: known, stored: now }
     }
 
     fn claimed(&self, claims: &impl Claims) -> bool {
@@ -287,8 +370,8 @@ impl<T> Entry<T> {
     }
 
     /// Sent under no revision, so long ago that the registry has had the time to name it.
-    fn abandoned(&self, now: Seconds) -> bool {
-        !self.revisions.is_empty() || u64::from(now.0.saturating_sub(self.stored.0)) >= UNCLAIMED.as_secs()
+    fn abandoned(&self, now: Tick) -> bool {
+        !self.revisions.is_empty() || u64::from(now.seconds_since(self.stored)) >= UNCLAIMED.as_secs()
     }
 }
 

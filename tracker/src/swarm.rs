@@ -1,22 +1,18 @@
 //! The peers of one torrent. Pure: the time comes in with each call, and so does randomness.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use rand::Rng;
 
-use crate::limits::{
-    INTERVAL_LEECHING, INTERVAL_SEEDING, INTERVAL_STRANGER, INTERVALS_AT_FIRST, MAX_STRANGERS_PER_SWARM,
-    MIN_KEPT, STRANGER_KEPT,
-};
-use crate::policy::{Asker, Group, choose};
+use crate::book::Book;
+use crate::interval::{Situation, interval};
+use crate::limits::{COLD_AFTER, GONE_KEPT};
+use crate::peer::{COUNTED, Contact, Peer, Place, State, Status};
+use crate::policy::{Asker, Group, Pick, choose};
 use crate::query::{Announce, Event};
 use crate::registry::Node;
-
-/// Seconds since the tracker's start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seconds(pub u32);
+use crate::tick::Tick;
 
 /// What a peer of unknown `left` counts as: not complete.
 const UNKNOWN_LEFT: u64 = 1;
@@ -28,8 +24,8 @@ const STALLED_AFTER: u8 = 2;
 pub enum Who {
     /// A sidecar that has shown the token, with what the operator registered for its node.
     Node(Arc<Node>),
-    /// Any other client, by the address of its connection.
-    Stranger(IpAddr),
+    /// Any other client, by the address of its connection and the zone of its network.
+    Stranger(IpAddr, Option<Arc<str>>),
 }
 
 /// Under which of its torrent's names a client announces.
@@ -42,42 +38,19 @@ pub enum Name {
     V2OfHybrid,
 }
 
-/// What makes a peer one peer: a node's name and port, or an address and port. A new peer id replaces the old one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    Node(Arc<str>),
-    Stranger(SocketAddr),
-}
-
-/// One peer.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    who: Who,
-    /// Its name for itself.
-    id: [u8; 20],
-    port: u16,
-    left: u64,
-    seen: Seconds,
-    expires: Seconds,
-    /// Whether it takes connections under the v2 name: it has announced under it, or is a sidecar.
-    v2: bool,
-    /// Announces so far, as far as they are counted.
-    announces: u8,
-    /// Announces in a row in which `left` was the same.
-    still: u8,
-}
-
-/// A peer as it is handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contact {
-    /// Its IPv4 address.
-    pub v4: Option<Ipv4Addr>,
-    /// Its IPv6 address.
-    pub v6: Option<Ipv6Addr>,
-    /// Its port, for both.
-    pub port: u16,
-    /// Its name for itself.
-    pub peer_id: [u8; 20],
+/// How an announce is to be taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit<'a> {
+    /// What the client says.
+    pub announce: &'a Announce,
+    /// Under which name.
+    pub name: Name,
+    /// Now.
+    pub now: Tick,
+    /// See [`Situation::stretch`].
+    pub stretch: u32,
+    /// Whether siblings are told, so that who leaves must be remembered.
+    pub replicated: bool,
 }
 
 /// The answer to an announce.
@@ -91,112 +64,237 @@ pub struct Reply {
     pub incomplete: usize,
     /// Others to connect to, never the one that asks.
     pub peers: Vec<Contact>,
-    /// False if the swarm has no room for one more stranger: it got peers, but is not handed out.
+    /// False if there is no room for one more stranger: it got peers, but is not handed out.
     pub listed: bool,
 }
 
-/// Peers of one zone that are alike in being complete or not, and in taking connections under the v2 name or not.
-#[derive(Debug)]
-struct Bucket {
-    zone: Option<Arc<str>>,
-    seeding: bool,
-    v2: bool,
-    peers: Vec<Peer>,
+/// What an announce has changed besides its answer.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub reply: Reply,
+    /// Whether a stranger's place has become free.
+    pub freed: bool,
+    /// Whether siblings must hear of this peer.
+    pub news: bool,
+    /// Whether the peer has just become complete.
+    pub completed: bool,
 }
 
 /// The peers of one torrent, whichever of its names they announce.
 #[derive(Debug, Default)]
 pub struct Swarm {
-    buckets: Vec<Bucket>,
-    /// Bucket, and position in it.
-    index: HashMap<Key, (usize, usize)>,
-    strangers: usize,
+    v4: Book<Ipv4Addr>,
+    // Boxed: of a hundred thousand torrents few have either.
+    v6: Option<Box<Book<Ipv6Addr>>>,
+    nodes: Option<Box<Book<Arc<Node>>>>,
     downloaded: u32,
+    /// When somebody wanted it last.
+    wanted: Tick,
+}
+
+/// A kind of peer, and where a swarm keeps those.
+pub trait Shelf: Place {
+    /// The book, if there is one.
+    fn book(swarm: &Swarm) -> Option<&Book<Self>>;
+    /// The book, made if there is none.
+    fn book_mut(swarm: &mut Swarm) -> &mut Book<Self>;
+}
+
+impl Shelf for Ipv4Addr {
+    fn book(swarm: &Swarm) -> Option<&Book<Self>> {
+        Some(&swarm.v4)
+    }
+
+    fn book_mut(swarm: &mut Swarm) -> &mut Book<Self> {
+        &mut swarm.v4
+    }
+}
+
+impl Shelf for Ipv6Addr {
+    fn book(swarm: &Swarm) -> Option<&Book<Self>> {
+        swarm.v6.as_deref()
+    }
+
+    fn book_mut(swarm: &mut Swarm) -> &mut Book<Self> {
+        swarm.v6.get_or_insert_default()
+    }
+}
+
+impl Shelf for Arc<Node> {
+    fn book(swarm: &Swarm) -> Option<&Book<Self>> {
+        swarm.nodes.as_deref()
+    }
+
+    fn book_mut(swarm: &mut Swarm) -> &mut Book<Self> {
+        swarm.nodes.get_or_insert_default()
+    }
 }
 
 impl Swarm {
-    /// Takes in an announce and answers it. A stranger that is new is listed only if `room` says that there is room.
+    /// Takes in an announce and answers it. `room` is asked when a stranger is new.
     pub fn announce(
         &mut self,
         who: Who,
-        announce: &Announce,
-        name: Name,
-        room: bool,
-        now: Seconds,
+        visit: Visit<'_>,
+        room: impl FnOnce() -> bool,
         rng: &mut impl Rng,
-    ) -> Reply {
-        let key = key(&who, announce.port);
-        let before = self.take(&key);
-        let peer = next(who, announce, name, before.as_ref(), now);
-        let interval = peer.interval();
-        if announce.event == Event::Completed
-            && before.as_ref().is_some_and(|before| before.left > 0)
-            && peer.left == 0
-        {
-            self.downloaded += 1;
+    ) -> Outcome {
+        match who {
+            Who::Node(node) => {
+                let zone = node.zone.clone();
+                self.visit(node, zone.as_ref(), visit, || true, rng)
+            }
+            Who::Stranger(IpAddr::V4(address), zone) => self.visit(address, zone.as_ref(), visit, room, rng),
+            Who::Stranger(IpAddr::V6(address), zone) => self.visit(address, zone.as_ref(), visit, room, rng),
         }
+    }
+
+    fn visit<P: Shelf>(
+        &mut self,
+        place: P,
+        zone: Option<&Arc<str>>,
+        visit: Visit<'_>,
+        room: impl FnOnce() -> bool,
+        rng: &mut impl Rng,
+    ) -> Outcome {
+        let Visit { announce, now, .. } = visit;
+        let key = place.key(announce.port);
+        let before = P::book_mut(self).take(&key);
+        let is_node = place.node().is_some();
+        let mut status = next(before.as_ref(), visit, is_node);
+        // Warm at first, also if only seeds come.
+        if status.state == State::Leeching || self.wanted == Tick(0) {
+            self.wanted = now;
+        }
+        let interval = interval(self.situation(status, is_node, visit), rng);
+        let peers = self.choose(zone.map(AsRef::as_ref), status, visit, is_node, rng);
+        let completed = announce.event == Event::Completed
+            && status.left == 0
+            && before.as_ref().is_some_and(|before| before.state() == State::Leeching);
+        self.downloaded += u32::from(completed);
+        if announce.event == Event::Stopped {
+            status = Status { state: State::Gone, kept: GONE_KEPT, ..status };
+        } else {
+            status.kept = interval.kept;
+        }
+        let peer = Peer::new(place, announce.port, now, status);
+        let news = is_news(before.as_ref(), &peer);
         let stays = announce.event != Event::Stopped;
-        let asker = Asker {
-            zone: peer.zone(),
-            seeding: peer.left == 0,
-            stalled: peer.still == STALLED_AFTER,
-            want: if stays { announce.num_want } else { 0 },
-        };
-        // Sidecars try both names themselves.
-        let only_v2 = name == Name::V2OfHybrid && peer.is_stranger();
-        let peers = choose(&self.groups(only_v2), asker, rng).into_iter().map(Peer::contact).collect();
-        let listed = stays && (before.is_some() || self.admits(&peer, room));
-        if listed {
-            self.insert(key, peer);
+        let enters = before.is_none() && stays && room();
+        let kept = if stays { before.is_some() || enters } else { before.is_some() && visit.replicated };
+        if kept {
+            P::book_mut(self).insert(zone, peer);
         }
-        Reply {
-            interval,
-            complete: self.complete(),
-            incomplete: self.len() - self.complete(),
+        let reply = Reply {
+            interval: interval.seconds,
+            complete: self.count(State::Seeding),
+            incomplete: self.count(State::Leeching),
             peers,
-            listed: listed || !stays,
+            listed: kept || !stays,
+        };
+        Outcome { reply, freed: before.is_some() && !kept && !is_node, news: kept && news, completed }
+    }
+
+    /// Takes in what a sibling says of a peer, if that counts more than what is known. `room` is asked when a stranger is new.
+    pub fn merge<P: Shelf>(
+        &mut self,
+        zone: Option<&Arc<str>>,
+        peer: Peer<P>,
+        completed: bool,
+        now: Tick,
+        room: impl FnOnce() -> bool,
+    ) {
+        let key = peer.key();
+        let before = P::book(self).and_then(|book| book.find(&key));
+        let known = before.is_some();
+        if peer.expires() <= now || before.is_some_and(|before| !peer.outdates(before)) {
+            return;
         }
+        let was_leeching = before.is_none_or(|before| before.state() == State::Leeching);
+        if !known && peer.place().node().is_none() && !room() {
+            return;
+        }
+        self.downloaded += u32::from(completed && was_leeching && peer.state() == State::Seeding);
+        if peer.state() == State::Leeching {
+            self.wanted = self.wanted.max(peer.seen);
+        }
+        let book = P::book_mut(self);
+        drop(book.take(&key));
+        book.insert(zone, peer);
     }
 
-    /// Whether this peer is listed.
-    pub fn lists(&self, who: &Who, port: u16) -> bool {
-        self.index.contains_key(&key(who, port))
+    /// Takes in how often peers became complete as far as a sibling knows.
+    pub fn merge_downloaded(&mut self, downloaded: u32) {
+        self.downloaded = self.downloaded.max(downloaded);
     }
 
-    /// Takes out all that have not announced in time, and answers the addresses of the strangers among them.
-    pub fn expire(&mut self, now: Seconds) -> Vec<IpAddr> {
-        self.retain(|peer| peer.expires > now)
+    /// Takes over the peers of a swarm that turned out to be this one. Answers the addresses of strangers that were in both, once for
+    /// each time that one is counted too often.
+    pub fn absorb(&mut self, other: &Swarm, zone: impl Fn(IpAddr) -> Option<Arc<str>>) -> Vec<IpAddr> {
+        let mut twice = Vec::new();
+        for peer in other.v4.peers() {
+            let address = IpAddr::from(*peer.place());
+            twice.extend(self.v4.find(&peer.key()).map(|_| address));
+            self.merge(zone(address).as_ref(), peer.clone(), false, Tick(0), || true);
+        }
+        for peer in other.peers::<Ipv6Addr>() {
+            let address = IpAddr::from(*peer.place());
+            twice.extend(self.v6.as_ref().and_then(|book| book.find(&peer.key())).map(|_| address));
+            self.merge(zone(address).as_ref(), peer.clone(), false, Tick(0), || true);
+        }
+        for peer in other.peers::<Arc<Node>>() {
+            self.merge(peer.place().zone.clone().as_ref(), peer.clone(), false, Tick(0), || true);
+        }
+        self.downloaded += other.downloaded;
+        self.wanted = self.wanted.max(other.wanted);
+        twice
+    }
+
+    /// Takes out all that have not announced in time, and hands the addresses of the strangers among them to `gone`.
+    pub fn expire(&mut self, now: Tick, mut gone: impl FnMut(IpAddr)) {
+        self.v4.retain(|peer| peer.expires() > now, |peer| gone((*peer.place()).into()));
+        if let Some(v6) = &mut self.v6 {
+            v6.retain(|peer| peer.expires() > now, |peer| gone((*peer.place()).into()));
+        }
+        if let Some(nodes) = &mut self.nodes {
+            nodes.retain(|peer| peer.expires() > now, drop);
+        }
     }
 
     /// Takes out the nodes that `registered` does not know.
     pub fn retain_nodes(&mut self, registered: impl Fn(&str) -> bool) {
-        self.retain(|peer| match &peer.who {
-            Who::Node(node) => registered(&node.name),
-            Who::Stranger(_) => true,
-        });
+        if let Some(nodes) = &mut self.nodes {
+            nodes.retain(|peer| registered(&peer.place().name), drop);
+        }
     }
 
-    /// Peers with `left` = 0.
-    pub fn complete(&self) -> usize {
-        self.buckets.iter().filter(|bucket| bucket.seeding).map(|bucket| bucket.peers.len()).sum()
+    /// The peers in this state.
+    pub fn count(&self, state: State) -> usize {
+        let rare = self.v6.as_ref().map_or(0, |book| book.count(state))
+            + self.nodes.as_ref().map_or(0, |book| book.count(state));
+        self.v4.count(state) + rare
     }
 
-    /// All peers.
-    pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Whether there are none.
+    /// Whether it remembers nobody, not even one that has left.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.strangers() == 0 && self.sidecars() == 0
     }
 
-    /// Those among them that are no nodes.
-    pub fn strangers(&self) -> impl Iterator<Item = IpAddr> {
-        self.peers().filter_map(|peer| match peer.who {
-            Who::Stranger(address) => Some(address),
-            Who::Node(_) => None,
-        })
+    /// Sidecars, those that are gone too.
+    pub fn sidecars(&self) -> usize {
+        self.nodes.as_ref().map_or(0, |book| book.len())
+    }
+
+    /// Other peers, those that are gone too.
+    pub fn strangers(&self) -> usize {
+        self.v4.len() + self.v6.as_ref().map_or(0, |book| book.len())
+    }
+
+    /// The addresses of all strangers.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v6 = self.v6.iter().flat_map(|book| book.peers()).map(|peer| (*peer.place()).into());
+        self.v4.peers().map(|peer| (*peer.place()).into()).chain(v6)
     }
 
     /// How often a peer said that it has just become complete.
@@ -204,183 +302,114 @@ impl Swarm {
         self.downloaded
     }
 
-    /// All peers.
-    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
-        self.buckets.iter().flat_map(|bucket| &bucket.peers)
+    /// The peers of one kind.
+    pub fn peers<P: Shelf + 'static>(&self) -> impl Iterator<Item = &Peer<P>> {
+        P::book(self).into_iter().flat_map(Book::peers)
     }
 
-    fn groups(&self, only_v2: bool) -> Vec<Group<'_, Peer>> {
-        self.buckets
-            .iter()
-            .filter(|bucket| bucket.v2 || !only_v2)
-            .map(|bucket| Group {
-                zone: bucket.zone.as_deref(),
-                seeding: bucket.seeding,
-                peers: &bucket.peers,
-            })
-            .collect()
-    }
-
-    fn admits(&self, peer: &Peer, room: bool) -> bool {
-        match peer.who {
-            Who::Node(_) => true,
-            Who::Stranger(_) => room && self.strangers < MAX_STRANGERS_PER_SWARM,
+    fn situation(&self, status: Status, node: bool, visit: Visit<'_>) -> Situation {
+        Situation {
+            node,
+            seeding: status.state == State::Seeding,
+            announces: status.announces,
+            cold: visit.now.seconds_since(self.wanted) >= COLD_AFTER,
+            stretch: visit.stretch,
         }
     }
 
-    fn insert(&mut self, key: Key, peer: Peer) {
-        let seeding = peer.left == 0;
-        let zone = peer.zone();
-        let found = self.buckets.iter().position(|bucket| {
-            (bucket.seeding, bucket.v2, bucket.zone.as_deref()) == (seeding, peer.v2, zone)
-        });
-        let place = found.unwrap_or_else(|| {
-            let zone = zone.map(Arc::from);
-            self.buckets.push(Bucket { zone, seeding, v2: peer.v2, peers: Vec::new() });
-            self.buckets.len() - 1
-        });
-        self.strangers += usize::from(peer.is_stranger());
-        self.index.insert(key, (place, self.buckets[place].peers.len()));
-        self.buckets[place].peers.push(peer);
-    }
-
-    fn take(&mut self, key: &Key) -> Option<Peer> {
-        let (bucket, position) = self.index.remove(key)?;
-        let peers = &mut self.buckets[bucket].peers;
-        let peer = peers.swap_remove(position);
-        if let Some(moved) = peers.get(position) {
-            self.index.insert(moved.key(), (bucket, position));
+    fn choose(
+        &self,
+        zone: Option<&str>,
+        status: Status,
+        visit: Visit<'_>,
+        is_node: bool,
+        rng: &mut impl Rng,
+    ) -> Vec<Contact> {
+        if visit.announce.event == Event::Stopped || visit.announce.num_want == 0 {
+            return Vec::new();
         }
-        self.strangers -= usize::from(peer.is_stranger());
-        Some(peer)
-    }
-
-    fn retain(&mut self, keep: impl Fn(&Peer) -> bool) -> Vec<IpAddr> {
-        let before = self.len();
-        let mut gone = Vec::new();
-        let mut left = 0;
-        for bucket in &mut self.buckets {
-            bucket.peers.retain(|peer| {
-                let kept = keep(peer);
-                if let (false, Who::Stranger(address)) = (kept, &peer.who) {
-                    gone.push(*address);
-                }
-                kept
-            });
-            left += bucket.peers.len();
-        }
-        if left < before {
-            self.buckets.retain(|bucket| !bucket.peers.is_empty());
-            self.strangers -= gone.len();
-            self.index = self.places().collect();
-        }
-        gone
-    }
-
-    fn places(&self) -> impl Iterator<Item = (Key, (usize, usize))> {
-        let numbered = |(nth, bucket): (usize, &Bucket)| {
-            let keys: Vec<Key> = bucket.peers.iter().map(Peer::key).collect();
-            keys.into_iter().enumerate().map(move |(position, key)| (key, (nth, position)))
+        let asker = Asker {
+            zone,
+            seeding: status.state == State::Seeding,
+            stalled: status.still == STALLED_AFTER,
+            want: visit.announce.num_want,
         };
-        self.buckets.iter().enumerate().flat_map(numbered)
+        // Sidecars try both names themselves.
+        let only_v2 = visit.name == Name::V2OfHybrid && !is_node;
+        let groups = self.groups(only_v2);
+        choose(&groups, asker, rng).into_iter().filter_map(|pick| self.contact(pick)).collect()
     }
-}
 
-impl Peer {
-    /// The node, for a sidecar.
-    pub fn node(&self) -> Option<&Node> {
-        match &self.who {
-            Who::Node(node) => Some(node),
-            Who::Stranger(_) => None,
+    /// All groups in the order that [`Self::contact`] counts in; those that are not handed out are as good as empty.
+    fn groups(&self, only_v2: bool) -> Vec<Group<'_>> {
+        fn add<'s, P: Shelf + 's>(swarm: &'s Swarm, only_v2: bool, groups: &mut Vec<Group<'s>>) {
+            for group in P::book(swarm).into_iter().flat_map(Book::groups) {
+                let out = group.state() == State::Gone || (only_v2 && !group.knows_v2());
+                let len = if out { 0 } else { group.peers().len() };
+                groups.push(Group { zone: group.zone(), seeding: group.state() == State::Seeding, len });
+            }
         }
+        let mut groups = Vec::with_capacity(4);
+        add::<Ipv4Addr>(self, only_v2, &mut groups);
+        add::<Ipv6Addr>(self, only_v2, &mut groups);
+        add::<Arc<Node>>(self, only_v2, &mut groups);
+        groups
     }
 
-    /// Bytes it still wants.
-    pub fn left(&self) -> u64 {
-        self.left
-    }
-
-    /// When it announced last.
-    pub fn seen(&self) -> Seconds {
-        self.seen
-    }
-
-    /// Where it is reached.
-    pub fn contact(&self) -> Contact {
-        let (v4, v6) = match &self.who {
-            Who::Node(node) => (node.v4, node.v6),
-            Who::Stranger(IpAddr::V4(v4)) => (Some(*v4), None),
-            Who::Stranger(IpAddr::V6(v6)) => (None, Some(*v6)),
-        };
-        Contact { v4, v6, port: self.port, peer_id: self.id }
-    }
-
-    fn zone(&self) -> Option<&str> {
-        self.node().and_then(|node| node.zone.as_deref())
-    }
-
-    fn is_stranger(&self) -> bool {
-        self.node().is_none()
-    }
-
-    fn key(&self) -> Key {
-        key(&self.who, self.port)
-    }
-
-    fn interval(&self) -> u32 {
-        if self.is_stranger() {
-            return INTERVAL_STRANGER;
+    fn contact(&self, pick: Pick) -> Option<Contact> {
+        fn find<P: Shelf>(swarm: &Swarm, pick: &mut Pick) -> Option<Contact> {
+            let groups = P::book(swarm).map(Book::groups).unwrap_or_default();
+            if let Some(group) = groups.get(pick.group) {
+                return group.peers().get(pick.position).map(Peer::contact);
+            }
+            pick.group -= groups.len();
+            None
         }
-        if self.left == 0 {
-            return INTERVAL_SEEDING;
-        }
-        INTERVALS_AT_FIRST.get(usize::from(self.announces) - 1).copied().unwrap_or(INTERVAL_LEECHING)
+        let mut pick = pick;
+        find::<Ipv4Addr>(self, &mut pick)
+            .or_else(|| find::<Ipv6Addr>(self, &mut pick))
+            .or_else(|| find::<Arc<Node>>(self, &mut pick))
     }
 }
 
-impl Contact {
-    /// Its addresses with the port, IPv4 first.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + use<> {
-        let (v4, v6, port) = (self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6), self.port);
-        v4.into_iter().chain(v6).map(move |address| SocketAddr::new(address, port))
-    }
-}
-
-/// A node has one entry whatever port it names (T51); it listens on one.
-fn key(who: &Who, port: u16) -> Key {
-    match who {
-        Who::Node(node) => Key::Node(Arc::clone(&node.name)),
-        Who::Stranger(address) => Key::Stranger(SocketAddr::new(*address, port)),
-    }
-}
-
-/// The record of a peer after `announce`, given the one `before` it.
-fn next(who: Who, announce: &Announce, name: Name, before: Option<&Peer>, now: Seconds) -> Peer {
-    let unknown = if announce.event == Event::Completed {
-        0
-    } else {
-        before.map_or(UNKNOWN_LEFT, |before| before.left)
+/// How a peer is after an announce, given how it was `before`.
+fn next<P>(before: Option<&Peer<P>>, visit: Visit<'_>, is_node: bool) -> Status {
+    let announce = visit.announce;
+    // Who comes back after it has left begins anew.
+    let before = before.map(Peer::status).filter(|before| before.state != State::Gone);
+    let unknown = match (announce.event, before) {
+        (Event::Completed, _) => 0,
+        (_, Some(before)) if before.state == State::Seeding => 0,
+        (_, Some(before)) => before.left,
+        (_, None) => UNKNOWN_LEFT,
     };
     let left = announce.left.unwrap_or(unknown);
-    let still = before
-        .filter(|before| left > 0 && before.left == left)
-        .map_or(0, |before| before.still.saturating_add(1));
-    let v2 =
-        name == Name::V2OfHybrid || before.is_some_and(|before| before.v2) || matches!(who, Who::Node(_));
-    let mut peer = Peer {
-        who,
-        id: announce.peer_id,
-        port: announce.port,
+    let mut status = Status {
+        state: if left == 0 { State::Seeding } else { State::Leeching },
         left,
-        seen: now,
-        expires: now,
-        v2,
-        announces: before.map_or(0, |before| before.announces).saturating_add(1),
-        still,
+        v2: visit.name == Name::V2OfHybrid || is_node || before.is_some_and(|before| before.v2),
+        announces: before.map_or(0, |before| before.announces).saturating_add(1).min(COUNTED),
+        still: 0,
+        kept: 0,
     };
-    let kept = if peer.is_stranger() { STRANGER_KEPT } else { MIN_KEPT.max(peer.interval() * 5 / 2) };
-    peer.expires = Seconds(now.0.saturating_add(kept));
-    peer
+    // Compared as it is kept, in units.
+    let kept = Peer::new((), 0, visit.now, status).status().left;
+    status.still = before
+        .filter(|before| left > 0 && before.left == kept)
+        .map_or(0, |before| before.still.saturating_add(1).min(COUNTED));
+    status
+}
+
+/// Whether siblings must hear of this: something has changed, or they would soon take the peer for gone.
+fn is_news<P>(before: Option<&Peer<P>>, after: &Peer<P>) -> bool {
+    let Some(before) = before else { return true };
+    let (was, is) = (before.status(), after.status());
+    // Once in each half of the time for which it is kept, counted from a phase of its own lest all of them go at once. An announce
+    // comes at least that often, so the siblings never wait longer than the whole.
+    let phase = u32::from(after.port).wrapping_mul(977);
+    let half = is.kept / 2;
+    (was.state, was.v2, was.kept, before.port) != (is.state, is.v2, is.kept, after.port)
+        || before.seen.span(half, phase) != after.seen.span(half, phase)
 }
 
 #[cfg(test)]

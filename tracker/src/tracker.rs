@@ -4,17 +4,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::HeaderValue;
+use bytes::Bytes;
 use daemon::{CancellationToken, Health, ServeOptions};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
 use torrent::WireId;
+use tracker_api::Registry;
 
-use crate::directory::Directory;
+use crate::directory::{Directory, Room};
 use crate::http;
-use crate::limits::{DEFAULT_STORE_BYTES, MAX_UPLOADS, SWEEP};
+use crate::limits::{COPY_PATIENCE, DEFAULT_STORE_BYTES, MAX_UPLOADS, SWEEP};
 use crate::metrics::Metrics;
+use crate::registry::{Admission, RegistryError};
+use crate::replication::{News, Sibling, SiblingError, publish_until, subscribe_until};
 use crate::store::{Claims, Store};
-use crate::swarm::Seconds;
+use crate::tick::Tick;
 use crate::token::Token;
 
 /// How a tracker behaves.
@@ -26,6 +33,10 @@ pub struct Config {
     pub public: bool,
     /// Bytes of metainfo and manifests at most.
     pub store_bytes: u64,
+    /// What it holds of strangers.
+    pub room: Room,
+    /// The other trackers of the class, as `http://host:port`. They show each other a credential that is derived from the token.
+    pub siblings: Vec<String>,
     /// Limits of connections and requests.
     pub serve: ServeOptions,
 }
@@ -37,9 +48,22 @@ impl Default for Config {
             token: None,
             public: false,
             store_bytes: DEFAULT_STORE_BYTES,
+            room: Room::default(),
+            siblings: Vec::new(),
             serve: ServeOptions::default(),
         }
     }
+}
+
+/// A configuration that cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not the address of a sibling.
+    #[error(transparent)]
+    Sibling(#[from] SiblingError),
+    /// Siblings know each other by the token.
+    #[error("siblings know each other by the token: give --token-file")]
+    SiblingsWithoutToken,
 }
 
 /// A tracker. Clones share the state; it ends with the last of them.
@@ -54,24 +78,45 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) uploads: Semaphore,
+    /// Names this start; the directory has it as text.
+    pub(crate) epoch: u64,
+    /// What subscribed siblings are told.
+    pub(crate) news: News,
+    /// Whether all that a sibling knew has been copied.
+    pub(crate) copied: watch::Sender<bool>,
+    siblings: Vec<Sibling>,
+    /// The streams to siblings end with this.
+    pub(crate) stopped: CancellationToken,
+    pub(crate) streams: TaskTracker,
     started: Instant,
 }
 
 impl Tracker {
     /// An empty tracker with an epoch of its own.
-    pub fn new(config: Config) -> Self {
+    ///
+    /// # Errors
+    /// When a sibling has no address, or there are siblings and no token.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let siblings = siblings(&config)?;
         let health = Health::new("tracker");
         let metrics = Metrics::default();
         health.metrics(|registry| metrics.register(registry));
-        Tracker(Arc::new(State {
-            directory: Directory::new(hex::encode(rand::random::<[u8; 8]>()), config.public),
+        let epoch = rand::random();
+        Ok(Tracker(Arc::new(State {
+            directory: Directory::new(format!("{epoch:016x}"), config.public, config.room),
             store: Store::new(config.store_bytes),
             metrics,
             health,
             uploads: Semaphore::new(MAX_UPLOADS),
+            epoch,
+            news: News::default(),
+            copied: watch::Sender::new(false),
+            siblings,
+            stopped: CancellationToken::new(),
+            streams: TaskTracker::new(),
             started: Instant::now(),
             config,
-        }))
+        })))
     }
 
     /// Everything it answers. Handlers need the client's address, which [`daemon::serve`] provides.
@@ -84,23 +129,42 @@ impl Tracker {
         &self.0.health
     }
 
-    /// Serves on `listener` until `shutdown`, and lets running requests end.
+    /// Serves on `listener` until `shutdown`, and lets running requests end. One that has siblings is ready when it has copied what
+    /// one of them knows, at the latest after [`COPY_PATIENCE`]; it answers before that too.
     pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
-        let stopped = shutdown.child_token();
-        let sweeper = tokio::spawn(self.clone().sweep_until(stopped.clone()));
-        self.0.health.readiness().set(true);
-        let state = Arc::clone(&self.0);
-        let unready = async {
-            stopped.cancelled().await;
+        let state = &self.0;
+        let stopped = state.stopped.clone();
+        let tasks = state.streams.clone();
+        tasks.spawn(self.clone().sweep_until(stopped.clone()));
+        tasks.spawn(publish_until(Arc::clone(state), stopped.clone()));
+        for sibling in &state.siblings {
+            tasks.spawn(subscribe_until(Arc::clone(state), sibling.clone(), stopped.clone()));
+        }
+        let readiness = async {
+            tokio::select! {
+                () = self.until_copied() => state.health.readiness().set(true),
+                () = shutdown.cancelled() => {}
+            }
+            shutdown.cancelled().await;
             state.health.readiness().set(false);
         };
         let serving = async {
-            daemon::serve(listener, self.router(), self.0.config.serve, shutdown).await;
+            daemon::serve(listener, self.router(), state.config.serve, shutdown.clone()).await;
             stopped.cancel();
         };
-        tokio::join!(serving, unready);
-        if let Err(error) = sweeper.await {
-            tracing::error!(%error, "the sweeper of expired peers failed");
+        tokio::join!(serving, readiness);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn until_copied(&self) {
+        if self.0.config.siblings.is_empty() {
+            return;
+        }
+        let mut copied = self.0.copied.subscribe();
+        let copied = tokio::time::timeout(COPY_PATIENCE, copied.wait_for(|copied| *copied)).await.is_ok();
+        if !copied {
+            tracing::info!("no sibling to copy from: ready with nothing");
         }
     }
 
@@ -115,10 +179,38 @@ impl Tracker {
     }
 }
 
+/// Takes in a registry: from the operator, or from a sibling that has it from there. This takes a while: not for an async thread.
+///
+/// # Errors
+/// See [`RegistryError`]; nothing of it is taken then.
+pub(crate) fn register(state: &State, body: &Bytes) -> Result<(), RegistryError> {
+    let registry: Registry =
+        serde_json::from_slice(body).map_err(|error| RegistryError::Json(error.to_string()))?;
+    let (swarms, nodes) = (registry.swarms.len(), registry.nodes.len());
+    let admission = Admission::new(registry)?;
+    state.directory.admit(admission, hex::encode(Sha256::digest(body)), body.clone());
+    state.store.retain(state, state.now());
+    state.metrics.registrations.inc();
+    tracing::info!(swarms, nodes, "registry taken in");
+    Ok(())
+}
+
+fn siblings(config: &Config) -> Result<Vec<Sibling>, ConfigError> {
+    if config.siblings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let token = config.token.as_ref().ok_or(ConfigError::SiblingsWithoutToken)?;
+    let mut credential = HeaderValue::from_str(&format!("Bearer {}", token.sibling_credential()))
+        .expect("hexadecimal digits stand in any header");
+    credential.set_sensitive(true);
+    let sibling = |url: &String| Sibling::new(url, credential.clone());
+    Ok(config.siblings.iter().map(sibling).collect::<Result<_, _>>()?)
+}
+
 impl State {
     /// The time as the swarms know it.
-    pub(crate) fn now(&self) -> Seconds {
-        Seconds(u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX))
+    pub(crate) fn now(&self) -> Tick {
+        Tick::after_start(self.started.elapsed())
     }
 
     fn sweep(&self) {
@@ -151,18 +243,13 @@ impl Claims for State {
     }
 }
 
-/// Runs a tracker on `listener` until `shutdown`: [`Tracker::new`] and [`Tracker::serve`].
-pub async fn serve(listener: TcpListener, config: Config, shutdown: CancellationToken) {
-    Tracker::new(config).serve(listener, shutdown).await;
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
     use std::sync::mpsc::sync_channel;
     use std::thread;
 
-    use tracker_api::{RegisteredSwarm, Registry};
+    use tracker_api::RegisteredSwarm;
 
     use super::*;
     use crate::directory::Claim;
@@ -178,8 +265,9 @@ mod tests {
             manifest: None,
         };
         let names = if round.is_multiple_of(2) { vec!["11", "22"] } else { vec!["22", "33"] };
-        let registry = Registry { swarms: names.into_iter().map(swarm).collect(), nodes: vec![] };
-        state.directory.admit(Admission::new(registry).unwrap(), round.to_string());
+        let swarms = names.into_iter().map(swarm).collect();
+        let registry = Registry { swarms, ..Registry::default() };
+        state.directory.admit(Admission::new(registry).unwrap(), round.to_string(), Bytes::new());
         state.store.retain(state, state.now());
     }
 
@@ -203,7 +291,7 @@ mod tests {
 
     #[test]
     fn nothing_waits_for_ever_when_everything_happens_at_once() {
-        let tracker = Tracker::new(Config { public: true, ..Config::default() });
+        let tracker = Tracker::new(Config { public: true, ..Config::default() }).unwrap();
         let jobs: [fn(&State, u32); 4] = [admit, announce, read, |state, _| state.sweep()];
         let (done, ended) = sync_channel(8);
         for job in jobs.into_iter().chain(jobs) {

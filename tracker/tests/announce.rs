@@ -15,7 +15,9 @@ const HASH: [u8; 20] = [
 async fn serving(listen: &str) -> Running {
     let tracker = start(listen, false).await;
     let nodes = vec![node("a", &["10.1.0.1", "fd00::1"]), node("b", &["10.1.0.2"]), node("none", &[])];
-    tracker.register(&Registry { swarms: vec![swarm("rev", &[hex::encode(HASH)])], nodes }).await;
+    tracker
+        .register(&Registry { swarms: vec![swarm("rev", &[hex::encode(HASH)])], nodes, networks: vec![] })
+        .await;
     tracker
 }
 
@@ -28,7 +30,9 @@ async fn clients_find_each_other_by_twenty_binary_bytes() {
     assert_eq!(second.peers(), ["127.0.0.2:2001"]);
     let dict = second.bencode();
     let int = |key| dict.get(key).unwrap().as_int().unwrap();
-    assert_eq!((int("complete"), int("incomplete"), int("interval"), int("min interval")), (0, 2, 300, 150));
+    assert_eq!((int("complete"), int("incomplete")), (0, 2));
+    assert!((270..=330).contains(&int("interval")), "{}", int("interval"));
+    assert_eq!(int("min interval"), int("interval") / 2);
     assert_eq!(dict.get("external ip").unwrap().as_bytes().unwrap(), [127, 0, 0, 3]);
     let epoch =
         tracker.send("GET", tracker_api::REGISTRY_PATH, Some(TOKEN), &[]).await.json()["epoch"].clone();
@@ -55,11 +59,6 @@ async fn the_long_form_is_answered_when_asked_for() {
     let peer = peers.iter().next().unwrap().as_dict().unwrap();
     assert_eq!(peer.get("ip").unwrap().as_str().unwrap(), "127.0.0.2");
     assert_eq!(peer.get("port").unwrap().as_int().unwrap(), 2001);
-    assert_eq!(peer.get("peer id").unwrap().as_bytes().unwrap(), b"-XX0001-\x00\xff&=%bcdefgh");
-    let answer =
-        tracker.announce("127.0.0.3", &format!("{}&compact=0&no_peer_id=1", query(&HASH, 2002))).await;
-    let peers = answer.bencode().get("peers").unwrap().as_list().unwrap();
-    assert!(peers.iter().next().unwrap().as_dict().unwrap().get("peer id").is_none());
 }
 
 #[tokio::test]
@@ -199,7 +198,7 @@ async fn both_names_of_a_hybrid_are_one_swarm() {
     let (v1, v2) = ([0x11; 20], [0x22; 32]);
     let cut: [u8; 20] = v2[..20].try_into().unwrap();
     let swarms = vec![swarm("rev", &[hex::encode(v1), hex::encode(v2)])];
-    tracker.register(&Registry { swarms, nodes: vec![] }).await;
+    tracker.register(&Registry { swarms, ..Registry::default() }).await;
     tracker.announce("127.0.0.2", &query(&cut, 2001)).await;
     assert_eq!(tracker.announce("127.0.0.3", &query(&v1, 2002)).await.peers(), ["127.0.0.2:2001"]);
 }

@@ -47,7 +47,8 @@ async fn the_registry_is_known_by_its_digest_and_the_start_by_its_epoch() {
     let (tracker, other) = (closed().await, closed().await);
     let empty = get(&tracker, REGISTRY_PATH).await.json();
     assert_eq!(empty["digest"], "");
-    let body = serde_json::to_vec(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).unwrap();
+    let body =
+        serde_json::to_vec(&Registry { swarms: vec![swarm("rev", &[])], ..Registry::default() }).unwrap();
     assert_eq!(put(&tracker, REGISTRY_PATH, &body).await, 200);
     let status = get(&tracker, REGISTRY_PATH).await.json();
     assert_eq!(status["digest"], hex::encode(Sha256::digest(&body)));
@@ -58,7 +59,9 @@ async fn the_registry_is_known_by_its_digest_and_the_start_by_its_epoch() {
 #[tokio::test]
 async fn t105_a_registry_that_is_none_changes_nothing() {
     let tracker = closed().await;
-    tracker.register(&Registry { swarms: vec![swarm("rev", &["11".repeat(20)])], nodes: vec![] }).await;
+    tracker
+        .register(&Registry { swarms: vec![swarm("rev", &["11".repeat(20)])], ..Registry::default() })
+        .await;
     let before = get(&tracker, REGISTRY_PATH).await.json();
     for bad in [
         &b""[..],
@@ -86,7 +89,7 @@ async fn metainfo_is_checked_kept_and_found_by_every_name() {
         403,
         "nobody knows that revision"
     );
-    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).await;
+    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], ..Registry::default() }).await;
     assert_eq!(put(&tracker, &path, &bytes).await, 403, "its infohash is not registered yet");
     assert_eq!(put(&tracker, &format!("{path}?revision=rev"), &bytes).await, 201);
     assert_eq!(put(&tracker, &format!("{path}?revision=rev"), &bytes).await, 200);
@@ -111,7 +114,7 @@ async fn metainfo_is_checked_kept_and_found_by_every_name() {
 #[tokio::test]
 async fn metainfo_of_another_torrent_or_none_is_refused() {
     let tracker = closed().await;
-    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).await;
+    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], ..Registry::default() }).await;
     let (one, other) = (torrent(b"one"), torrent(b"other"));
     let path = |name: &str| format!("{METAINFO_PATH}{name}?revision=rev");
     let wrong = tracker.send("PUT", &path(&names(&one)[0]), Some(TOKEN), &other.encode()).await;
@@ -130,7 +133,7 @@ async fn metainfo_of_another_torrent_or_none_is_refused() {
 #[tokio::test]
 async fn what_is_too_large_is_refused_before_it_is_sent() {
     let tracker = closed().await;
-    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).await;
+    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], ..Registry::default() }).await;
     for path in [
         format!("{METAINFO_PATH}{}?revision=rev", "1".repeat(40)),
         format!("{MANIFESTS_PATH}{}?revision=rev", "1".repeat(64)),
@@ -149,7 +152,7 @@ async fn manifests_are_known_by_the_digest_of_their_bytes() {
     let manifest = br#"[{"path":"a"}]"#;
     let path = format!("{MANIFESTS_PATH}{}", hex::encode(Sha256::digest(manifest)));
     assert_eq!(put(&tracker, &format!("{path}?revision=rev"), manifest).await, 403);
-    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], nodes: vec![] }).await;
+    tracker.register(&Registry { swarms: vec![swarm("rev", &[])], ..Registry::default() }).await;
     assert_eq!(put(&tracker, &format!("{path}?revision=rev"), b"[]").await, 400);
     assert_eq!(put(&tracker, &format!("{path}?revision=rev"), manifest).await, 201);
     let found = get(&tracker, &path).await;
@@ -162,13 +165,17 @@ async fn what_leaves_the_registry_is_gone() {
     let tracker = closed().await;
     let metainfo = torrent(b"payload");
     let (v1, path) = (metainfo.info_hash_v1().unwrap(), format!("{METAINFO_PATH}{}", names(&metainfo)[0]));
-    tracker.register(&Registry { swarms: vec![swarm("rev", &names(&metainfo))], nodes: vec![] }).await;
+    tracker
+        .register(&Registry { swarms: vec![swarm("rev", &names(&metainfo))], ..Registry::default() })
+        .await;
     assert_eq!(put(&tracker, &path, &metainfo.encode()).await, 201);
     tracker.announce("127.0.0.2", &query(&v1.0, 2001)).await;
     tracker.register(&Registry::default()).await;
     assert_eq!(get(&tracker, &path).await.status, 404);
     assert_eq!(get(&tracker, SWARMS_PATH).await.json(), serde_json::json!([]));
-    tracker.register(&Registry { swarms: vec![swarm("rev", &names(&metainfo))], nodes: vec![] }).await;
+    tracker
+        .register(&Registry { swarms: vec![swarm("rev", &names(&metainfo))], ..Registry::default() })
+        .await;
     assert_eq!(tracker.announce("127.0.0.3", &query(&v1.0, 2002)).await.peers(), Vec::<String>::new());
 }
 
@@ -182,6 +189,7 @@ async fn the_operator_reads_each_swarm() {
         .register(&Registry {
             swarms: vec![swarm("rev", &names(&metainfo)), swarm("more", &["33".repeat(20)])],
             nodes,
+            networks: vec![],
         })
         .await;
     put(&tracker, &format!("{METAINFO_PATH}{v1}"), &metainfo.encode()).await;
@@ -196,7 +204,7 @@ async fn the_operator_reads_each_swarm() {
     );
     assert_eq!(report["revisions"], serde_json::json!(["rev"]));
     let sidecar = report["peers"].as_array().unwrap().iter().find(|peer| peer["node"] == "a").unwrap();
-    assert_eq!((&sidecar["address"], &sidecar["left"]), (&"10.1.0.1:6881".into(), &5.into()));
+    assert_eq!((&sidecar["address"], &sidecar["left"]), (&"10.1.0.1:6881".into(), &16384.into()));
     assert_eq!(get(&tracker, SWARMS_PATH).await.json().as_array().unwrap().len(), 2);
     assert_eq!(get(&tracker, &format!("{SWARMS_PATH}?infohash=xyz")).await.status, 400);
 }

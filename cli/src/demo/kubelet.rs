@@ -21,6 +21,7 @@ use kube::{
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tracker::Tracker;
 
 use super::cluster::NAMESPACE;
 
@@ -89,7 +90,7 @@ async fn tracker(client: &Client, deployment: &Deployment, stop: &CancellationTo
     let config = tracker::Config { token: Some(token(client, class).await?), ..tracker::Config::default() };
     let listener = TcpListener::bind((address, u16::try_from(port)?)).await?;
     report_available(client, deployment).await?;
-    tracker::serve(listener, config, stop.clone()).await;
+    Tracker::new(config)?.serve(listener, stop.clone()).await;
     Ok(())
 }
 

@@ -41,7 +41,9 @@ impl Tracker {
         let port = listener.local_addr().context("cannot run a tracker")?.port();
         let stop = CancellationToken::new();
         let config = tracker::Config { public: true, ..tracker::Config::default() };
-        let task = tokio::spawn(tracker::serve(listener, config, stop.clone()));
+        let tracker = tracker::Tracker::new(config)?;
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { tracker.serve(listener, stopped).await });
         Ok(Self { url: format!("http://{}/announce", SocketAddr::new(host, port)), stop, task })
     }
 

@@ -37,5 +37,5 @@ pub fn registry(index: &Index, coming: &BTreeMap<String, Built>, class: &str) ->
         let node = RegisteredNode { name: pod.node.clone(), addresses: pod.addresses.clone(), zone };
         nodes.insert(pod.node.clone(), node);
     }
-    Registry { swarms: swarms.collect(), nodes: nodes.into_values().collect() }
+    Registry { swarms: swarms.collect(), nodes: nodes.into_values().collect(), networks: vec![] }
 }

@@ -316,7 +316,8 @@ async fn run_trackers(client: Client, stop: CancellationToken) {
             };
             let listener = TcpListener::bind(format!("{address}:6969")).await.unwrap();
             let end = stop.child_token();
-            tokio::spawn(tracker::serve(listener, config, end.clone()));
+            let (tracker, ended) = (tracker::Tracker::new(config).unwrap(), end.clone());
+            tokio::spawn(async move { tracker.serve(listener, ended).await });
             running.insert(name, end);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -92,7 +92,8 @@ impl Cluster {
             trackers.push(format!("http://{}", listener.local_addr().unwrap()));
             let token = Some(tracker::Token::new(TOKEN).unwrap());
             let config = tracker::Config { token, ..tracker::Config::default() };
-            tokio::spawn(tracker::serve(listener, config, stop.clone()));
+            let (tracker, stopped) = (tracker::Tracker::new(config).unwrap(), stop.clone());
+            tokio::spawn(async move { tracker.serve(listener, stopped).await });
         }
         let origin_bytes = Arc::new(AtomicU64::new(0));
         let origin = origin(Arc::clone(&origin_bytes)).await;

@@ -5,10 +5,15 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// `GET` answers a [`RegistryStatus`]; `PUT` takes a [`Registry`] and replaces the whole of what was there.
 pub const REGISTRY_PATH: &str = "/v1/registry";
+/// `GET` answers the [`Registry`] as it was received; 404 before the first. A sibling that has just started reads it.
+pub const REGISTRY_CONTENT_PATH: &str = "/v1/registry/content";
+/// `GET` with `Upgrade` begins the stream over which a sibling hears what this tracker hears.
+pub const REPLICATION_PATH: &str = "/v1/replication";
 /// `GET` answers [`SwarmReport`]s; with `?infohash=<hex>` only that swarm.
 pub const SWARMS_PATH: &str = "/v1/swarms";
 /// `PUT|GET|HEAD <prefix><infohash>`: metainfo by hex infohash (v1: 40 digits, v2: 64 digits, or 40 of them cut);
@@ -27,6 +32,19 @@ pub struct Registry {
     pub swarms: Vec<RegisteredSwarm>,
     /// The nodes whose sidecars may announce by name.
     pub nodes: Vec<RegisteredNode>,
+    /// Where clients that are no nodes are; of several that hold an address the longest prefix counts. At most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<RegisteredNetwork>,
+}
+
+/// A network all of whose addresses are in one zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegisteredNetwork {
+    /// Its addresses.
+    pub cidr: IpNet,
+    /// Their zone, as of nodes.
+    pub zone: String,
 }
 
 /// One swarm and the names it goes by.
@@ -78,6 +96,8 @@ pub struct SwarmReport {
     pub seeders: u32,
     /// Peers with `left` > 0.
     pub leechers: u32,
+    /// How often a peer said that it has just become complete.
+    pub downloaded: u32,
     /// Whether the metainfo lies here.
     pub metainfo: bool,
     /// Each peer that announced and has not expired.
@@ -93,7 +113,7 @@ pub struct PeerReport {
     pub node: Option<String>,
     /// Where it was said to listen, `ip:port`.
     pub address: String,
-    /// Bytes it still wants.
+    /// Bytes it still wants, to the next 16 KiB; 0 only if it has everything.
     pub left: u64,
     /// Seconds since its last announce.
     pub age_seconds: u64,

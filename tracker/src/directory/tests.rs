@@ -1,6 +1,6 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tracker_api::{RegisteredNode, RegisteredSwarm, Registry};
+use tracker_api::{PeerReport, RegisteredNode, RegisteredSwarm, Registry};
 
 use super::*;
 
@@ -18,7 +18,12 @@ fn registry(infohashes: &[&str], nodes: &[&str]) -> Admission {
         addresses: vec!["10.1.0.1".parse().unwrap()],
         zone: None,
     };
-    Admission::new(Registry { swarms: vec![swarm], nodes: nodes.iter().map(node).collect() }).unwrap()
+    Admission::new(Registry {
+        swarms: vec![swarm],
+        nodes: nodes.iter().map(node).collect(),
+        networks: vec![],
+    })
+    .unwrap()
 }
 
 fn hybrid() -> Admission {
@@ -41,13 +46,13 @@ fn ask(info_hash: WireId, port: u16) -> Announce {
 
 fn from(directory: &Directory, address: &str, announce: &Announce) -> Result<Reply, Refusal> {
     let claim = Claim::Stranger(address.parse().unwrap());
-    directory.announce(claim, announce, Seconds(0), &mut StdRng::seed_from_u64(1))
+    directory.announce(claim, announce, Tick::START.plus_seconds(0), &mut StdRng::seed_from_u64(1))
 }
 
 #[test]
 fn both_names_of_a_hybrid_lead_to_the_same_peers() {
-    let directory = Directory::new("e".to_owned(), false);
-    directory.admit(hybrid(), String::new());
+    let directory = Directory::new("e".to_owned(), false, Room::default());
+    directory.admit(hybrid(), String::new(), Bytes::new());
     from(&directory, "10.0.0.1", &ask(V2, 2001)).unwrap();
     assert_eq!(from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap().peers[0].port, 2001);
     let scraped = directory.scrape(&[V1, V2, WireId([9; 20])]);
@@ -56,8 +61,8 @@ fn both_names_of_a_hybrid_lead_to_the_same_peers() {
 
 #[test]
 fn t049_what_nobody_registered_leaves_nothing_behind() {
-    let directory = Directory::new("e".to_owned(), false);
-    directory.admit(hybrid(), String::new());
+    let directory = Directory::new("e".to_owned(), false, Room::default());
+    directory.admit(hybrid(), String::new(), Bytes::new());
     for nth in 0..100_000u32 {
         let mut name = [0; 20];
         name[..4].copy_from_slice(&nth.to_be_bytes());
@@ -66,14 +71,17 @@ fn t049_what_nobody_registered_leaves_nothing_behind() {
             Refusal::UnknownTorrent
         );
     }
-    assert_eq!(directory.sweep(Seconds(0)), Census { swarms: 1, nodes: 1, sidecars: 0, strangers: 0 });
-    assert!(lock(&directory.sources).counts.is_empty());
+    assert_eq!(
+        directory.sweep(Tick::START.plus_seconds(0)),
+        Census { swarms: 1, nodes: 1, sidecars: 0, strangers: 0 }
+    );
+    assert_eq!(directory.sources.total(), 0);
 }
 
 #[test]
 fn t051_one_source_of_strangers_is_bounded() {
-    let directory = Directory::new("e".to_owned(), false);
-    directory.admit(hybrid(), String::new());
+    let directory = Directory::new("e".to_owned(), false, Room::default());
+    directory.admit(hybrid(), String::new(), Bytes::new());
     for port in 2000..5000 {
         let reply = from(&directory, "10.0.0.1", &ask(V1, port)).unwrap();
         assert_eq!(reply.listed, port < 2000 + MAX_STRANGERS_PER_SOURCE as u16);
@@ -88,34 +96,38 @@ fn t051_one_source_of_strangers_is_bounded() {
         let reply = from(&directory, &format!("2001:db8::{last:x}"), &ask(V1, 2000)).unwrap();
         assert_eq!(reply.listed, last < MAX_STRANGERS_PER_SOURCE, "a /64 is one source");
     }
-    directory.sweep(Seconds(5000));
-    let sources = lock(&directory.sources);
-    assert_eq!((sources.counts.len(), sources.total), (0, 0));
+    directory.sweep(Tick::START.plus_seconds(5000));
+    assert_eq!(directory.sources.total(), 0);
 }
 
 #[test]
 fn a_swarm_keeps_its_peers_when_it_gains_a_name_and_loses_them_with_its_last() {
-    let directory = Directory::new("e".to_owned(), false);
-    directory.admit(registry(&[&"11".repeat(20)], &[]), "1".to_owned());
+    let directory = Directory::new("e".to_owned(), false, Room::default());
+    directory.admit(registry(&[&"11".repeat(20)], &[]), "1".to_owned(), Bytes::new());
     from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
-    directory.admit(hybrid(), "2".to_owned());
+    directory.admit(hybrid(), "2".to_owned(), Bytes::new());
     assert_eq!(directory.status(), RegistryStatus { epoch: "e".to_owned(), digest: "2".to_owned() });
     assert_eq!(from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap().peers.len(), 1);
-    directory.admit(registry(&[], &[]), "3".to_owned());
+    directory.admit(registry(&[], &[]), "3".to_owned(), Bytes::new());
     assert_eq!(from(&directory, "10.0.0.2", &ask(V2, 2002)).unwrap_err(), Refusal::UnknownTorrent);
-    assert_eq!(lock(&directory.sources).total, 0);
+    assert_eq!(directory.sources.total(), 0);
 }
 
 #[test]
 fn a_node_announces_from_where_it_is_registered_or_not_at_all() {
-    let directory = Directory::new("e".to_owned(), false);
-    directory.admit(hybrid(), String::new());
+    let directory = Directory::new("e".to_owned(), false, Room::default());
+    directory.admit(hybrid(), String::new(), Bytes::new());
     let announce = |name| {
-        directory.announce(Claim::Node(name), &ask(V1, 6881), Seconds(0), &mut StdRng::seed_from_u64(1))
+        directory.announce(
+            Claim::Node(name),
+            &ask(V1, 6881),
+            Tick::START.plus_seconds(0),
+            &mut StdRng::seed_from_u64(1),
+        )
     };
     announce("a").unwrap();
     assert_eq!(announce("b").unwrap_err(), Refusal::UnknownNode);
-    let report = &directory.report(Some(V2), Seconds(7), |_| true)[0];
+    let report = &directory.report(Some(V2), Tick::START.plus_seconds(7), |_| true)[0];
     assert_eq!(
         (report.leechers, report.metainfo, report.revisions.clone()),
         (1, true, vec!["rev".to_owned()])
@@ -123,26 +135,30 @@ fn a_node_announces_from_where_it_is_registered_or_not_at_all() {
     let peer = PeerReport {
         node: Some("a".to_owned()),
         address: "10.1.0.1:6881".to_owned(),
-        left: 1,
+        left: 16 << 10,
         age_seconds: 7,
     };
     assert_eq!(report.peers, [peer]);
-    directory.admit(registry(&[&"11".repeat(20)], &[]), String::new());
-    assert_eq!(directory.sweep(Seconds(0)).sidecars, 0, "a node that is gone is handed out no more");
+    directory.admit(registry(&[&"11".repeat(20)], &[]), String::new(), Bytes::new());
+    assert_eq!(
+        directory.sweep(Tick::START.plus_seconds(0)).sidecars,
+        0,
+        "a node that is gone is handed out no more"
+    );
 }
 
 #[test]
 fn a_public_tracker_serves_everything_and_forgets_what_is_empty() {
-    let directory = Directory::new("e".to_owned(), true);
+    let directory = Directory::new("e".to_owned(), true, Room::default());
     from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
-    assert_eq!(directory.report(None, Seconds(0), |_| false).len(), 1);
-    directory.admit(registry(&[&"22".repeat(32)], &[]), String::new());
+    assert_eq!(directory.report(None, Tick::START.plus_seconds(0), |_| false).len(), 1);
+    directory.admit(registry(&[&"22".repeat(32)], &[]), String::new(), Bytes::new());
     assert_eq!(
         from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap().peers.len(),
         1,
         "a registry does not disturb it"
     );
-    assert_eq!(directory.sweep(Seconds(0)).swarms, 2);
-    assert_eq!(directory.sweep(Seconds(2000)).swarms, 1, "the registered one stays");
-    assert_eq!(directory.read().public, 0);
+    assert_eq!(directory.sweep(Tick::START.plus_seconds(0)).swarms, 2);
+    assert_eq!(directory.sweep(Tick::START.plus_seconds(2000)).swarms, 1, "the registered one stays");
+    assert_eq!(directory.public_swarms.load(Ordering::Relaxed), 0);
 }

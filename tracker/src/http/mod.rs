@@ -2,6 +2,7 @@
 
 mod announce;
 mod registry;
+mod replication;
 mod stored;
 
 use axum::Router;
@@ -20,7 +21,9 @@ pub(crate) fn router(tracker: &Tracker) -> Router {
         Router::new().route("/announce", get(announce::announce)).route("/scrape", get(announce::scrape));
     let closed = Router::new()
         .route(tracker_api::REGISTRY_PATH, get(registry::status).put(registry::replace))
+        .route(tracker_api::REGISTRY_CONTENT_PATH, get(registry::content))
         .route(tracker_api::SWARMS_PATH, get(registry::swarms))
+        .route(tracker_api::REPLICATION_PATH, get(replication::stream))
         .route(
             &format!("{}{{name}}", tracker_api::METAINFO_PATH),
             get(stored::metainfo).put(stored::put_metainfo),

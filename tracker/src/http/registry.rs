@@ -3,16 +3,14 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use daemon::{BodyLimits, read_body};
-use sha2::{Digest, Sha256};
-use tracker_api::{Registry, RegistryStatus};
+use tracker_api::RegistryStatus;
 
 use crate::limits::MAX_REGISTRY_BYTES;
 use crate::query;
-use crate::registry::{Admission, RegistryError, wire_id};
+use crate::registry::wire_id;
 use crate::tracker::{self, Tracker};
 
 /// `GET /v1/registry`.
@@ -32,7 +30,7 @@ pub(super) async fn replace(State(tracker): State<Tracker>, body: Body) -> Respo
     };
     // A full registry takes a while to parse, and must not hold announces up meanwhile.
     let state = std::sync::Arc::clone(&tracker.0);
-    match tokio::task::spawn_blocking(move || admit(&state, &body)).await {
+    match tokio::task::spawn_blocking(move || tracker::register(&state, &body)).await {
         Ok(Ok(())) => status(State(tracker)).await.into_response(),
         Ok(Err(error)) => {
             tracker.0.metrics.rejected("registry");
@@ -46,16 +44,13 @@ pub(super) async fn replace(State(tracker): State<Tracker>, body: Body) -> Respo
     }
 }
 
-fn admit(state: &tracker::State, body: &Bytes) -> Result<(), RegistryError> {
-    let registry: Registry =
-        serde_json::from_slice(body).map_err(|error| RegistryError::Json(error.to_string()))?;
-    let (swarms, nodes) = (registry.swarms.len(), registry.nodes.len());
-    let admission = Admission::new(registry)?;
-    state.directory.admit(admission, hex::encode(Sha256::digest(body)));
-    state.store.retain(state, state.now());
-    state.metrics.registrations.inc();
-    tracing::info!(swarms, nodes, "registry taken in");
-    Ok(())
+/// `GET /v1/registry/content`.
+pub(super) async fn content(State(tracker): State<Tracker>) -> Response {
+    let body = tracker.0.directory.registry();
+    if body.is_empty() {
+        return (StatusCode::NOT_FOUND, "there is no registry yet\n").into_response();
+    }
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// `GET /v1/swarms[?infohash=<hex>]`.

@@ -37,8 +37,8 @@ fn checked(metainfo: &Metainfo) -> CheckedMetainfo {
 fn metainfo_is_found_by_all_its_names() {
     let hybrid = metainfo(b"payload", Version::Hybrid);
     let store = Store::new(1 << 20);
-    assert!(store.put_metainfo(checked(&hybrid), None, Seconds(0)).unwrap());
-    assert!(!store.put_metainfo(checked(&hybrid), None, Seconds(0)).unwrap(), "the second time it is there");
+    assert!(store.put_metainfo(checked(&hybrid), None, Tick(0)).unwrap());
+    assert!(!store.put_metainfo(checked(&hybrid), None, Tick(0)).unwrap(), "the second time it is there");
     let names = [
         hybrid.info_hash_v1().unwrap().to_string(),
         hybrid.info_hash_v2().unwrap().to_string(),
@@ -74,12 +74,12 @@ fn what_is_not_what_its_name_says_is_refused() {
 fn the_limit_counts_what_is_there() {
     let (one, other) = (metainfo(b"one", Version::V1), metainfo(b"other", Version::V1));
     let store = Store::new(one.encode().len() as u64 + 10);
-    store.put_metainfo(checked(&one), None, Seconds(0)).unwrap();
-    store.put_metainfo(checked(&one), None, Seconds(0)).unwrap();
-    assert!(matches!(store.put_metainfo(checked(&other), None, Seconds(0)), Err(StoreError::Full { .. })));
-    store.retain(&Registered::default(), Seconds(u32::MAX));
+    store.put_metainfo(checked(&one), None, Tick(0)).unwrap();
+    store.put_metainfo(checked(&one), None, Tick(0)).unwrap();
+    assert!(matches!(store.put_metainfo(checked(&other), None, Tick(0)), Err(StoreError::Full { .. })));
+    store.retain(&Registered::default(), Tick(u32::MAX));
     assert_eq!(store.sizes(), (0, 0, 0));
-    store.put_metainfo(checked(&other), None, Seconds(0)).unwrap();
+    store.put_metainfo(checked(&other), None, Tick(0)).unwrap();
 }
 
 #[test]
@@ -87,18 +87,18 @@ fn what_leaves_the_registry_is_dropped() {
     let torrent = metainfo(b"payload", Version::Hybrid);
     let manifest = check_manifest(Bytes::from_static(b"{}"), Sha256::digest(b"{}").into()).unwrap();
     let store = Store::new(1 << 20);
-    store.put_metainfo(checked(&torrent), Some("rev".to_owned()), Seconds(0)).unwrap();
-    store.put_manifest(manifest.clone(), Some("rev".to_owned()), Seconds(0)).unwrap();
-    store.retain(&Registered { revisions: vec!["rev"], ..Registered::default() }, Seconds(5000));
+    store.put_metainfo(checked(&torrent), Some("rev".to_owned()), Tick(0)).unwrap();
+    store.put_manifest(manifest.clone(), Some("rev".to_owned()), Tick(0)).unwrap();
+    store.retain(&Registered { revisions: vec!["rev"], ..Registered::default() }, Tick(50_000));
     assert_eq!((store.sizes().0, store.sizes().1), (1, 1));
     let by_name = Registered {
         infohashes: torrent.wire_ids(),
         manifests: vec![manifest.digest],
         ..Registered::default()
     };
-    store.retain(&by_name, Seconds(5000));
+    store.retain(&by_name, Tick(50_000));
     assert_eq!((store.sizes().0, store.sizes().1), (1, 1));
-    store.retain(&Registered::default(), Seconds(0));
+    store.retain(&Registered::default(), Tick(0));
     assert_eq!(store.sizes(), (0, 0, 0));
     assert!(!store.has_any(&torrent.wire_ids()));
 }
@@ -107,9 +107,9 @@ fn what_leaves_the_registry_is_dropped() {
 fn an_unclaimed_manifest_waits_for_the_registry() {
     let manifest = check_manifest(Bytes::from_static(b"{}"), Sha256::digest(b"{}").into()).unwrap();
     let store = Store::new(1 << 20);
-    store.put_manifest(manifest.clone(), None, Seconds(100)).unwrap();
-    store.retain(&Registered::default(), Seconds(699));
+    store.put_manifest(manifest.clone(), None, Tick(1_000)).unwrap();
+    store.retain(&Registered::default(), Tick(6_999));
     assert!(store.manifest(&manifest.digest).is_some());
-    store.retain(&Registered::default(), Seconds(700));
+    store.retain(&Registered::default(), Tick(7_000));
     assert!(store.manifest(&manifest.digest).is_none());
 }

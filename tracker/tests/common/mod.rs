@@ -28,10 +28,18 @@ impl Drop for Stop {
 
 pub async fn start(listen: &str, public: bool) -> Running {
     let listener = TcpListener::bind(listen).await.unwrap();
+    start_on(listener, Config { public, ..config() })
+}
+
+/// A closed tracker's.
+pub fn config() -> Config {
+    Config { token: Some(Token::new(TOKEN).unwrap()), ..Config::default() }
+}
+
+pub fn start_on(listener: TcpListener, config: Config) -> Running {
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let config = Config { token: Some(Token::new(TOKEN).unwrap()), public, ..Config::default() };
-    let tracker = Tracker::new(config);
+    let tracker = Tracker::new(config).unwrap();
     let stop = shutdown.clone();
     tokio::spawn(async move { tracker.serve(listener, stop).await });
     Running { address, _stop: Stop(shutdown) }

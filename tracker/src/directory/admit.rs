@@ -1,0 +1,99 @@
+//! Taking in a registry: what is admitted from now on. Announces go on meanwhile.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use torrent::WireId;
+
+use super::shard::{Entry, SHARDS, Slot};
+use super::{Admitted, Directory, lock};
+use crate::registry::{Admission, SwarmNames};
+use crate::swarm::Swarm;
+
+impl Directory {
+    /// Replaces what is admitted. Swarms that stay keep their peers; nodes that are gone leave theirs. `body` is the registry as it
+    /// came, `digest` the SHA-256 of it (hex).
+    pub fn admit(&self, mut admission: Admission, digest: String, body: Bytes) {
+        let _one_at_a_time = lock(&self.admitting);
+        let swarms: Vec<Arc<SwarmNames>> =
+            std::mem::take(&mut admission.swarms).into_iter().map(Arc::new).collect();
+        let named: HashSet<WireId> = swarms.iter().flat_map(|names| names.wire.iter().copied()).collect();
+        // Nodes first: who announces as one that is new must not be refused in a swarm that is there.
+        self.admitted.store(Arc::new(Admitted { admission, swarms, digest, body }));
+        let admitted = self.admitted.load_full();
+        for names in &admitted.swarms {
+            self.place(names, &named);
+        }
+        for shard in 0..SHARDS {
+            lock(&self.shards[shard]).retain(|name, entry| match entry {
+                Entry::Alias(_) => named.contains(&name),
+                Entry::Swarm(slot) if slot.names.is_some() && !named.contains(&name) => {
+                    slot.swarm.addresses().for_each(|address| self.sources.leave(address));
+                    false
+                }
+                Entry::Swarm(slot) => {
+                    slot.swarm.retain_nodes(|node| admitted.admission.nodes.contains_key(node));
+                    true
+                }
+            });
+        }
+        self.registries.send_modify(|registries| *registries += 1);
+    }
+
+    /// Lets all names of a swarm lead to it, and gathers in it what was under any of them.
+    fn place(&self, names: &Arc<SwarmNames>, known: &HashSet<WireId>) {
+        let Some(&canonical) = names.wire.iter().min() else { return };
+        let mut elsewhere = Vec::new();
+        for &name in &names.wire {
+            let stood = lock(self.shard(name)).canonical(name);
+            // A swarm that stands under a name which is no longer its own comes along.
+            if stood != name && stood != canonical && !known.contains(&stood) {
+                elsewhere.extend(self.take(stood));
+            }
+        }
+        {
+            let mut shard = lock(self.shard(canonical));
+            if let Some(slot) = shard.slot(canonical) {
+                if slot.names.replace(Arc::clone(names)).is_none() {
+                    self.count_public(-1);
+                }
+            } else {
+                let slot = Slot { names: Some(Arc::clone(names)), swarm: Swarm::default() };
+                drop(shard.insert(canonical, Entry::Swarm(Box::new(slot))));
+            }
+        }
+        for &name in names.wire.iter().filter(|&&name| name != canonical) {
+            let before = lock(self.shard(name)).insert(name, Entry::Alias(canonical));
+            elsewhere.extend(self.swarm_of(before));
+        }
+        for swarm in elsewhere {
+            self.absorb(canonical, &swarm);
+        }
+    }
+
+    fn take(&self, name: WireId) -> Option<Swarm> {
+        let entry = lock(self.shard(name)).remove(name);
+        self.swarm_of(entry)
+    }
+
+    fn swarm_of(&self, entry: Option<Entry>) -> Option<Swarm> {
+        let Some(Entry::Swarm(slot)) = entry else { return None };
+        if slot.names.is_none() {
+            self.count_public(-1);
+        }
+        Some(slot.swarm)
+    }
+
+    /// Takes the peers of `other` over into the swarm that stands under `name`.
+    fn absorb(&self, name: WireId, other: &Swarm) {
+        let admitted = self.admitted.load();
+        let mut shard = lock(self.shard(name));
+        if let Some(slot) = shard.slot(name) {
+            let twice = slot.swarm.absorb(other, |address| admitted.admission.networks.zone(address));
+            for address in twice {
+                self.sources.leave(address);
+            }
+        }
+    }
+}
