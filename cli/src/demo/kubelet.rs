@@ -2,7 +2,7 @@
 //! its Service.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -78,20 +78,40 @@ async fn keep(client: Client, deployment: Deployment, stop: CancellationToken) {
 
 /// Starts one tracker, says that it is available, and serves until it is stopped.
 async fn tracker(client: &Client, deployment: &Deployment, stop: &CancellationToken) -> Result<()> {
-    let name = deployment.name_any();
+    let address = address(client, &deployment.name_any()).await?;
+    let class = deployment.labels().get(CLASS_LABEL).context("a tracker without class")?;
+    let mut siblings = Vec::new();
+    for name in siblings_of(deployment) {
+        siblings.push(format!("http://{}", self::address(client, &name).await?));
+    }
+    let token = Some(token(client, class).await?);
+    let config = tracker::Config { token, siblings, ..tracker::Config::default() };
+    let tracker = Tracker::new(config)?;
+    let listener = TcpListener::bind(address).await?;
+    report_available(client, deployment).await?;
+    tracker.serve(listener, stop.clone()).await;
+    Ok(())
+}
+
+/// Where a Service leads to.
+async fn address(client: &Client, name: &str) -> Result<SocketAddr> {
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
-    let service = services.get(&name).await.context("its Service")?.spec.context("a Service without spec")?;
+    let service = services.get(name).await.context("its Service")?.spec.context("a Service without spec")?;
     let address: IpAddr = service.cluster_ip.context("a Service without address")?.parse()?;
     let port = service
         .ports
         .and_then(|ports| ports.first().map(|port| port.port))
         .context("a Service without port")?;
-    let class = deployment.labels().get(CLASS_LABEL).context("a tracker without class")?;
-    let config = tracker::Config { token: Some(token(client, class).await?), ..tracker::Config::default() };
-    let listener = TcpListener::bind((address, u16::try_from(port)?)).await?;
-    report_available(client, deployment).await?;
-    Tracker::new(config)?.serve(listener, stop.clone()).await;
-    Ok(())
+    Ok(SocketAddr::new(address, u16::try_from(port)?))
+}
+
+/// The Services of the trackers that this one is to be in step with, as its command line names them. There is no DNS here.
+fn siblings_of(deployment: &Deployment) -> Vec<String> {
+    let pod = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let args =
+        pod.iter().flat_map(|pod| &pod.containers).filter_map(|container| container.args.as_ref()).flatten();
+    let urls = args.filter_map(|arg| arg.strip_prefix("--sibling=http://"));
+    urls.filter_map(|url| url.split('.').next()).map(str::to_owned).collect()
 }
 
 async fn token(client: &Client, class: &str) -> Result<tracker::Token> {

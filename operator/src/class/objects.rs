@@ -27,6 +27,11 @@ pub fn tracker_name(class: &str, number: i32) -> String {
     format!("samara-tracker-{class}-{number}")
 }
 
+/// The names of a class's trackers, in order of their number.
+pub fn tracker_names(class: &DistributionClass) -> Vec<String> {
+    (0..class.spec.trackers.replicas).map(|number| tracker_name(&class.name_any(), number)).collect()
+}
+
 /// The name of the Secret with the class's tracker token.
 pub fn tracker_secret_name(class: &str) -> String {
     format!("samara-tracker-{class}")
@@ -94,13 +99,14 @@ pub fn deployment(class: &DistributionClass, name: &str, settings: &Settings) ->
             "selector": {"matchLabels": {"app.kubernetes.io/instance": name, COMPONENT_LABEL: TRACKER_COMPONENT}},
             "template": {
                 "metadata": {"labels": labels(&class_name, name)},
-                "spec": pod(&class_name, settings),
+                "spec": pod(class, name, settings),
             },
         },
     })
 }
 
-fn pod(class: &str, settings: &Settings) -> Value {
+fn pod(class: &DistributionClass, name: &str, settings: &Settings) -> Value {
+    let class_name = class.name_any();
     let mut pod = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -110,11 +116,11 @@ fn pod(class: &str, settings: &Settings) -> Value {
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "tolerations": [tolerate("not-ready"), tolerate("unreachable")],
-        "affinity": apart(class),
-        "containers": [container(settings)],
+        "affinity": apart(&class_name),
+        "containers": [container(class, name, settings)],
         "volumes": [{
             "name": "token",
-            "secret": {"secretName": tracker_secret_name(class), "defaultMode": 0o440},
+            "secret": {"secretName": tracker_secret_name(&class_name), "defaultMode": 0o440},
         }],
     });
     if !settings.image_pull_secrets.is_empty() {
@@ -142,12 +148,22 @@ fn apart(class: &str) -> Value {
     }]}})
 }
 
-fn container(settings: &Settings) -> Value {
+/// The trackers of a class are in step with each other. They know each other by the names of their Services, which stay when a
+/// tracker moves.
+fn siblings(class: &DistributionClass, name: &str, settings: &Settings) -> Vec<String> {
+    let (namespace, port) = (&settings.namespace, class.spec.trackers.port);
+    let others = tracker_names(class).into_iter().filter(|other| other != name);
+    others.map(|other| format!("--sibling=http://{other}.{namespace}.svc:{port}")).collect()
+}
+
+fn container(class: &DistributionClass, name: &str, settings: &Settings) -> Value {
+    let mut args = vec![format!("--listen=[::]:{PORT}"), format!("--token-file={SECRET_FOLDER}/{TOKEN_KEY}")];
+    args.extend(siblings(class, name, settings));
     json!({
         "name": "tracker",
         "image": settings.image,
         "command": ["/samara-tracker"],
-        "args": [format!("--listen=[::]:{PORT}"), format!("--token-file={SECRET_FOLDER}/{TOKEN_KEY}")],
+        "args": args,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "volumeMounts": [{"name": "token", "mountPath": SECRET_FOLDER, "readOnly": true}],
         "securityContext": {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::objects::{self, is_owned_by, tracker_name};
+use super::objects::{self, is_owned_by, tracker_names};
 use crate::context::Settings;
 
 /// All that decides about one class.
@@ -96,11 +96,6 @@ pub fn plan(observed: &Observed) -> Vec<Step> {
         observed.services.iter().filter(|there| surplus(there.name_any()) && is_owned_by(&***there, class));
     steps.extend(services.cloned().map(Step::DeleteService));
     steps
-}
-
-/// The names of a class's trackers, in order of their number.
-pub fn tracker_names(class: &DistributionClass) -> Vec<String> {
-    (0..class.spec.trackers.replicas).map(|number| tracker_name(&class.name_any(), number)).collect()
 }
 
 /// Whether anybody is to be told how the class is: not before our finalizer is on, unless that is what fails, and not on the way out.
@@ -271,5 +266,23 @@ pub mod tests {
         assert_eq!(container["readOnlyRootFilesystem"], true);
         assert_eq!(container["capabilities"]["drop"][0], "ALL");
         serde_json::from_value::<Deployment>(deployment).unwrap();
+    }
+
+    #[test]
+    fn a_tracker_is_in_step_with_the_others_of_its_class() {
+        let mut class = (*observed().class).clone();
+        class.spec.trackers.replicas = 3;
+        let name = objects::tracker_name(&class.name_any(), 1);
+        let deployment = objects::deployment(&class, &name, &settings());
+        let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        let siblings: Vec<_> = args
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|arg| arg.as_str()?.strip_prefix("--sibling="))
+            .collect();
+        let url =
+            |number| format!("http://samara-tracker-default-{number}.{}.svc:6969", settings().namespace);
+        assert_eq!(siblings, [url(0), url(2)]);
     }
 }

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
-use super::plan::{Observed, has_status, tracker_names};
+use super::objects::tracker_names;
+use super::plan::{Observed, has_status};
 use super::tracker_url;
 use crate::failure::Failure;
 

@@ -129,15 +129,6 @@ impl TrackerClient {
         self.stored(at, &format!("{METAINFO_PATH}{infohash}")).await
     }
 
-    /// Whether the tracker has the metainfo.
-    pub async fn has_metainfo(&self, at: &At<'_>, infohash: &str) -> Result<bool, TrackerError> {
-        match self.send(Method::HEAD, at, &format!("{METAINFO_PATH}{infohash}"), None, SHORT).await {
-            Ok(_) => Ok(true),
-            Err(TrackerError::Status { status: StatusCode::NOT_FOUND, .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// A content manifest by its digest; none if it is not there.
     pub async fn manifest(&self, at: &At<'_>, digest: &str) -> Result<Option<Bytes>, TrackerError> {
         self.stored(at, &format!("{MANIFESTS_PATH}{digest}")).await
@@ -149,30 +140,6 @@ impl TrackerClient {
             Err(TrackerError::Status { status: StatusCode::NOT_FOUND, .. }) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Stores metainfo of a revision.
-    pub async fn put_metainfo(
-        &self,
-        at: &At<'_>,
-        infohash: &str,
-        revision: &str,
-        body: Bytes,
-    ) -> Result<(), TrackerError> {
-        let what = format!("{METAINFO_PATH}{infohash}?revision={revision}");
-        self.send(Method::PUT, at, &what, Some(body), LONG).await.map(drop)
-    }
-
-    /// Stores a content manifest of a revision.
-    pub async fn put_manifest(
-        &self,
-        at: &At<'_>,
-        digest: &str,
-        revision: &str,
-        body: Bytes,
-    ) -> Result<(), TrackerError> {
-        let what = format!("{MANIFESTS_PATH}{digest}?revision={revision}");
-        self.send(Method::PUT, at, &what, Some(body), LONG).await.map(drop)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The trackers of all classes: they are to hold the registry and the metainfo, and they tell how far the nodes are.
 
 mod client;
-mod fill;
 mod registry;
 mod round;
 mod verify;

@@ -1,6 +1,6 @@
 //! The rounds with the trackers: every few seconds, and at once when what they should hold has changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{At, TrackerError};
-use super::fill::fill;
 use super::registry;
 use crate::class::{tracker_name, tracker_url};
 use crate::context::Context;
@@ -45,17 +44,6 @@ struct Class {
     digest: String,
     /// Built and not yet everywhere.
     work: Vec<Work>,
-    /// Built.
-    built: Vec<Work>,
-}
-
-/// What is kept between rounds.
-#[derive(Default)]
-struct Kept {
-    /// Failures in a row, by tracker.
-    failures: BTreeMap<String, u32>,
-    /// Classes whose trackers were all seen with all the metainfo that any of them has.
-    filled: BTreeSet<String>,
 }
 
 /// How a visit ended.
@@ -65,29 +53,22 @@ enum Visit {
     Same,
     /// It had another one.
     Sent,
-    /// It had none: it has just started, and has no metainfo either.
-    Fresh,
     /// It did not answer, or not well.
     Failed,
 }
 
 /// Goes round until the end.
 pub async fn run(context: Arc<Context>, end: CancellationToken) {
-    let mut kept = Kept::default();
+    // In a row, by tracker.
+    let mut failures = BTreeMap::new();
     let mut next_look = Instant::now();
     while !end.is_cancelled() {
         let looks = Instant::now() >= next_look;
         if context.is_acting() {
             let classes = classes(&context);
-            let rounds =
-                classes.iter().map(|class| round(&context, class, kept.filled.contains(&class.name), looks));
-            for (class, (visits, filled)) in classes.iter().zip(join_all(rounds).await) {
-                if filled {
-                    kept.filled.insert(class.name.clone());
-                } else {
-                    kept.filled.remove(&class.name);
-                }
-                note_health(&context, &mut kept.failures, class, &visits);
+            let rounds = classes.iter().map(|class| round(&context, class, looks));
+            for (class, visits) in classes.iter().zip(join_all(rounds).await) {
+                note_health(&context, &mut failures, class, &visits);
             }
         }
         // From the end of the round: trackers that hang are not asked without a pause.
@@ -129,7 +110,6 @@ fn class(context: &Context, name: String) -> Option<Class> {
         digest: hex::encode(Sha256::digest(&registry)),
         registry: registry.into(),
         work: built(&index, &name).into_iter().filter(|work| is_at_work(&index, work)).collect(),
-        built: built(&index, &name),
         name,
     })
 }
@@ -165,9 +145,9 @@ fn name_of(torrent: &Torrent) -> Option<String> {
     torrent.info_hash_v2.clone().or(torrent.info_hash_v1.clone())
 }
 
-/// One round with the trackers of a class: how each visit ended, and whether all of them have the same metainfo. `looks`: also ask
-/// how far the nodes are. That is as much to read as there are nodes at work, and does not come with every change.
-async fn round(context: &Context, class: &Class, filled: bool, looks: bool) -> (Vec<Visit>, bool) {
+/// One round with the trackers of a class: how each visit ended. `looks`: also ask how far the nodes are. That is as much to read as
+/// there are nodes at work, and does not come with every change.
+async fn round(context: &Context, class: &Class, looks: bool) -> Vec<Visit> {
     let visits = class.trackers.iter().map(|(name, url)| async move {
         let visit = sync(context, class, At { url, token: &class.token }).await;
         let result = if visit.is_ok() { "ok" } else { "failed" };
@@ -188,10 +168,7 @@ async fn round(context: &Context, class: &Class, filled: bool, looks: bool) -> (
     if looks {
         join_all(class.work.iter().map(|work| look(context, &reached, work))).await;
     }
-    let disturbed = visits.iter().any(|visit| matches!(visit, Visit::Fresh | Visit::Failed));
-    let filled = if filled && !disturbed { true } else { fill(context, &reached, &class.built).await };
-    let filled = filled && !visits.contains(&Visit::Failed);
-    (visits, filled)
+    visits
 }
 
 /// Gives the tracker the registry unless it has it.
@@ -202,7 +179,7 @@ async fn sync(context: &Context, class: &Class, at: At<'_>) -> Result<Visit, Tra
     }
     context.trackers.put_registry(&at, class.registry.clone()).await?;
     tracing::debug!(url = at.url, digest = %class.digest, "registry sent");
-    Ok(if status.digest.is_empty() { Visit::Fresh } else { Visit::Sent })
+    Ok(Visit::Sent)
 }
 
 /// How far the nodes are with one revision, from all trackers: the best that anyone says.

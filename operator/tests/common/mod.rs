@@ -299,7 +299,7 @@ async fn run_trackers(client: Client, stop: CancellationToken) {
             }
             stays
         });
-        for name in names {
+        for name in names.clone() {
             let (Ok(Some(service)), Ok(Some(secret))) =
                 (services.get_opt(&name).await, secrets.get_opt("samara-tracker-default").await)
             else {
@@ -310,7 +310,13 @@ async fn run_trackers(client: Client, stop: CancellationToken) {
             }
             let address = service.spec.unwrap().cluster_ip.unwrap();
             let token = secret.data.unwrap()["token"].0.clone();
+            let mut siblings = Vec::new();
+            for other in names.iter().filter(|other| **other != name) {
+                let Ok(Some(service)) = services.get_opt(other).await else { continue };
+                siblings.push(format!("http://{}:6969", service.spec.unwrap().cluster_ip.unwrap()));
+            }
             let config = tracker::Config {
+                siblings,
                 token: Some(tracker::Token::new(std::str::from_utf8(&token).unwrap()).unwrap()),
                 ..tracker::Config::default()
             };
