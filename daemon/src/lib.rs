@@ -27,7 +27,7 @@ mod patient;
 mod run;
 mod serve;
 
-pub use bind::{BindError, bind};
+pub use bind::{BindError, bind, bind_udp};
 pub use body::{BodyError, BodyLimits, read_body};
 pub use health::{Health, Readiness, refuse_foreign_hosts};
 pub use logs::{LogArgs, LogFormat, LogGuard, init_logs};
