@@ -79,7 +79,10 @@ pub fn service(class: &DistributionClass, name: &str, settings: &Settings) -> Va
             "type": "ClusterIP",
             "publishNotReadyAddresses": false,
             "selector": {"app.kubernetes.io/instance": name, COMPONENT_LABEL: TRACKER_COMPONENT},
-            "ports": [{"name": "http", "protocol": "TCP", "port": class.spec.trackers.port, "targetPort": "http"}],
+            "ports": [
+                {"name": "http", "protocol": "TCP", "port": class.spec.trackers.port, "targetPort": "http"},
+                {"name": "udp", "protocol": "UDP", "port": class.spec.trackers.port, "targetPort": "udp"},
+            ],
         },
     })
 }
@@ -164,7 +167,10 @@ fn container(class: &DistributionClass, name: &str, settings: &Settings) -> Valu
         "image": settings.image,
         "command": ["/samara-tracker"],
         "args": args,
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "udp", "containerPort": PORT, "protocol": "UDP"},
+        ],
         "volumeMounts": [{"name": "token", "mountPath": SECRET_FOLDER, "readOnly": true}],
         "securityContext": {
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},

@@ -285,4 +285,21 @@ pub mod tests {
             |number| format!("http://samara-tracker-default-{number}.{}.svc:6969", settings().namespace);
         assert_eq!(siblings, [url(0), url(2)]);
     }
+
+    #[test]
+    fn a_tracker_is_asked_over_http_and_udp_on_one_port() {
+        let service = objects::service(&observed().class, "t", &settings());
+        let deployment = objects::deployment(&observed().class, "t", &settings());
+        let inside = &deployment["spec"]["template"]["spec"]["containers"][0]["ports"];
+        for (nth, protocol) in ["TCP", "UDP"].into_iter().enumerate() {
+            let outside = &service["spec"]["ports"][nth];
+            assert_eq!((&outside["protocol"], &outside["port"]), (&json!(protocol), &json!(6969)));
+            assert_eq!(
+                (&inside[nth]["protocol"], &inside[nth]["containerPort"]),
+                (&json!(protocol), &json!(6969))
+            );
+            assert_eq!(inside[nth]["name"], outside["targetPort"]);
+        }
+        serde_json::from_value::<Service>(service).unwrap();
+    }
 }
