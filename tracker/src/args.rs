@@ -1,15 +1,17 @@
 //! The command line of `samara-tracker`.
 
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
 use daemon::{CancellationToken, LogArgs};
 
-use crate::limits::DEFAULT_STORE_BYTES;
+use crate::limits::{DEFAULT_STORE_BYTES, MAX_UDP_WORKERS};
 use crate::token::Token;
-use crate::tracker::{Config, Tracker};
+use crate::tracker::{Config, Listeners, Tracker};
+use crate::udp::Sockets;
 
 /// Where the token stands if no file is named. No option takes it: command lines can be read by others.
 const TOKEN_VARIABLE: &str = "SAMARA_TRACKER_TOKEN";
@@ -25,6 +27,9 @@ Examples:
   Two that are in step, so that one may fail:
     samara-tracker --public --token-file token --sibling http://tracker-2:6969
     samara-tracker --public --token-file token --sibling http://tracker-1:6969
+
+  One that speaks HTTP alone:
+    samara-tracker --public --udp off
 
   Ask it what it serves:
     curl -H \"Authorization: Bearer $(cat token)\" http://127.0.0.1:6969/v1/swarms
@@ -46,6 +51,14 @@ pub struct Args {
     /// Address and port to listen on; [::] takes IPv4 too
     #[arg(long, env = "SAMARA_TRACKER_LISTEN", value_name = "ADDRESS:PORT", default_value = "[::]:6969")]
     listen: SocketAddr,
+
+    /// Address and port for UDP, or `off` [default: those of --listen]
+    #[arg(long, env = "SAMARA_TRACKER_UDP", value_name = "ADDRESS:PORT|off", value_parser = udp_at)]
+    udp: Option<UdpAt>,
+
+    /// Threads that answer UDP [default: one for each core]
+    #[arg(long, env = "SAMARA_TRACKER_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_UDP_WORKERS)))]
+    workers: Option<u16>,
 
     /// File with the token that operator and sidecars show
     #[arg(long, env = "SAMARA_TRACKER_TOKEN_FILE", value_name = "FILE")]
@@ -74,7 +87,7 @@ impl Args {
     /// # Errors
     /// When the token cannot be read or the port cannot be opened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Args { listen, token_file, public, store_bytes, siblings, logs: _ } = self;
+        let Args { listen, udp, workers, token_file, public, store_bytes, siblings, logs: _ } = self;
         let token = match (token_file, std::env::var_os(TOKEN_VARIABLE)) {
             (Some(file), _) => Some(Token::read(&file)?),
             (None, Some(text)) => Some(Token::new(&text.to_string_lossy()).context(TOKEN_VARIABLE)?),
@@ -85,13 +98,39 @@ impl Args {
                 "nothing could be served: give --token-file, so that torrents can be registered, or --public"
             );
         }
+        let listeners = open(listen, udp, workers)?;
         let tracker = Tracker::new(Config { token, public, store_bytes, siblings, ..Config::default() })?;
-        let listener = daemon::bind(listen)?;
-        tracing::info!(address = %listener.local_addr()?, public, "listening");
-        tracker.serve(listener, shutdown).await;
+        let udp = listeners.udp.as_ref().map(Sockets::local_addr).transpose()?;
+        let udp = udp.map_or_else(|| "off".to_owned(), |address| address.to_string());
+        tracing::info!(address = %listeners.http.local_addr()?, udp, public, "listening");
+        tracker.serve(listeners, shutdown).await;
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Where UDP is spoken, as the command line says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UdpAt {
+    Off,
+    Address(SocketAddr),
+}
+
+fn udp_at(text: &str) -> Result<UdpAt, AddrParseError> {
+    if text == "off" { Ok(UdpAt::Off) } else { text.parse().map(UdpAt::Address) }
+}
+
+fn open(listen: SocketAddr, udp: Option<UdpAt>, workers: Option<u16>) -> anyhow::Result<Listeners> {
+    let http = daemon::bind(listen)?;
+    let address = match udp {
+        Some(UdpAt::Off) => return Ok(http.into()),
+        Some(UdpAt::Address(address)) => address,
+        None => http.local_addr()?,
+    };
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u16);
+    let workers = NonZeroU16::new(workers.unwrap_or_else(cores)).unwrap_or(NonZeroU16::MIN);
+    let udp = Sockets::bind(address, workers).context("UDP (--udp=off does without it)")?;
+    Ok(Listeners { http, udp: Some(udp) })
 }
 
 #[cfg(test)]
@@ -103,6 +142,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn udp_is_somewhere_or_off() {
+        let parse = |more: &[&str]| Args::try_parse_from([&["samara-tracker"], more].concat());
+        let off = parse(&["--udp", "off"]).unwrap();
+        assert_eq!(off.udp, Some(UdpAt::Off));
+        let there = parse(&["--udp=[::1]:7000", "--workers=3"]).unwrap();
+        assert_eq!(
+            (there.udp, there.workers),
+            (Some(UdpAt::Address("[::1]:7000".parse().unwrap())), Some(3))
+        );
+        for wrong in ["--udp=on", "--udp=", "--udp=7000", "--workers=0", "--workers=257", "--workers=-1"] {
+            assert!(parse(&[wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[tokio::test]

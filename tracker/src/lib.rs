@@ -1,12 +1,12 @@
 //! The tracker: announce, scrape, metainfo store.
 //!
-//! It tells peers of one another over HTTP (BEP 3, 7, 23, 24, 48) and keeps metainfo and content manifests for them. All of it
+//! It tells peers of one another over HTTP (BEP 3, 7, 23, 24, 48) and UDP (BEP 15, 41), and keeps metainfo and content manifests for them. All of it
 //! is soft state in memory: peers announce again, the operator registers again.
 //!
 //! * [`query`], [`policy`], [`interval`], [`swarm`] and [`registry`] are pure: bytes, the time and randomness come in, answers go
 //!   out. A swarm keeps its [`peer`]s packed in [`book`]s.
 //! * [`directory`] puts the swarms behind locks, [`store`] keeps what was uploaded, [`replication`] keeps siblings in step.
-//! * `http` is the rim, [`answer`] its bencode, [`limits`] every bound.
+//! * `http` and [`udp`] are the rim, [`answer`] its bencode, [`limits`] every bound.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,8 +36,9 @@ pub mod swarm;
 pub mod tick;
 mod token;
 mod tracker;
+pub mod udp;
 
 pub use args::Args;
 pub use daemon::CancellationToken;
 pub use token::{Token, TokenError};
-pub use tracker::{Config, ConfigError, Tracker};
+pub use tracker::{Config, ConfigError, Listeners, Tracker};

@@ -76,3 +76,23 @@ pub const MIN_KEPT: u32 = 75;
 pub const STRANGER_KEPT: u32 = 1_260;
 /// How often expired peers are taken out.
 pub const SWEEP: Duration = Duration::from_secs(5);
+
+/// How long a connection id of UDP is valid, in seconds (BEP 15 asks for two minutes). Below 256 less the allowed skew, since an
+/// id has room for so much of the time.
+pub const CONNECTION_ID_SECONDS: u8 = 120;
+/// How many seconds the clock of a replica may be ahead, so that an id of one is taken by the other at once.
+pub const CLOCK_SKEW_SECONDS: u8 = 5;
+/// Bytes of a UDP answer at most: an Ethernet frame less IPv6 and UDP headers, and 20 to spare for a tunnel (T60).
+pub const MAX_UDP_ANSWER: usize = 1_432;
+/// Peers in a UDP answer over IPv6 at most: 18 bytes each.
+pub const MAX_UDP_V6_PEERS: usize = 74;
+/// Bytes of a UDP packet that are looked at: a scrape of [`MAX_SCRAPE`] torrents, rounded up. The rest is cut off.
+pub const MAX_UDP_PACKET: usize = 1_536;
+/// UDP packets that are taken from the kernel, or given to it, with one call.
+pub const UDP_BATCH: usize = 64;
+/// Bytes that a UDP socket may have waiting each way, as far as the system allows it (`net.core.rmem_max`).
+pub const UDP_SOCKET_BYTES: usize = 4 << 20;
+/// Threads that answer UDP, whatever the options say.
+pub const MAX_UDP_WORKERS: u16 = 256;
+/// How often such a thread looks whether it is to end.
+pub const UDP_STOP_CHECK: Duration = Duration::from_millis(100);

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::directory::Census;
+use crate::udp::{Counters, Shared};
 
 /// Label of metrics that tell sidecars from other clients.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,7 +24,7 @@ pub(crate) struct Reason {
 }
 
 /// The metrics of a tracker. Clones share the values.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     announces: Family<Client, Counter>,
     rejected: Family<Reason, Counter>,
@@ -37,6 +38,7 @@ pub(crate) struct Metrics {
     manifests: Gauge,
     store_bytes: Gauge,
     pub(crate) replication: Arc<Replication>,
+    pub(crate) udp: Counters,
 }
 
 /// What goes between siblings.
@@ -66,6 +68,38 @@ impl Replication {
     }
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        let announces = Family::<Client, Counter>::default();
+        let rejected = Family::<Reason, Counter>::default();
+        let (unlisted, scrapes) = (Counter::default(), Counter::default());
+        let reason = |reason| rejected.get_or_create_owned(&Reason { reason });
+        let udp = Counters::new(Shared {
+            announces: announces.get_or_create_owned(&client(false)),
+            unlisted: unlisted.clone(),
+            scrapes: scrapes.clone(),
+            rejected_query: reason("query"),
+            rejected_torrent: reason("torrent"),
+            rejected_full: reason("full"),
+        });
+        Metrics {
+            announces,
+            rejected,
+            unlisted,
+            scrapes,
+            registrations: Counter::default(),
+            peers: Family::default(),
+            swarms: Gauge::default(),
+            nodes: Gauge::default(),
+            metainfo: Gauge::default(),
+            manifests: Gauge::default(),
+            store_bytes: Gauge::default(),
+            replication: Arc::default(),
+            udp,
+        }
+    }
+}
+
 impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let Metrics {
@@ -81,6 +115,7 @@ impl Metrics {
             manifests,
             store_bytes,
             replication,
+            udp,
         } = self.clone();
         replication.register(registry);
         registry.register("announces", "Announces that were answered with peers", announces);
@@ -94,6 +129,7 @@ impl Metrics {
         registry.register("metainfo", "Metainfo in the store", metainfo);
         registry.register("manifests", "Manifests in the store", manifests);
         registry.register("store_bytes", "Bytes in the store", store_bytes);
+        udp.register(registry);
     }
 
     pub(crate) fn announced(&self, sidecar: bool, listed: bool) {

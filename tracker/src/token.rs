@@ -67,7 +67,7 @@ impl Token {
     }
 
     /// A key for another purpose, the same at all that have the token.
-    fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+    pub(crate) fn derive(&self, purpose: &[u8]) -> [u8; 32] {
         Sha256::new().chain_update(purpose).chain_update(self.0).finalize().into()
     }
 
@@ -131,6 +131,14 @@ mod tests {
         let other = Token::new("other").unwrap();
         assert_eq!(show(Some(&other), &format!("Bearer {credential}")), Shown::Wrong);
         assert!(!credential.contains("s3cret") && credential != hex::encode(token.0));
+    }
+
+    #[test]
+    fn a_derived_key_is_of_its_token_and_its_purpose() {
+        let derive = |text, purpose: &[u8]| Token::new(text).unwrap().derive(purpose);
+        assert_eq!(derive("s3cret", b"a"), derive("s3cret\n", b"a"));
+        assert_ne!(derive("s3cret", b"a"), derive("s3cret", b"b"));
+        assert_ne!(derive("s3cret", b"a"), derive("other", b"a"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::replication::{News, Sibling, SiblingError, publish_until, subscribe_u
 use crate::store::{Claims, Store};
 use crate::tick::Tick;
 use crate::token::Token;
+use crate::udp::{Sockets, Workers};
 
 /// How a tracker behaves.
 #[derive(Clone, Debug)]
@@ -64,6 +65,21 @@ pub enum ConfigError {
     /// Siblings know each other by the token.
     #[error("siblings know each other by the token: give --token-file")]
     SiblingsWithoutToken,
+}
+
+/// Where a tracker is asked. From a [`TcpListener`] alone, it speaks no UDP.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For everything.
+    pub http: TcpListener,
+    /// For announces and scrapes of strangers.
+    pub udp: Option<Sockets>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(http: TcpListener) -> Self {
+        Listeners { http, udp: None }
+    }
 }
 
 /// A tracker. Clones share the state; it ends with the last of them.
@@ -129,10 +145,12 @@ impl Tracker {
         &self.0.health
     }
 
-    /// Serves on `listener` until `shutdown`, and lets running requests end. One that has siblings is ready when it has copied what
+    /// Serves on `listeners` until `shutdown`, and lets running requests end. One that has siblings is ready when it has copied what
     /// one of them knows, at the latest after [`COPY_PATIENCE`]; it answers before that too.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+    pub async fn serve(&self, listeners: impl Into<Listeners>, shutdown: CancellationToken) {
+        let Listeners { http, udp } = listeners.into();
         let state = &self.0;
+        let workers = udp.map(|sockets| Workers::start(state, sockets));
         let stopped = state.stopped.clone();
         let tasks = state.streams.clone();
         tasks.spawn(self.clone().sweep_until(stopped.clone()));
@@ -149,10 +167,15 @@ impl Tracker {
             state.health.readiness().set(false);
         };
         let serving = async {
-            daemon::serve(listener, self.router(), state.config.serve, shutdown.clone()).await;
+            daemon::serve(http, self.router(), state.config.serve, shutdown.clone()).await;
             stopped.cancel();
         };
-        tokio::join!(serving, readiness);
+        let answering = async {
+            if let Some(workers) = workers {
+                workers.run_until(shutdown.clone()).await;
+            }
+        };
+        tokio::join!(serving, answering, readiness);
         tasks.close();
         tasks.wait().await;
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::exchange;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::process::{Child, Command};
 
 fn command() -> Command {
@@ -49,11 +49,41 @@ async fn it_serves_until_sigterm_and_exits_with_0() {
     assert!(status.success(), "{status}");
 }
 
+/// The address of UDP that the first line of the log names.
+async fn udp_of(args: &[&str]) -> (Child, String, String) {
+    let mut command = command();
+    command.arg("--public").args(args).args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let event: serde_json::Value = serde_json::from_str(&lines.next_line().await.unwrap().unwrap()).unwrap();
+    let text = |key: &str| event[key].as_str().unwrap().to_owned();
+    (child, text("address"), text("udp"))
+}
+
+#[tokio::test]
+async fn udp_is_spoken_on_the_port_of_http_or_elsewhere_or_not() {
+    let (_child, http, udp) = udp_of(&[]).await;
+    assert_eq!(udp, http);
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.send_to(b"\0\0\x04\x17\x27\x10\x19\x80\0\0\0\0tran", &udp).await.unwrap();
+    let mut answer = [0; 17];
+    let received = tokio::time::timeout(Duration::from_secs(10), client.recv(&mut answer)).await.unwrap();
+    assert_eq!((received.unwrap(), &answer[..8]), (16, &b"\0\0\0\0tran"[..]));
+
+    let (_child, http, udp) = udp_of(&["--udp", "127.0.0.2:0", "--workers", "1"]).await;
+    assert!(udp.starts_with("127.0.0.2:") && udp != http, "{udp}");
+    let (_child, http, udp) = udp_of(&["--udp=off"]).await;
+    assert_eq!(udp, "off");
+    UdpSocket::bind(http).await.expect("nobody has the port");
+}
+
 #[tokio::test]
 async fn what_is_wrong_at_the_start_is_one_line_and_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let cases: [(&[&str], &str); 3] = [
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let taken_udp = udp.local_addr().unwrap().to_string();
+    let cases: [(&[&str], &str); 4] = [
         (&[], "error: nothing could be served"),
         (
             &["--token-file", "/nowhere/token"],
@@ -62,6 +92,12 @@ async fn what_is_wrong_at_the_start_is_one_line_and_exit_code_1() {
         (
             &["--public", "--listen", &address],
             &format!("error: cannot listen on {address}: Address already in use"),
+        ),
+        (
+            &["--public", "--listen", "127.0.0.1:0", "--udp", &taken_udp],
+            &format!(
+                "error: UDP (--udp=off does without it): cannot listen on {taken_udp}: Address already in use"
+            ),
         ),
     ];
     for (args, wanted) in cases {

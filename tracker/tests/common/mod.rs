@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use torrent::bencode::{self, Limits, Value};
 use torrent::{Builder, Metainfo, RelPath, Version};
-use tracker::{CancellationToken, Config, Token, Tracker};
+use tracker::{CancellationToken, Config, Listeners, Token, Tracker};
 use tracker_api::{RegisteredNode, RegisteredSwarm, Registry};
 
 pub const TOKEN: &str = "the-token-of-the-class";
@@ -36,12 +36,13 @@ pub fn config() -> Config {
     Config { token: Some(Token::new(TOKEN).unwrap()), ..Config::default() }
 }
 
-pub fn start_on(listener: TcpListener, config: Config) -> Running {
-    let address = listener.local_addr().unwrap();
+pub fn start_on(listeners: impl Into<Listeners>, config: Config) -> Running {
+    let listeners = listeners.into();
+    let address = listeners.http.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let tracker = Tracker::new(config).unwrap();
     let stop = shutdown.clone();
-    tokio::spawn(async move { tracker.serve(listener, stop).await });
+    tokio::spawn(async move { tracker.serve(listeners, stop).await });
     Running { address, _stop: Stop(shutdown) }
 }
 
