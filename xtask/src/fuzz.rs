@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the fuzz targets of `torrent` and `swarm`, on the stable compiler.
+//! `cargo xtask fuzz`: the fuzz targets of `torrent`, `swarm` and `tracker`, on the stable compiler.
 //!
 //! libFuzzer needs nothing of a nightly compiler but sanitizers; the counters of coverage it steers by are a pass of LLVM that
 //! every rustc can run. What is found and learned lies in cargo's target folder, so that the source tree stays clean.
@@ -47,7 +47,7 @@ pub fn missing() -> Vec<String> {
 }
 
 /// The folders of the crates of fuzz targets, in the source tree.
-const CRATES: [&str; 2] = ["torrent/fuzz", "swarm/fuzz"];
+const CRATES: [&str; 3] = ["torrent/fuzz", "swarm/fuzz", "tracker/fuzz"];
 
 /// A fuzz target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

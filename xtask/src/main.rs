@@ -42,7 +42,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Fuzz what bytes of others reach: build the fuzz targets of `torrent` and `swarm` and run each; torrent/fuzz/README.md says more.
+    /// Fuzz what bytes of others reach: build the fuzz targets of `torrent`, `swarm` and `tracker` and run each; torrent/fuzz/README.md says more.
     Fuzz {
         /// Only these targets.
         targets: Vec<String>,
