@@ -15,8 +15,9 @@ import time
 import libtorrent as lt
 
 job = json.loads(sys.argv[1])
+listen = job["listen"]
 session = lt.session({
-    "listen_interfaces": job["listen"] + ":0", "outgoing_interfaces": job["listen"],
+    "listen_interfaces": (f"[{listen}]" if ":" in listen else listen) + ":0", "outgoing_interfaces": listen,
     "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "enable_incoming_utp": False, "enable_outgoing_utp": False, "allow_multiple_connections_per_ip": True,
     "in_enc_policy": 2, "out_enc_policy": 2, "unchoke_slots_limit": -1, "upload_rate_limit": job.get("upload_limit", 0),

@@ -1,7 +1,7 @@
 //! Other people's BitTorrent clients as processes, each on an address of its own in a network namespace.
 
 use std::ffi::OsStr;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ pub enum Client {
 /// What a client is to do.
 pub struct Job<'a> {
     /// On which address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The .torrent, with its trackers.
     pub torrent: &'a Path,
     /// Where the payload is or will be.
@@ -130,7 +130,7 @@ impl Client {
 
 fn libtorrent(job: &Job<'_>) -> Command {
     let what = serde_json::json!({
-        "listen": job.address.to_string(), "torrent": job.torrent, "folder": job.folder, "peers": [], "trackers": job.trackers,
+        "listen": job.address, "torrent": job.torrent, "folder": job.folder, "peers": [], "trackers": job.trackers,
     });
     let mut command = job.command(job.python);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/interop/peer.py")).arg(what.to_string());
@@ -143,7 +143,7 @@ fn rtorrent(job: &Job<'_>) -> Result<Command> {
     let rc = job.scratch.join("rc");
     let settings = format!(
         "system.daemon.set = true\nnetwork.bind_address.set = {}\nnetwork.port_range.set = {PORT}-{PORT}\n\
-         network.port_random.set = no\ndht.mode.set = disable\nprotocol.pex.set = no\ntrackers.use_udp.set = no\n\
+         network.port_random.set = no\ndht.mode.set = disable\nprotocol.pex.set = no\n\
          directory.default.set = {}\nsession.path.set = {}\nschedule2 = load,1,0,\"load.start={}\"\n",
         job.address,
         job.folder.display(),
@@ -158,14 +158,14 @@ fn rtorrent(job: &Job<'_>) -> Result<Command> {
 
 fn aria2(job: &Job<'_>) -> Command {
     let mut command = job.command("aria2c");
+    // It asks trackers over UDP from the socket of its DHT, and not at all without one. Nobody tells it of other nodes.
+    let udp = job.trackers.iter().any(|url| url.starts_with("udp:"));
     command
+        .arg(format!("--enable-dht={udp}"))
+        .args(["--dht-listen-port", &PORT.to_string(), "--dht-file-path"])
+        .arg(job.scratch.join("dht"))
         .args(["--interface", &job.address.to_string(), "--listen-port", &PORT.to_string()])
-        .args([
-            "--enable-dht=false",
-            "--enable-dht6=false",
-            "--bt-enable-lpd=false",
-            "--enable-peer-exchange=false",
-        ])
+        .args(["--enable-dht6=false", "--bt-enable-lpd=false", "--enable-peer-exchange=false"])
         .args(["--file-allocation=none", "--check-integrity=true", "--seed-ratio=0.0", "--no-conf", "--dir"])
         .arg(job.folder)
         .arg(job.torrent);
@@ -178,7 +178,7 @@ fn transmission(job: &Job<'_>) -> Result<Command> {
     std::fs::create_dir(&watch)?;
     std::fs::copy(job.torrent, watch.join("it.torrent"))?;
     let settings = serde_json::json!({
-        "bind-address-ipv4": job.address.to_string(), "peer-port": PORT, "rpc-enabled": false, "dht-enabled": false,
+        "bind-address-ipv4": job.address, "peer-port": PORT, "rpc-enabled": false, "dht-enabled": false,
         "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false, "port-forwarding-enabled": false, "encryption": 0,
     });
     std::fs::write(config.join("settings.json"), settings.to_string())?;
@@ -187,10 +187,13 @@ fn transmission(job: &Job<'_>) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs the named test of this binary again inside a network namespace whose loopback has `addresses` (of 10.77.0.0/24), and
-/// answers false: the test is done. Inside it answers true: now test. What is missing here is skipped by name, or with
+/// Runs the named test of this binary again inside a network namespace whose loopback has `addresses` (of 10.77.0.0/24 or
+/// fd77::/64), and answers false: the test is done. Inside it answers true: now test. What is missing here is skipped by name, or with
 /// `CI=true` an error.
-pub fn inside_namespace(test: &str, addresses: &[Ipv4Addr], programs: &[&str]) -> Result<bool> {
+pub fn inside_namespace<A>(test: &str, addresses: &[A], programs: &[&str]) -> Result<bool>
+where
+    A: Copy + Into<IpAddr>,
+{
     if std::env::var_os(INSIDE).is_some() {
         return Ok(true);
     }
@@ -201,8 +204,11 @@ pub fn inside_namespace(test: &str, addresses: &[Ipv4Addr], programs: &[&str]) -
         skip(test, &format!("root is needed, and these programs: {missing:?}"))?;
         return Ok(false);
     }
-    let added: Vec<String> =
-        addresses.iter().map(|address| format!("ip addr add {address}/24 dev lo")).collect();
+    let add = |address: &A| match (*address).into() {
+        IpAddr::V4(v4) => format!("ip addr add {v4}/24 dev lo"),
+        IpAddr::V6(v6) => format!("ip addr add {v6}/64 dev lo nodad"),
+    };
+    let added: Vec<String> = addresses.iter().map(add).collect();
     let script = format!("ip link set lo up && {} && exec \"$@\"", added.join(" && "));
     let status = Command::new("unshare")
         .args(["--net", "sh", "-c", &script, "sh"])

@@ -5,6 +5,7 @@ pub mod clients;
 pub mod cluster;
 pub mod conformance;
 pub mod installed;
+pub mod node;
 pub mod origin;
 pub mod payload;
 pub mod power;

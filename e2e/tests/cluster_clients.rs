@@ -89,7 +89,7 @@ async fn both_ways(cluster: &mut Cluster, client: Client) -> Result<()> {
     std::fs::write(&torrent, metainfo.encode())?;
     let guest = &*cluster.node(roles.guest)?;
     let running = client.start(&Job {
-        address: guest.address(),
+        address: guest.address().into(),
         torrent: &torrent,
         folder: &theirs,
         scratch: &scratch.path().join("own"),

@@ -32,7 +32,7 @@ async fn run(client: Client, uploads: bool) -> Result<()> {
     std::fs::write(if uploads { &theirs } else { &ours }.join(metainfo.name()), &bytes)?;
     let own = scratch.path().join("own");
     let running = client.start(&Job {
-        address: THEIRS,
+        address: THEIRS.into(),
         torrent: &file,
         folder: &theirs,
         scratch: &own,

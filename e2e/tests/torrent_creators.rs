@@ -1,15 +1,15 @@
 //! `samara torrent` beside the other programs that make .torrent files: it reads and verifies what mktorrent,
 //! transmission-create and torf make, and they, rtorrent and webtorrent read what it makes, all with one infohash.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use e2e::clients::{Client, Job, is_installed};
-use e2e::{python, real, samara};
+use e2e::{node, python, real, samara};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -234,7 +234,7 @@ fn rtorrent_loads_our_hybrids() -> Result<()> {
     let ours = place.samara(&["create", "data", "-a", tracker, "-o", "o.torrent", "--json"])?;
     let hash = ours["infoHashV1"].as_str().context("a hybrid has a v1 side")?.to_uppercase();
     let running = Client::Rtorrent.start(&Job {
-        address: Ipv4Addr::LOCALHOST,
+        address: Ipv4Addr::LOCALHOST.into(),
         torrent: &place.path("o.torrent"),
         folder: place.temp.path(),
         scratch: &place.path("scratch"),
@@ -258,7 +258,7 @@ fn webtorrent_loads_our_hybrids() -> Result<()> {
     if !needs(what, &["node", "npm"])? {
         return Ok(());
     }
-    let modules = webtorrent()?;
+    let modules = node::with_package(scratch(), WEBTORRENT)?.join("node_modules");
     let place = Place::new()?;
     for payload in ["data", "data/sub/exact"] {
         let ours = place.samara(&["create", payload, "-f", "-o", "o.torrent", "--json"])?;
@@ -275,22 +275,4 @@ fn webtorrent_loads_our_hybrids() -> Result<()> {
         ensure!(payload == "data" || loaded["progress"] == 1, "{payload}: {loaded}");
     }
     Ok(())
-}
-
-/// The folder of modules with webtorrent in it, made once and kept; one process makes it while others wait.
-fn webtorrent() -> Result<PathBuf> {
-    let folder = scratch().join("webtorrent");
-    fs::create_dir_all(&folder)?;
-    let lock = File::create(scratch().join("webtorrent.lock"))?;
-    lock.lock()?;
-    let (modules, done) = (folder.join("node_modules"), folder.join("done"));
-    if !done.exists() {
-        let install = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", WEBTORRENT];
-        let output = Command::new("npm").args(install).current_dir(&folder).output()?;
-        if !output.status.success() {
-            bail!("{WEBTORRENT} cannot be installed: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        fs::write(&done, "")?;
-    }
-    Ok(modules)
 }
