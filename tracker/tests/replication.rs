@@ -4,10 +4,13 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Running, TOKEN, config, node, query, start_on, swarm, torrent};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::AbortHandle;
 use tracker::Config;
@@ -16,7 +19,7 @@ use tracker_api::{METAINFO_PATH, REGISTRY_PATH, REPLICATION_PATH, Registry, SWAR
 const HASH: [u8; 20] = [0x42; 20];
 
 /// How long anything may take. Nothing here is judged by its time.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn free() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
@@ -256,35 +259,44 @@ async fn what_is_no_frame_ends_the_stream_and_nothing_else() {
     assert_eq!(tracker.get("/healthz").await.status, 200);
 }
 
-/// A way between two trackers that can be cut.
+/// A way between two trackers that can be cut, or swallow what is sent.
 struct Way {
     address: SocketAddr,
     to: SocketAddr,
     accepting: Option<AbortHandle>,
+    swallows: Arc<AtomicBool>,
 }
 
 impl Way {
     async fn new(to: SocketAddr) -> Self {
         let listener = free().await;
-        let mut way = Way { address: listener.local_addr().unwrap(), to, accepting: None };
+        let address = listener.local_addr().unwrap();
+        let mut way = Way { address, to, accepting: None, swallows: Arc::default() };
         way.carry(listener);
         way
     }
 
     fn carry(&mut self, listener: TcpListener) {
-        let to = self.to;
+        let (to, swallows) = (self.to, Arc::clone(&self.swallows));
         let accepting = async move {
             // Dropped with it, and the connections with that.
             let mut carried = tokio::task::JoinSet::new();
-            while let Ok((mut near, _)) = listener.accept().await {
+            while let Ok((near, _)) = listener.accept().await {
+                let swallows = Arc::clone(&swallows);
                 carried.spawn(async move {
-                    if let Ok(mut far) = TcpStream::connect(to).await {
-                        drop(copy_bidirectional(&mut near, &mut far).await);
-                    }
+                    let Ok(far) = TcpStream::connect(to).await else { return };
+                    let ((near_out, near_in), (far_out, far_in)) = (near.into_split(), far.into_split());
+                    let there = carry(near_out, far_in, Arc::clone(&swallows));
+                    tokio::join!(there, carry(far_out, near_in, swallows));
                 });
             }
         };
         self.accepting = Some(tokio::spawn(accepting).abort_handle());
+    }
+
+    /// The connections stay, and nothing comes through, as when a host has died.
+    fn swallow(&self) {
+        self.swallows.store(true, Ordering::Relaxed);
     }
 
     fn cut(&mut self) {
@@ -297,6 +309,27 @@ impl Way {
         socket.bind(self.address).unwrap();
         self.carry(socket.listen(16).unwrap());
     }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallows: Arc<AtomicBool>) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if !swallows.load(Ordering::Relaxed) && to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_comes_any_more_is_given_up_on_both_sides() {
+    let first = start_on(free().await, config());
+    let way = Way::new(first.address).await;
+    let second = start_on(free().await, with_siblings(&[way.address]));
+    until("a stream", || async { metric(&second, "siblings_heard").await == 1 }).await;
+    way.swallow();
+    // The way takes new connections as well, and swallows what they ask.
+    until("its end here", || async { metric(&second, "siblings_heard").await == 0 }).await;
+    until("its end there", || async { metric(&first, "siblings_told").await == 0 }).await;
 }
 
 #[tokio::test]

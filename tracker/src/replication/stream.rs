@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::SILENCE;
 use super::frame::{Frame, FrameError};
@@ -35,12 +35,14 @@ pub(crate) enum StreamError {
 pub(crate) struct Frames<R> {
     reader: R,
     come: BytesMut,
+    /// When something came last. Kept here, since whoever waits for a frame waits for other things too, and begins anew after each.
+    heard: Instant,
     metrics: Arc<Replication>,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     pub fn new(reader: R, metrics: Arc<Replication>) -> Self {
-        Frames { reader, come: BytesMut::new(), metrics }
+        Frames { reader, come: BytesMut::new(), heard: Instant::now(), metrics }
     }
 
     /// The next frame. May be dropped and called again: nothing that has come is lost.
@@ -50,11 +52,13 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 return Ok(frame);
             }
             self.come.reserve(READ);
-            let read = timeout(SILENCE, self.reader.read_buf(&mut self.come)).await;
-            match read.map_err(|_| StreamError::Silent)?? {
-                0 => return Err(StreamError::Closed),
-                read => self.metrics.received.inc_by(read as u64),
-            };
+            let read = timeout_at(self.heard + SILENCE, self.reader.read_buf(&mut self.come)).await;
+            let read = read.map_err(|_| StreamError::Silent)??;
+            if read == 0 {
+                return Err(StreamError::Closed);
+            }
+            self.heard = Instant::now();
+            self.metrics.received.inc_by(read as u64);
         }
     }
 }
