@@ -37,6 +37,7 @@ pub mod tick;
 mod token;
 mod tracker;
 pub mod udp;
+pub mod watch;
 
 pub use args::Args;
 pub use daemon::CancellationToken;

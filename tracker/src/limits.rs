@@ -47,6 +47,8 @@ pub const MAX_UPLOADS: usize = 4;
 pub const MAX_FRESH: usize = 1_024;
 /// Siblings that listen to a tracker at a time.
 pub const MAX_SUBSCRIBERS: usize = 16;
+/// Readers that follow swarms at a time.
+pub const MAX_WATCHERS: usize = 256;
 /// How long a tracker that has siblings waits at its start until it has copied one; then it is ready with what it has.
 pub const COPY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a manifest that names no revision may lie here before something registered names it.

@@ -89,6 +89,8 @@ pub struct Swarm {
     v6: Option<Box<Book<Ipv6Addr>>>,
     nodes: Option<Box<Book<Arc<Node>>>>,
     downloaded: u32,
+    /// Bytes by which `left` fell, from one announce here to the next.
+    fetched: u64,
     /// When somebody wanted it last.
     wanted: Tick,
 }
@@ -167,6 +169,8 @@ impl Swarm {
         if status.state == State::Leeching || self.wanted == Tick(0) {
             self.wanted = now;
         }
+        let left_before = before.as_ref().map_or(0, |before| before.status().left);
+        self.fetched = self.fetched.saturating_add(left_before.saturating_sub(status.left));
         let interval = interval(self.situation(status, is_node, visit), rng);
         let peers = self.choose(zone.map(AsRef::as_ref), status, visit, is_node, rng);
         let completed = announce.event == Event::Completed
@@ -300,6 +304,11 @@ impl Swarm {
     /// How often a peer said that it has just become complete.
     pub fn downloaded(&self) -> u32 {
         self.downloaded
+    }
+
+    /// Bytes that peers fetched between their announces here.
+    pub fn fetched(&self) -> u64 {
+        self.fetched
     }
 
     /// The peers of one kind.

@@ -16,7 +16,7 @@ use tracker_api::Registry;
 
 use crate::directory::{Directory, Room};
 use crate::http;
-use crate::limits::{COPY_PATIENCE, DEFAULT_STORE_BYTES, MAX_UPLOADS, SWEEP};
+use crate::limits::{COPY_PATIENCE, DEFAULT_STORE_BYTES, MAX_UPLOADS, MAX_WATCHERS, SWEEP};
 use crate::metrics::Metrics;
 use crate::registry::{Admission, RegistryError};
 use crate::replication::{News, Sibling, SiblingError, publish_until, subscribe_until};
@@ -94,6 +94,8 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) uploads: Semaphore,
+    /// Readers that follow swarms.
+    pub(crate) watchers: Arc<Semaphore>,
     /// Names this start; the directory has it as text.
     pub(crate) epoch: u64,
     /// What subscribed siblings are told.
@@ -103,6 +105,8 @@ pub(crate) struct State {
     siblings: Vec<Sibling>,
     /// The streams to siblings end with this.
     pub(crate) stopped: CancellationToken,
+    /// What would go on for ever ends with this, when the tracker begins to end.
+    pub(crate) draining: CancellationToken,
     pub(crate) streams: TaskTracker,
     started: Instant,
 }
@@ -124,11 +128,13 @@ impl Tracker {
             metrics,
             health,
             uploads: Semaphore::new(MAX_UPLOADS),
+            watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             epoch,
             news: News::default(),
             copied: watch::Sender::new(false),
             siblings,
             stopped: CancellationToken::new(),
+            draining: CancellationToken::new(),
             streams: TaskTracker::new(),
             started: Instant::now(),
             config,
@@ -164,6 +170,7 @@ impl Tracker {
                 () = shutdown.cancelled() => {}
             }
             shutdown.cancelled().await;
+            state.draining.cancel();
             state.health.readiness().set(false);
         };
         let serving = async {

@@ -5,8 +5,12 @@ mod common;
 
 use common::{Running, TOKEN, closed, node, query, swarm, torrent};
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use torrent::Metainfo;
-use tracker_api::{MANIFESTS_PATH, METAINFO_PATH, REGISTRY_PATH, Registry, SWARMS_PATH};
+use tracker_api::{
+    MANIFESTS_PATH, METAINFO_PATH, REGISTRY_PATH, Registry, SWARMS_PATH, SwarmChange, WATCH_PATH,
+};
 
 async fn put(tracker: &Running, path: &str, body: &[u8]) -> u16 {
     tracker.send("PUT", path, Some(TOKEN), body).await.status
@@ -207,6 +211,51 @@ async fn the_operator_reads_each_swarm() {
     assert_eq!((&sidecar["address"], &sidecar["left"]), (&"10.1.0.1:6881".into(), &16384.into()));
     assert_eq!(get(&tracker, SWARMS_PATH).await.json().as_array().unwrap().len(), 2);
     assert_eq!(get(&tracker, &format!("{SWARMS_PATH}?infohash=xyz")).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_reader_follows_a_swarm_line_by_line() {
+    let tracker = closed().await;
+    let names = ["33".repeat(20), "44".repeat(32)];
+    let nodes = vec![node("a", &["10.1.0.1"])];
+    tracker.register(&Registry { swarms: vec![swarm("rev", &names)], nodes, networks: vec![] }).await;
+    let wanted = |left: u64| query(&[0x33; 20], 6881).replace("left=5", &format!("left={left}"));
+    tracker.announce_as("a", Some(TOKEN), &wanted(3 << 20)).await;
+    let mut stream = TcpStream::connect(tracker.address).await.unwrap();
+    let path = format!("{WATCH_PATH}?infohash={}", names[1]);
+    let request = format!("GET {path} HTTP/1.0\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let mut next = async || loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        if let Ok(change) = serde_json::from_str::<SwarmChange>(&line) {
+            return change;
+        }
+    };
+    let first = next().await;
+    assert_eq!((first.all, first.leechers, first.left_bytes, first.peers.len()), (true, 1, 3 << 20, 1));
+    tracker.announce_as("a", Some(TOKEN), &wanted(1 << 20)).await;
+    let second = next().await;
+    assert_eq!((second.all, second.fetched_bytes, second.peers[0].left), (false, 2 << 20, 1 << 20));
+    tracker.announce_as("a", Some(TOKEN), &format!("{}&event=completed", wanted(0))).await;
+    let third = loop {
+        let change = next().await;
+        if change.seeders == 1 {
+            break change;
+        }
+    };
+    assert_eq!((third.downloaded, third.fetched_bytes, third.left_bytes), (1, 3 << 20, 0));
+    assert!(third.bytes_per_second > 0);
+    for (path, status) in
+        [("", 400), ("?infohash=xyz", 400), (&format!("?infohash={}", "55".repeat(20)), 404)]
+    {
+        assert_eq!(get(&tracker, &format!("{WATCH_PATH}{path}")).await.status, status, "{path}");
+    }
+    tracker.register(&Registry::default()).await;
+    let end = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        while lines.next_line().await.unwrap().is_some() {}
+    });
+    end.await.expect("it ends with the swarm");
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ pub const REGISTRY_CONTENT_PATH: &str = "/v1/registry/content";
 pub const REPLICATION_PATH: &str = "/v1/replication";
 /// `GET` answers [`SwarmReport`]s; with `?infohash=<hex>` only that swarm.
 pub const SWARMS_PATH: &str = "/v1/swarms";
+/// `GET` with `?infohash=<hex>` answers a [`SwarmChange`] a line, for as long as the reader stays: the first with all peers, then one a
+/// second in which something has changed.
+pub const WATCH_PATH: &str = "/v1/swarms/watch";
 /// `PUT|GET|HEAD <prefix><infohash>`: metainfo by hex infohash (v1: 40 digits, v2: 64 digits, or 40 of them cut);
 /// `GET <prefix>sha256:<hex>` finds it by the content digest in its canonical name.
 pub const METAINFO_PATH: &str = "/metainfo/";
@@ -98,9 +101,34 @@ pub struct SwarmReport {
     pub leechers: u32,
     /// How often a peer said that it has just become complete.
     pub downloaded: u32,
+    /// Bytes that peers have fetched since the tracker knows of the swarm, as far as they told this tracker.
+    pub fetched_bytes: u64,
     /// Whether the metainfo lies here.
     pub metainfo: bool,
     /// Each peer that announced and has not expired.
+    pub peers: Vec<PeerReport>,
+}
+
+/// How a swarm has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwarmChange {
+    /// Whether `peers` are all that there are, and whoever is not among them is gone. Else they are those that have announced since the
+    /// line before.
+    pub all: bool,
+    /// Peers with `left` = 0.
+    pub seeders: u32,
+    /// Peers with `left` > 0.
+    pub leechers: u32,
+    /// How often a peer said that it has just become complete.
+    pub downloaded: u32,
+    /// Bytes that all leechers together still want.
+    pub left_bytes: u64,
+    /// See [`SwarmReport::fetched_bytes`].
+    pub fetched_bytes: u64,
+    /// What they fetched in a second, over the last minute. Peers tell it with each announce.
+    pub bytes_per_second: u64,
+    /// See `all`.
     pub peers: Vec<PeerReport>,
 }
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use torrent::WireId;
-use tracker_api::{PeerReport, SwarmReport};
+use tracker_api::{PeerReport, SwarmChange, SwarmReport};
 
 use super::shard::{SHARDS, Slot};
 use super::{Directory, lock};
@@ -41,6 +41,24 @@ impl Directory {
         reports
     }
 
+    /// How a swarm is, with the peers that have announced at `since` or later, by this tracker's clock; none if it is not served. No
+    /// rate is in it yet.
+    pub fn change(&self, name: WireId, since: Tick, now: Tick) -> Option<SwarmChange> {
+        let (mut shard, canonical) = self.find(name);
+        let slot = shard.slot(canonical)?;
+        let lefts = [left::<Arc<Node>>(slot), left::<Ipv4Addr>(slot), left::<Ipv6Addr>(slot)];
+        Some(SwarmChange {
+            all: since == Tick(0),
+            seeders: slot.swarm.count(State::Seeding) as u32,
+            leechers: slot.swarm.count(State::Leeching) as u32,
+            downloaded: slot.swarm.downloaded(),
+            left_bytes: lefts.into_iter().fold(0, u64::saturating_add),
+            fetched_bytes: slot.swarm.fetched(),
+            bytes_per_second: 0,
+            peers: peers_since(slot, since, now),
+        })
+    }
+
     fn all_names(&self) -> Vec<WireId> {
         let admitted = self.admitted.load();
         let mut names: Vec<WireId> =
@@ -54,10 +72,6 @@ impl Directory {
 }
 
 fn report(name: WireId, slot: &Slot, now: Tick) -> SwarmReport {
-    let mut peers = Vec::new();
-    add::<Arc<Node>>(slot, now, &mut peers);
-    add::<Ipv4Addr>(slot, now, &mut peers);
-    add::<Ipv6Addr>(slot, now, &mut peers);
     let (infohashes, revisions) = match &slot.names {
         Some(names) => (names.infohashes.clone(), names.revisions.clone()),
         None => (vec![name.to_string()], Vec::new()),
@@ -68,13 +82,28 @@ fn report(name: WireId, slot: &Slot, now: Tick) -> SwarmReport {
         seeders: slot.swarm.count(State::Seeding) as u32,
         leechers: slot.swarm.count(State::Leeching) as u32,
         downloaded: slot.swarm.downloaded(),
+        fetched_bytes: slot.swarm.fetched(),
         metainfo: false,
-        peers,
+        peers: peers_since(slot, Tick(0), now),
     }
 }
 
-fn add<P: Shelf + 'static>(slot: &Slot, now: Tick, peers: &mut Vec<PeerReport>) {
-    let here = slot.swarm.peers::<P>().filter(|peer| peer.state() != State::Gone);
+/// Those that have announced at `since` or later, by our clock.
+fn peers_since(slot: &Slot, since: Tick, now: Tick) -> Vec<PeerReport> {
+    let mut peers = Vec::new();
+    add::<Arc<Node>>(slot, since, now, &mut peers);
+    add::<Ipv4Addr>(slot, since, now, &mut peers);
+    add::<Ipv6Addr>(slot, since, now, &mut peers);
+    peers
+}
+
+fn left<P: Shelf + 'static>(slot: &Slot) -> u64 {
+    let here = slot.swarm.peers::<P>().filter(|peer| peer.state() == State::Leeching);
+    here.map(|peer| peer.status().left).fold(0, u64::saturating_add)
+}
+
+fn add<P: Shelf + 'static>(slot: &Slot, since: Tick, now: Tick, peers: &mut Vec<PeerReport>) {
+    let here = slot.swarm.peers::<P>().filter(|peer| peer.state() != State::Gone && peer.seen >= since);
     peers.extend(here.map(|peer: &Peer<P>| PeerReport {
         node: peer.place().node().map(|node| node.name.to_string()),
         address: peer.contact().addresses().next().map(|address| address.to_string()).unwrap_or_default(),

@@ -4,6 +4,7 @@ mod announce;
 mod registry;
 mod replication;
 mod stored;
+mod watch;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -23,6 +24,7 @@ pub(crate) fn router(tracker: &Tracker) -> Router {
         .route(tracker_api::REGISTRY_PATH, get(registry::status).put(registry::replace))
         .route(tracker_api::REGISTRY_CONTENT_PATH, get(registry::content))
         .route(tracker_api::SWARMS_PATH, get(registry::swarms))
+        .route(tracker_api::WATCH_PATH, get(watch::watch))
         .route(tracker_api::REPLICATION_PATH, get(replication::stream))
         .route(
             &format!("{}{{name}}", tracker_api::METAINFO_PATH),
