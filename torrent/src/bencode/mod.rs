@@ -10,7 +10,7 @@ mod write;
 
 pub use scan::DecodeError;
 pub use value::{Dict, DictIter, Event, Events, List, ListIter, Selected, Value};
-pub use write::{DictWriter, Writer};
+pub use write::{DictWriter, Writer, push_decimal};
 
 /// Deepest nesting that is read: what libtorrent takes.
 pub const MAX_DEPTH: usize = 100;

@@ -21,21 +21,42 @@ impl Writer {
         Self::default()
     }
 
+    /// Behind what `out` holds: a server writes into a buffer that it has used before.
+    pub fn behind(out: Vec<u8>) -> Self {
+        Writer { out }
+    }
+
     /// A signed integer.
     pub fn int(&mut self, int: i64) {
-        self.out.extend_from_slice(format!("i{int}e").as_bytes());
+        self.out.push(b'i');
+        if int < 0 {
+            self.out.push(b'-');
+        }
+        push_decimal(&mut self.out, int.unsigned_abs());
+        self.out.push(b'e');
     }
 
     /// An unsigned integer. Readers take 63 bits.
     pub fn uint(&mut self, int: u64) {
-        self.out.extend_from_slice(format!("i{int}e").as_bytes());
+        self.out.push(b'i');
+        push_decimal(&mut self.out, int);
+        self.out.push(b'e');
     }
 
     /// A byte string.
     pub fn bytes(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
-        self.out.extend_from_slice(format!("{}:", bytes.len()).as_bytes());
+        push_decimal(&mut self.out, bytes.len() as u64);
+        self.out.push(b':');
         self.out.extend_from_slice(bytes);
+    }
+
+    /// One byte string of `parts`, which are gone through twice: its length stands first.
+    pub fn concat<P: AsRef<[u8]>>(&mut self, parts: impl Iterator<Item = P> + Clone) {
+        let length: usize = parts.clone().map(|part| part.as_ref().len()).sum();
+        push_decimal(&mut self.out, length as u64);
+        self.out.push(b':');
+        parts.for_each(|part| self.out.extend_from_slice(part.as_ref()));
     }
 
     /// A value that is encoded already.
@@ -82,5 +103,46 @@ impl DictWriter<'_> {
             debug_assert!(&self.writer.out[last] < key, "keys of a bencoded dictionary ascend");
         }
         self.writer
+    }
+}
+
+/// Appends `number` in decimal digits, without an allocation.
+pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
+    /// Digits of the largest `u64`.
+    const LONGEST: usize = 20;
+    let mut digits = [0; LONGEST];
+    let mut first = LONGEST;
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_the_standard_library_writes_them() {
+        for number in [0, 1, 9, 10, 99, 100, 1_234_567_890, u64::MAX - 1, u64::MAX] {
+            let mut writer = Writer::behind(b"x".to_vec());
+            writer.uint(number);
+            writer.int(number.cast_signed());
+            let expected = format!("xi{number}ei{}e", number.cast_signed());
+            assert_eq!(String::from_utf8(writer.into_bytes()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn parts_make_one_string() {
+        let mut writer = Writer::new();
+        writer.concat([&b"ab"[..], b"", b"cde"].into_iter());
+        writer.concat(std::iter::empty::<[u8; 6]>());
+        assert_eq!(writer.into_bytes(), b"5:abcde0:");
     }
 }
