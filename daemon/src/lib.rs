@@ -18,6 +18,7 @@
 //! }
 //! ```
 
+mod accept;
 mod bind;
 mod body;
 mod health;
@@ -27,6 +28,7 @@ mod patient;
 mod run;
 mod serve;
 
+pub use accept::accept;
 pub use bind::{BindError, bind, bind_udp};
 pub use body::{BodyError, BodyLimits, read_body};
 pub use health::{Health, Readiness, refuse_foreign_hosts};
@@ -34,5 +36,5 @@ pub use logs::{LogArgs, LogFormat, LogGuard, init_logs};
 /// The global allocator of every binary: musl's own is slow under threads.
 pub use mimalloc::MiMalloc as Allocator;
 pub use run::{error_line, raise_file_limit, run, shutdown_on_signal};
-pub use serve::{ServeOptions, serve, serve_with};
+pub use serve::{ServeOptions, serve, serve_connection, serve_with};
 pub use tokio_util::sync::CancellationToken;

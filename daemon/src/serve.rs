@@ -1,10 +1,8 @@
 //! Serving an axum router over HTTP/1.1 with limits, until told to stop.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,18 +15,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::accept::accept;
 use crate::patient::Patient;
-use crate::run::file_limit;
 
-/// Files that a daemon keeps for other things than connections.
-const RESERVED_FILES: usize = 128;
-/// Pause after a failed accept (out of files, for example), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Requests with more headers are refused with 431.
 const MAX_HEADERS: usize = 64;
 
@@ -85,79 +77,23 @@ pub async fn serve_with<H, F, S>(
     F: Future<Output = std::io::Result<S>> + Send,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limit = options.max_connections.min(file_limit().saturating_sub(RESERVED_FILES)).max(1);
-    let slots = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-    let sources = Arc::new(Sources::default());
-    let tasks = TaskTracker::new();
-    let cut = CancellationToken::new();
-    while let Some((permit, stream, peer)) = next_connection(&listener, &slots, &shutdown).await {
-        let Some(source) = sources.enter(peer.ip(), options.max_connections_per_source) else {
-            tracing::debug!(%peer, "too many connections from this address");
-            continue;
-        };
-        let (router, shutdown, cut, handshake) =
-            (router.clone(), shutdown.clone(), cut.clone(), handshake.clone());
-        tasks.spawn(async move {
-            let connection = async {
-                let stream = tokio::time::timeout(options.stall_timeout, handshake(stream)).await;
-                match stream {
-                    Ok(Ok(stream)) => connection(stream, peer, router, options, shutdown).await,
-                    Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
-                    Err(_) => tracing::debug!(%peer, "handshake took too long"),
-                }
-            };
-            tokio::select! {
-                () = connection => {}
-                () = cut.cancelled() => tracing::debug!(%peer, "connection cut at the end of the drain"),
-            }
-            drop((permit, source));
-        });
-    }
-    drop(listener);
-    tasks.close();
-    if tokio::time::timeout(options.drain, tasks.wait()).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "cutting connections that did not end in time");
-        cut.cancel();
-        tasks.wait().await;
-    }
-}
-
-/// The next connection and its slot; none once `shutdown` is cancelled.
-async fn next_connection(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-    shutdown: &CancellationToken,
-) -> Option<(tokio::sync::OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let accepting = async {
-        let permit = Arc::clone(slots).acquire_owned().await.ok()?;
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    // Head and body are separate writes: with Nagle's algorithm the second waits 40 ms for the client's
-                    // delayed ACK. It fails only on a connection that is gone already.
-                    stream.set_nodelay(true).ok();
-                    return Some((permit, stream, canonical(peer)));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+    let stop = shutdown.clone();
+    accept(listener, options, shutdown, move |stream, peer| {
+        let (router, stop, handshake) = (router.clone(), stop.clone(), handshake.clone());
+        async move {
+            match tokio::time::timeout(options.stall_timeout, handshake(stream)).await {
+                Ok(Ok(stream)) => serve_connection(stream, peer, router, options, stop).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
+                Err(_) => tracing::debug!(%peer, "handshake took too long"),
             }
         }
-    };
-    tokio::select! {
-        biased;
-        () = shutdown.cancelled() => None,
-        next = accepting => next,
-    }
+    })
+    .await;
 }
 
-/// An IPv4 client on a listener for both families shows as `::ffff:a.b.c.d`; everything behind wants `a.b.c.d`.
-fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
-}
-
-async fn connection<S>(
+/// Serves `router` over one connection until it ends, or `shutdown` is cancelled and the running request has ended: what
+/// [`serve`] does with each connection that it accepts.
+pub async fn serve_connection<S>(
     stream: S,
     peer: SocketAddr,
     router: Router,
@@ -192,39 +128,5 @@ async fn connection<S>(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "connection ended");
-    }
-}
-
-/// How many connections each address has.
-#[derive(Debug, Default)]
-struct Sources(Mutex<HashMap<IpAddr, usize>>);
-
-/// One connection of an address; dropping it takes it off the count.
-struct Source {
-    sources: Arc<Sources>,
-    address: IpAddr,
-}
-
-impl Sources {
-    fn enter(self: &Arc<Self>, address: IpAddr, limit: usize) -> Option<Source> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_insert(0);
-        if *count >= limit {
-            return None;
-        }
-        *count += 1;
-        Some(Source { sources: Arc::clone(self), address })
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        let mut counts = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
     }
 }
