@@ -1,10 +1,7 @@
-//! Answers in bencode, as clients of any age read them.
+//! Answers in bencode, as clients of any age read them. Each is written behind what a buffer holds, without copies on the way.
 
 use std::net::IpAddr;
 
-use axum::body::Body;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use torrent::bencode::{DictWriter, Writer};
 
 use crate::directory::ScrapeEntry;
@@ -13,9 +10,8 @@ use crate::query::Announce;
 use crate::swarm::Reply;
 
 /// The answer to an announce (BEP 3, 7, 23, 24).
-pub fn announce(reply: &Reply, asked: &Announce, source: IpAddr, epoch: &str) -> Vec<u8> {
-    let mut writer = Writer::new();
-    writer.dict(|dict| {
+pub fn announce(out: &mut Vec<u8>, reply: &Reply, asked: &Announce, source: IpAddr, epoch: &str) {
+    write(out, |dict| {
         dict.entry("complete").uint(reply.complete as u64);
         match source {
             IpAddr::V4(v4) => dict.entry("external ip").bytes(v4.octets()),
@@ -34,15 +30,13 @@ pub fn announce(reply: &Reply, asked: &Announce, source: IpAddr, epoch: &str) ->
             dict.entry("warning message").bytes("too many peers: this one is not handed out to others");
         }
     });
-    writer.into_bytes()
 }
 
 /// The answer to a scrape (BEP 48). `entries` may name a torrent twice.
-pub fn scrape(mut entries: Vec<ScrapeEntry>) -> Vec<u8> {
+pub fn scrape(out: &mut Vec<u8>, mut entries: Vec<ScrapeEntry>) {
     entries.sort_by_key(|entry| entry.info_hash);
     entries.dedup_by_key(|entry| entry.info_hash);
-    let mut writer = Writer::new();
-    writer.dict(|dict| {
+    write(out, |dict| {
         dict.entry("files").dict(|files| {
             for entry in entries {
                 files.entry(entry.info_hash.0).dict(|file| {
@@ -53,38 +47,36 @@ pub fn scrape(mut entries: Vec<ScrapeEntry>) -> Vec<u8> {
             }
         });
     });
-    writer.into_bytes()
 }
 
 /// A refusal as clients show it to their users.
-pub fn failure(status: StatusCode, reason: &str) -> Response {
-    let mut writer = Writer::new();
-    writer.dict(|dict| dict.entry("failure reason").bytes(reason));
-    (status, bencoded(writer.into_bytes())).into_response()
+pub fn failure(out: &mut Vec<u8>, reason: &str) {
+    write(out, |dict| dict.entry("failure reason").bytes(reason));
 }
 
-/// A bencoded body; `text/plain` is what trackers have always said.
-pub fn bencoded(body: Vec<u8>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain")], Body::from(body))
+fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut DictWriter<'_>)) {
+    let mut writer = Writer::behind(std::mem::take(out));
+    writer.dict(fill);
+    *out = writer.into_bytes();
 }
 
 /// `peers`: 6 bytes each (BEP 23); `peers6`: 18 bytes each (BEP 7), left out if there are none.
 fn compact(dict: &mut DictWriter<'_>, peers: &[Contact]) {
-    let (mut v4, mut v6) = (Vec::with_capacity(6 * peers.len()), Vec::new());
-    for peer in peers {
-        if let Some(address) = peer.v4 {
-            v4.extend_from_slice(&address.octets());
-            v4.extend_from_slice(&peer.port.to_be_bytes());
-        }
-        if let Some(address) = peer.v6 {
-            v6.extend_from_slice(&address.octets());
-            v6.extend_from_slice(&peer.port.to_be_bytes());
-        }
+    dict.entry("peers").concat(peers.iter().filter_map(|peer| {
+        let mut bytes = [0; 6];
+        bytes[..4].copy_from_slice(&peer.v4?.octets());
+        bytes[4..].copy_from_slice(&peer.port.to_be_bytes());
+        Some(bytes)
+    }));
+    if peers.iter().all(|peer| peer.v6.is_none()) {
+        return;
     }
-    dict.entry("peers").bytes(v4);
-    if !v6.is_empty() {
-        dict.entry("peers6").bytes(v6);
-    }
+    dict.entry("peers6").concat(peers.iter().filter_map(|peer| {
+        let mut bytes = [0; 18];
+        bytes[..16].copy_from_slice(&peer.v6?.octets());
+        bytes[16..].copy_from_slice(&peer.port.to_be_bytes());
+        Some(bytes)
+    }));
 }
 
 /// Without peer ids: no client needs them, and they would be most of what a tracker keeps.

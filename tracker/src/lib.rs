@@ -3,8 +3,8 @@
 //! It tells peers of one another over HTTP (BEP 3, 7, 23, 24, 48) and UDP (BEP 15, 41), and keeps metainfo and content manifests for them. All of it
 //! is soft state in memory: peers announce again, the operator registers again.
 //!
-//! * [`query`], [`policy`], [`interval`], [`swarm`] and [`registry`] are pure: bytes, the time and randomness come in, answers go
-//!   out. A swarm keeps its [`peer`]s packed in [`book`]s.
+//! * [`request`], [`query`], [`policy`], [`interval`], [`swarm`] and [`registry`] are pure: bytes, the time and randomness come in,
+//!   answers go out. A swarm keeps its [`peer`]s packed in [`book`]s.
 //! * [`directory`] puts the swarms behind locks, [`store`] keeps what was uploaded, [`replication`] keeps siblings in step.
 //! * `http` and [`udp`] are the rim, [`answer`] its bencode, [`limits`] every bound.
 //!
@@ -31,6 +31,7 @@ pub mod policy;
 pub mod query;
 pub mod registry;
 pub mod replication;
+pub mod request;
 pub mod store;
 pub mod swarm;
 pub mod tick;
@@ -40,6 +41,6 @@ pub mod udp;
 pub mod watch;
 
 pub use args::Args;
-pub use daemon::CancellationToken;
+pub use daemon::{CancellationToken, ServeOptions};
 pub use token::{Token, TokenError};
 pub use tracker::{Config, ConfigError, Listeners, Tracker};

@@ -12,6 +12,14 @@ pub const MAX_SCRAPE: usize = 74;
 /// Ports below belong to other services and are never handed out (T47).
 pub const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
+/// Headers of an announce or a scrape; with more a request is left to the general server, which refuses it.
+pub const MAX_REQUEST_HEADERS: usize = 64;
+/// Bytes that are read from a connection at a time: a scrape of [`MAX_SCRAPE`] torrents, or dozens of pipelined announces.
+pub const READ_BYTES: usize = 16 << 10;
+/// Bytes of answers that are written at a time. With as much waiting, pipelined requests wait too, so a client that does not read
+/// costs this, one answer and [`READ_BYTES`].
+pub const ANSWER_BYTES: usize = 16 << 10;
+
 /// Strangers that one swarm lists, unless the options say otherwise; further ones get peers but are not listed.
 pub const MAX_STRANGERS_PER_SWARM: usize = 100_000;
 /// Strangers that all swarms list together, unless the options say otherwise.

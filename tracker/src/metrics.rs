@@ -26,7 +26,7 @@ pub(crate) struct Reason {
 /// The metrics of a tracker. Clones share the values.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    announces: Family<Client, Counter>,
+    announces: Announces,
     rejected: Family<Reason, Counter>,
     unlisted: Counter,
     pub(crate) scrapes: Counter,
@@ -68,14 +68,31 @@ impl Replication {
     }
 }
 
+/// Announces by kind, with both members at hand: finding one takes a lock and a hash, too much for each announce.
+#[derive(Clone, Debug)]
+struct Announces {
+    all: Family<Client, Counter>,
+    sidecars: Counter,
+    strangers: Counter,
+}
+
+impl Default for Announces {
+    fn default() -> Self {
+        let all = Family::default();
+        let (sidecars, strangers) =
+            (all.get_or_create_owned(&client(true)), all.get_or_create_owned(&client(false)));
+        Announces { all, sidecars, strangers }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        let announces = Family::<Client, Counter>::default();
+        let announces = Announces::default();
         let rejected = Family::<Reason, Counter>::default();
         let (unlisted, scrapes) = (Counter::default(), Counter::default());
         let reason = |reason| rejected.get_or_create_owned(&Reason { reason });
         let udp = Counters::new(Shared {
-            announces: announces.get_or_create_owned(&client(false)),
+            announces: announces.strangers.clone(),
             unlisted: unlisted.clone(),
             scrapes: scrapes.clone(),
             rejected_query: reason("query"),
@@ -118,7 +135,7 @@ impl Metrics {
             udp,
         } = self.clone();
         replication.register(registry);
-        registry.register("announces", "Announces that were answered with peers", announces);
+        registry.register("announces", "Announces that were answered with peers", announces.all);
         registry.register("rejected", "Requests that were refused", rejected);
         registry.register("unlisted", "Announces of strangers for whom there was no room", unlisted);
         registry.register("scrapes", "Scrapes that were answered", scrapes);
@@ -133,7 +150,8 @@ impl Metrics {
     }
 
     pub(crate) fn announced(&self, sidecar: bool, listed: bool) {
-        self.announces.get_or_create(&client(sidecar)).inc();
+        let kind = if sidecar { &self.announces.sidecars } else { &self.announces.strangers };
+        kind.inc();
         if !listed {
             self.unlisted.inc();
         }

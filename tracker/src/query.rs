@@ -4,7 +4,8 @@
 //! `Query` does) destroys them, so the bytes are decoded here. `+` is a plus sign (RFC 3986): clients that encode spaces
 //! write `%20`.
 
-use std::num::IntErrorKind;
+use std::num::{IntErrorKind, ParseIntError};
+use std::str::FromStr;
 
 use torrent::WireId;
 
@@ -74,24 +75,24 @@ pub struct Announce {
 }
 
 impl Announce {
-    /// Reads what stands behind the `?`.
+    /// Reads what stands behind the `?`: bytes, since raw ones come too.
     ///
     /// # Errors
     /// See [`QueryError`].
-    pub fn parse(query: &str) -> Result<Self, QueryError> {
+    pub fn parse(query: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, QueryError> {
         let mut fields = Fields::default();
-        for (key, value) in pairs(query) {
+        for (key, value) in pairs(query.as_ref()) {
             fields.take(key, value)?;
         }
         Ok(Announce {
             info_hash: WireId(id("info_hash", fields.info_hash)?),
             peer_id: id("peer_id", fields.peer_id)?,
             port: port(fields.port)?,
-            left: fields.left.and_then(|left| left.parse().ok()),
+            left: fields.left.and_then(|left| number(left).ok()),
             event: event(fields.event),
             num_want: num_want(fields.num_want),
-            compact: fields.compact != Some("0"),
-            no_peer_id: fields.no_peer_id == Some("1"),
+            compact: fields.compact != Some(b"0"),
+            no_peer_id: fields.no_peer_id == Some(b"1"),
             node: fields.node.map(node).transpose()?,
         })
     }
@@ -100,29 +101,29 @@ impl Announce {
 /// The raw values of the parameters that count.
 #[derive(Default)]
 struct Fields<'q> {
-    info_hash: Option<&'q str>,
-    peer_id: Option<&'q str>,
-    port: Option<&'q str>,
-    left: Option<&'q str>,
-    event: Option<&'q str>,
-    num_want: Option<&'q str>,
-    compact: Option<&'q str>,
-    no_peer_id: Option<&'q str>,
-    node: Option<&'q str>,
+    info_hash: Option<&'q [u8]>,
+    peer_id: Option<&'q [u8]>,
+    port: Option<&'q [u8]>,
+    left: Option<&'q [u8]>,
+    event: Option<&'q [u8]>,
+    num_want: Option<&'q [u8]>,
+    compact: Option<&'q [u8]>,
+    no_peer_id: Option<&'q [u8]>,
+    node: Option<&'q [u8]>,
 }
 
 impl<'q> Fields<'q> {
-    fn take(&mut self, key: &str, value: &'q str) -> Result<(), QueryError> {
+    fn take(&mut self, key: &[u8], value: &'q [u8]) -> Result<(), QueryError> {
         let (name, field) = match key {
-            "info_hash" => ("info_hash", &mut self.info_hash),
-            "peer_id" => ("peer_id", &mut self.peer_id),
-            "port" => ("port", &mut self.port),
-            "left" => ("left", &mut self.left),
-            "event" => ("event", &mut self.event),
-            "numwant" => ("numwant", &mut self.num_want),
-            "compact" => ("compact", &mut self.compact),
-            "no_peer_id" => ("no_peer_id", &mut self.no_peer_id),
-            tracker_api::NODE_PARAM => (tracker_api::NODE_PARAM, &mut self.node),
+            b"info_hash" => ("info_hash", &mut self.info_hash),
+            b"peer_id" => ("peer_id", &mut self.peer_id),
+            b"port" => ("port", &mut self.port),
+            b"left" => ("left", &mut self.left),
+            b"event" => ("event", &mut self.event),
+            b"numwant" => ("numwant", &mut self.num_want),
+            b"compact" => ("compact", &mut self.compact),
+            b"no_peer_id" => ("no_peer_id", &mut self.no_peer_id),
+            key if key == tracker_api::NODE_PARAM.as_bytes() => (tracker_api::NODE_PARAM, &mut self.node),
             _ => return Ok(()),
         };
         match field.replace(value) {
@@ -136,9 +137,9 @@ impl<'q> Fields<'q> {
 ///
 /// # Errors
 /// [`QueryError::FullScrape`] when it names none; else see [`QueryError`].
-pub fn scrape(query: &str) -> Result<Vec<WireId>, QueryError> {
-    let hashes: Vec<WireId> = pairs(query)
-        .filter(|(key, _)| *key == "info_hash")
+pub fn scrape(query: &(impl AsRef<[u8]> + ?Sized)) -> Result<Vec<WireId>, QueryError> {
+    let hashes: Vec<WireId> = pairs(query.as_ref())
+        .filter(|(key, _)| *key == b"info_hash")
         .take(MAX_SCRAPE)
         .map(|(_, value)| id("info_hash", Some(value)).map(WireId))
         .collect::<Result<_, _>>()?;
@@ -147,74 +148,104 @@ pub fn scrape(query: &str) -> Result<Vec<WireId>, QueryError> {
 
 /// The value of a text parameter, decoded; none if it is absent or no UTF-8.
 pub fn text(query: &str, key: &str) -> Option<String> {
-    let (_, value) = pairs(query).find(|(found, _)| *found == key)?;
-    String::from_utf8(decode(value)?).ok()
+    let (_, value) = pairs(query.as_bytes()).find(|(found, _)| *found == key.as_bytes())?;
+    String::from_utf8(decoded(value).collect::<Option<_>>()?).ok()
 }
 
 /// Keys and values, still encoded.
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        match pair.iter().position(|&byte| byte == b'=') {
+            Some(sign) => (&pair[..sign], &pair[sign + 1..]),
+            None => (pair, &[][..]),
+        }
+    })
 }
 
-fn id(name: &'static str, value: Option<&str>) -> Result<[u8; 20], QueryError> {
+fn id(name: &'static str, value: Option<&[u8]>) -> Result<[u8; 20], QueryError> {
     /// 20 bytes, each as `%xx`.
     const LONGEST: usize = 60;
     let value = value.ok_or(QueryError::Missing(name))?;
     if value.len() > LONGEST {
         return Err(QueryError::Length(name));
     }
-    let bytes = decode(value).ok_or(QueryError::Encoding(name))?;
-    bytes.try_into().map_err(|_| QueryError::Length(name))
+    let mut bytes = [0; LONGEST];
+    let mut length = 0;
+    for byte in decoded(value) {
+        bytes[length] = byte.ok_or(QueryError::Encoding(name))?;
+        length += 1;
+    }
+    bytes[..length].try_into().map_err(|_| QueryError::Length(name))
 }
 
-fn port(value: Option<&str>) -> Result<u16, QueryError> {
-    let port = value.ok_or(QueryError::Missing("port"))?.parse().map_err(|_| QueryError::Port)?;
+fn port(value: Option<&[u8]>) -> Result<u16, QueryError> {
+    let port = number(value.ok_or(QueryError::Missing("port"))?).map_err(|_| QueryError::Port)?;
     if port >= FIRST_UNPRIVILEGED_PORT { Ok(port) } else { Err(QueryError::Port) }
 }
 
-fn event(value: Option<&str>) -> Event {
+fn event(value: Option<&[u8]>) -> Event {
     match value {
-        Some("started") => Event::Started,
-        Some("completed") => Event::Completed,
-        Some("stopped") => Event::Stopped,
+        Some(b"started") => Event::Started,
+        Some(b"completed") => Event::Completed,
+        Some(b"stopped") => Event::Stopped,
         _ => Event::None,
     }
 }
 
 /// -1 is "as many as you like" in BEP 15, and what is no number at all is no wish; both get the default.
-fn num_want(value: Option<&str>) -> usize {
-    match value.map(str::parse::<usize>) {
+fn num_want(value: Option<&[u8]>) -> usize {
+    match value.map(number::<usize>) {
         Some(Ok(wanted)) => wanted.min(MAX_NUM_WANT),
-        Some(Err(error)) if *error.kind() == IntErrorKind::PosOverflow => MAX_NUM_WANT,
+        Some(Err(IntErrorKind::PosOverflow)) => MAX_NUM_WANT,
         Some(Err(_)) | None => DEFAULT_NUM_WANT,
     }
 }
 
-fn node(value: &str) -> Result<String, QueryError> {
+fn number<N: FromStr<Err = ParseIntError>>(value: &[u8]) -> Result<N, IntErrorKind> {
+    let text = std::str::from_utf8(value).map_err(|_| IntErrorKind::InvalidDigit)?;
+    text.parse().map_err(|error: ParseIntError| *error.kind())
+}
+
+fn node(value: &[u8]) -> Result<String, QueryError> {
     /// A Kubernetes node's name is a DNS subdomain.
     const LONGEST: usize = 253;
-    let name = decode(value).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(QueryError::Node)?;
+    let bytes: Option<Vec<u8>> = decoded(value).collect();
+    let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(QueryError::Node)?;
     if name.is_empty() || name.len() > LONGEST { Err(QueryError::Node) } else { Ok(name) }
 }
 
-/// Percent-decodes; none if a `%` is not followed by two hexadecimal digits.
-fn decode(value: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        if first == b'%' {
-            let (digits, tail) = tail.split_at_checked(2)?;
-            let mut byte = [0];
-            hex::decode_to_slice(digits, &mut byte).ok()?;
-            bytes.push(byte[0]);
-            rest = tail;
-        } else {
-            bytes.push(first);
-            rest = tail;
+/// The bytes of a percent-encoded value; a none among them stands for a `%` that is not followed by two hexadecimal digits.
+pub(crate) fn decoded(value: &[u8]) -> impl Iterator<Item = Option<u8>> {
+    let mut rest = value;
+    std::iter::from_fn(move || {
+        let (&first, tail) = rest.split_first()?;
+        rest = tail;
+        if first != b'%' {
+            return Some(Some(first));
         }
-    }
-    Some(bytes)
+        let Some((digits, tail)) = rest.split_first_chunk() else { return Some(None) };
+        rest = tail;
+        Some(byte(*digits))
+    })
 }
+
+/// The byte that two hexadecimal digits stand for.
+fn byte([high, low]: [u8; 2]) -> Option<u8> {
+    let (high, low) = (DIGITS[usize::from(high)], DIGITS[usize::from(low)]);
+    (high | low < 16).then_some(high << 4 | low)
+}
+
+/// What each byte is as a hexadecimal digit; 255 if it is none. Most of a query is made of them.
+const DIGITS: [u8; 256] = {
+    let mut digits = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
 
 #[cfg(test)]
 mod tests {

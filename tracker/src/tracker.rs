@@ -141,7 +141,8 @@ impl Tracker {
         })))
     }
 
-    /// Everything it answers. Handlers need the client's address, which [`daemon::serve`] provides.
+    /// Everything it answers. Handlers need the client's address, which [`daemon::serve`] provides. [`Tracker::serve`] answers
+    /// announces and scrapes faster.
     pub fn router(&self) -> Router {
         http::router(self)
     }
@@ -174,7 +175,7 @@ impl Tracker {
             state.health.readiness().set(false);
         };
         let serving = async {
-            daemon::serve(http, self.router(), state.config.serve, shutdown.clone()).await;
+            http::serve(self, http, shutdown.clone()).await;
             stopped.cancel();
         };
         let answering = async {

@@ -1,14 +1,20 @@
 //! The tracker over HTTP. Announces and scrapes are open; everything else needs the token.
+//!
+//! `connection` reads a connection first, and answers announces and scrapes, which are nearly all that is asked, at the least cost.
+//! The first request of another kind hands it to hyper and [`router`].
 
 mod announce;
+mod batch;
+mod connection;
 mod registry;
 mod replication;
+mod response;
 mod stored;
 mod watch;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,10 +22,11 @@ use axum::routing::get;
 use crate::token::{Shown, shown};
 use crate::tracker::Tracker;
 
-/// All routes.
+pub(crate) use connection::serve;
+
+/// All routes. Announces and scrapes are the fallback, since they may have any segment before them.
 pub(crate) fn router(tracker: &Tracker) -> Router {
-    let open =
-        Router::new().route("/announce", get(announce::announce)).route("/scrape", get(announce::scrape));
+    let open = Router::new().fallback(announce::fallback);
     let closed = Router::new()
         .route(tracker_api::REGISTRY_PATH, get(registry::status).put(registry::replace))
         .route(tracker_api::REGISTRY_CONTENT_PATH, get(registry::content))
@@ -41,7 +48,8 @@ pub(crate) fn router(tracker: &Tracker) -> Router {
 /// 401 without the right token, before anything of the request is looked at.
 async fn require_token(State(tracker): State<Tracker>, request: Request, next: Next) -> Response {
     let state = &tracker.0;
-    if shown(state.config.token.as_ref(), request.headers()) == Shown::Right {
+    let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    if shown(state.config.token.as_ref(), authorization) == Shown::Right {
         return next.run(request).await;
     }
     state.metrics.rejected("token");

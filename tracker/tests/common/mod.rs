@@ -1,20 +1,22 @@
 //! A tracker on a socket, and HTTP as bytes: clients of any age send what no library would.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)] // helpers of tests: a failure is the test's failure, and not every test needs all
 
+pub mod conversation;
+
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use torrent::bencode::{self, Limits, Value};
 use torrent::{Builder, Metainfo, RelPath, Version};
-use tracker::{CancellationToken, Config, Listeners, Token, Tracker};
+use tracker::{CancellationToken, Config, Listeners, ServeOptions, Token, Tracker};
 use tracker_api::{RegisteredNode, RegisteredSwarm, Registry};
 
 pub const TOKEN: &str = "the-token-of-the-class";
 
 pub struct Running {
     pub address: SocketAddr,
-    _stop: Stop,
+    stop: Stop,
 }
 
 /// Stops the tracker with the test.
@@ -27,8 +29,14 @@ impl Drop for Stop {
 }
 
 pub async fn start(listen: &str, public: bool) -> Running {
+    start_with(listen, public, |_| {}).await
+}
+
+pub async fn start_with(listen: &str, public: bool, change: impl FnOnce(&mut ServeOptions)) -> Running {
     let listener = TcpListener::bind(listen).await.unwrap();
-    start_on(listener, Config { public, ..config() })
+    let mut config = Config { public, ..config() };
+    change(&mut config.serve);
+    start_on(listener, config)
 }
 
 /// A closed tracker's.
@@ -43,7 +51,7 @@ pub fn start_on(listeners: impl Into<Listeners>, config: Config) -> Running {
     let tracker = Tracker::new(config).unwrap();
     let stop = shutdown.clone();
     tokio::spawn(async move { tracker.serve(listeners, stop).await });
-    Running { address, _stop: Stop(shutdown) }
+    Running { address, stop: Stop(shutdown) }
 }
 
 pub async fn closed() -> Running {
@@ -82,6 +90,10 @@ impl Answer {
         self.bencode().get("failure reason").and_then(|value| value.as_str()).unwrap_or_default().to_owned()
     }
 
+    pub fn int(&self, key: &str) -> i64 {
+        self.bencode().get(key).unwrap().as_int().unwrap()
+    }
+
     /// `ip:port` of `peers` and `peers6`, sorted.
     pub fn peers(&self) -> Vec<String> {
         let dict = self.bencode();
@@ -110,8 +122,17 @@ impl Answer {
 const LIMITS: Limits = Limits { bytes: 1 << 20, tokens: 100_000, depth: 10 };
 
 impl Running {
+    pub fn stop(&self) {
+        self.stop.0.cancel();
+    }
+
     /// Sends bytes from an address and reads until the tracker closes.
     pub async fn raw(&self, from: IpAddr, request: &[u8]) -> Answer {
+        exchange(self.connect(from).await, request).await
+    }
+
+    /// Connects from an address.
+    pub async fn connect(&self, from: IpAddr) -> TcpStream {
         let to = if from.is_ipv6() == self.address.is_ipv6() {
             self.address
         } else {
@@ -119,12 +140,16 @@ impl Running {
         };
         let socket = if from.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }.unwrap();
         socket.bind(SocketAddr::new(from, 0)).unwrap();
-        let stream = if to.ip().is_unspecified() {
-            socket.connect(SocketAddr::new(from, to.port())).await.unwrap()
-        } else {
-            socket.connect(to).await.unwrap()
-        };
-        exchange(stream, request).await
+        let to = if to.ip().is_unspecified() { SocketAddr::new(from, to.port()) } else { to };
+        socket.connect(to).await.unwrap()
+    }
+
+    /// The value of a metric.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").await.text();
+        let line =
+            text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Answer {
