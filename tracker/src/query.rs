@@ -50,6 +50,15 @@ pub enum Event {
     Stopped,
 }
 
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
 /// One announce (BEP 3, 7, 23). `ip`, `ipv4` and `ipv6` are passed over: addresses come from the connection or from the
 /// registry (T46).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +77,8 @@ pub struct Announce {
     pub num_want: usize,
     /// False for the long form of peers, `compact=0`.
     pub compact: bool,
-    /// In the long form: leave peer ids out.
-    pub no_peer_id: bool,
+    /// The only family of which it can be told, as in UDP; over HTTP it is told of both.
+    pub only: Option<Family>,
     /// The node that a sidecar speaks for; worth nothing without the token.
     pub node: Option<String>,
 }
@@ -92,7 +101,7 @@ impl Announce {
             event: event(fields.event),
             num_want: num_want(fields.num_want),
             compact: fields.compact != Some(b"0"),
-            no_peer_id: fields.no_peer_id == Some(b"1"),
+            only: None,
             node: fields.node.map(node).transpose()?,
         })
     }
@@ -108,7 +117,6 @@ struct Fields<'q> {
     event: Option<&'q [u8]>,
     num_want: Option<&'q [u8]>,
     compact: Option<&'q [u8]>,
-    no_peer_id: Option<&'q [u8]>,
     node: Option<&'q [u8]>,
 }
 
@@ -122,7 +130,6 @@ impl<'q> Fields<'q> {
             b"event" => ("event", &mut self.event),
             b"numwant" => ("numwant", &mut self.num_want),
             b"compact" => ("compact", &mut self.compact),
-            b"no_peer_id" => ("no_peer_id", &mut self.no_peer_id),
             key if key == tracker_api::NODE_PARAM.as_bytes() => (tracker_api::NODE_PARAM, &mut self.node),
             _ => return Ok(()),
         };
@@ -274,10 +281,7 @@ mod tests {
         assert_eq!(announce.info_hash.0[..3], [1, 2, 3]);
         assert_eq!(&announce.peer_id, b"-XX0001-abcdefghijkl");
         assert_eq!((announce.left, announce.event), (None, Event::None));
-        assert_eq!(
-            (announce.num_want, announce.compact, announce.no_peer_id),
-            (DEFAULT_NUM_WANT, true, false)
-        );
+        assert_eq!((announce.num_want, announce.compact, announce.only), (DEFAULT_NUM_WANT, true, None));
     }
 
     #[test]
@@ -342,7 +346,7 @@ mod tests {
     fn what_stock_clients_send_is_taken() {
         // aria2's key is raw bytes, libtorrent's is hexadecimal, rtorrent has no numwant, JavaScript clients may omit left.
         let aria2 = with("uploaded=0&downloaded=0&left=268435456&compact=1&key=%00%ff%26%3d%25abc&numwant=50&no_peer_id=1&event=started&supportcrypto=1").unwrap();
-        assert_eq!((aria2.left, aria2.event, aria2.no_peer_id), (Some(268_435_456), Event::Started, true));
+        assert_eq!((aria2.left, aria2.event), (Some(268_435_456), Event::Started));
         assert_eq!(with("left=-1&corrupt=0&redundant=0").unwrap().left, None);
         assert_eq!(with("event=paused").unwrap().event, Event::None);
         assert_eq!(with("event=").unwrap().event, Event::None);

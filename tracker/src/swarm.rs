@@ -10,7 +10,7 @@ use crate::interval::{Situation, interval};
 use crate::limits::{COLD_AFTER, GONE_KEPT};
 use crate::peer::{COUNTED, Contact, Peer, Place, State, Status};
 use crate::policy::{Asker, Group, Pick, choose};
-use crate::query::{Announce, Event};
+use crate::query::{Announce, Event, Family};
 use crate::registry::Node;
 use crate::tick::Tick;
 
@@ -345,23 +345,28 @@ impl Swarm {
         };
         // Sidecars try both names themselves.
         let only_v2 = visit.name == Name::V2OfHybrid && !is_node;
-        let groups = self.groups(only_v2);
+        let groups = self.groups(only_v2, visit.announce.only);
         choose(&groups, asker, rng).into_iter().filter_map(|pick| self.contact(pick)).collect()
     }
 
     /// All groups in the order that [`Self::contact`] counts in; those that are not handed out are as good as empty.
-    fn groups(&self, only_v2: bool) -> Vec<Group<'_>> {
-        fn add<'s, P: Shelf + 's>(swarm: &'s Swarm, only_v2: bool, groups: &mut Vec<Group<'s>>) {
+    fn groups(&self, only_v2: bool, only: Option<Family>) -> Vec<Group<'_>> {
+        fn add<'s, P: Shelf + 's>(
+            swarm: &'s Swarm,
+            only_v2: bool,
+            useful: bool,
+            groups: &mut Vec<Group<'s>>,
+        ) {
             for group in P::book(swarm).into_iter().flat_map(Book::groups) {
-                let out = group.state() == State::Gone || (only_v2 && !group.knows_v2());
+                let out = !useful || group.state() == State::Gone || (only_v2 && !group.knows_v2());
                 let len = if out { 0 } else { group.peers().len() };
                 groups.push(Group { zone: group.zone(), seeding: group.state() == State::Seeding, len });
             }
         }
         let mut groups = Vec::with_capacity(4);
-        add::<Ipv4Addr>(self, only_v2, &mut groups);
-        add::<Ipv6Addr>(self, only_v2, &mut groups);
-        add::<Arc<Node>>(self, only_v2, &mut groups);
+        add::<Ipv4Addr>(self, only_v2, only != Some(Family::V6), &mut groups);
+        add::<Ipv6Addr>(self, only_v2, only != Some(Family::V4), &mut groups);
+        add::<Arc<Node>>(self, only_v2, true, &mut groups);
         groups
     }
 

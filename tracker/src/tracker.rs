@@ -183,7 +183,8 @@ impl Tracker {
                 workers.run_until(shutdown.clone()).await;
             }
         };
-        tokio::join!(serving, answering, readiness);
+        // Ready first: whoever connects at once finds it so.
+        tokio::join!(readiness, serving, answering);
         tasks.close();
         tasks.wait().await;
     }

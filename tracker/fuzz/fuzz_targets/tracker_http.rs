@@ -41,13 +41,12 @@ fn write(announce: &Announce) -> String {
         Event::Stopped => "stopped",
     };
     let mut query = format!(
-        "info_hash={}&peer_id={}&port={}&event={event}&numwant={}&compact={}&no_peer_id={}",
+        "info_hash={}&peer_id={}&port={}&event={event}&numwant={}&compact={}",
         encode(&announce.info_hash.0),
         encode(&announce.peer_id),
         announce.port,
         announce.num_want,
         u8::from(announce.compact),
-        u8::from(announce.no_peer_id),
     );
     query.extend(announce.left.map(|left| format!("&left={left}")));
     query.extend(announce.node.as_ref().map(|node| format!("&node={}", encode(node.as_bytes()))));

@@ -1,5 +1,6 @@
 //! What the operator reads, and sizes for metrics.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -67,6 +68,9 @@ impl Directory {
             let shard = lock(&self.shards[shard]);
             names.extend(shard.slots().filter(|(_, slot)| slot.names.is_none()).map(|(name, _)| name));
         }
+        // A registry may come in between: then one that was registered is now only public.
+        let mut named = HashSet::new();
+        names.retain(|name| named.insert(*name));
         names
     }
 }

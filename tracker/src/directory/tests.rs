@@ -39,7 +39,7 @@ fn ask(info_hash: WireId, port: u16) -> Announce {
         event: Event::None,
         num_want: 50,
         compact: true,
-        no_peer_id: false,
+        only: None,
         node: None,
     }
 }

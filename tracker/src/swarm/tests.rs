@@ -17,7 +17,7 @@ fn ask(port: u16, left: u64) -> Announce {
         event: Event::None,
         num_want: 50,
         compact: true,
-        no_peer_id: false,
+        only: None,
         node: None,
     }
 }
@@ -311,6 +311,24 @@ fn who_completes_is_counted_once_by_all_siblings_together() {
     there.merge_downloaded(7);
     there.merge_downloaded(3);
     assert_eq!(there.downloaded(), 7);
+}
+
+#[test]
+fn who_can_be_told_of_one_family_gets_a_full_list_of_it() {
+    let mut swarm = Swarm::default();
+    for nth in 0..100u16 {
+        let address = IpAddr::V6(Ipv6Addr::from_bits(u128::from(nth)));
+        let who = if nth % 10 == 0 { Who::Stranger(address, None) } else { stranger(nth as u8) };
+        at(&mut swarm, 0, who, &ask(2000 + nth, 9));
+    }
+    let mut told = |only, want| {
+        let announce = Announce { only: Some(only), num_want: want, event: Event::None, ..ask(3000, 9) };
+        at(&mut swarm, 1, stranger(200), &announce).peers
+    };
+    let v6 = told(Family::V6, 10);
+    assert!(v6.len() == 10 && v6.iter().all(|peer| peer.v6.is_some()), "all there are: {v6:?}");
+    let v4 = told(Family::V4, 50);
+    assert!(v4.len() == 50 && v4.iter().all(|peer| peer.v4.is_some()), "{v4:?}");
 }
 
 #[test]

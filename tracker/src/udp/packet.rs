@@ -8,7 +8,7 @@ use torrent::WireId;
 use super::connection_id::ConnectionId;
 use crate::directory::ScrapeEntry;
 use crate::limits::{DEFAULT_NUM_WANT, FIRST_UNPRIVILEGED_PORT, MAX_NUM_WANT, MAX_SCRAPE, MAX_UDP_V6_PEERS};
-use crate::query::{Announce, Event};
+use crate::query::{Announce, Event, Family};
 use crate::swarm::Reply;
 
 /// What stands in place of a connection id in a request for one.
@@ -78,7 +78,7 @@ pub fn announce(packet: &[u8; ANNOUNCE_BYTES], source: IpAddr) -> Option<Announc
         event: event(u32::from_be_bytes(field(packet, 80))),
         num_want: usize::try_from(num_want).unwrap_or(DEFAULT_NUM_WANT).min(most_peers(source)),
         compact: true,
-        no_peer_id: true,
+        only: Some(if source.is_ipv4() { Family::V4 } else { Family::V6 }),
         node: None,
     })
 }
