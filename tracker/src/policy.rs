@@ -98,6 +98,12 @@ fn sample(
     if amount == 0 {
         return;
     }
+    if amount == total {
+        // All of them, from anywhere on: there is nothing to draw.
+        let start = rng.random_range(0..total);
+        chosen.extend((0..total).filter_map(|nth| at(groups, of, (start + nth) % total)));
+        return;
+    }
     let first = chosen.len();
     // Robert Floyd's way: no list of all that there are. Looking through what was drawn is faster than hashing it, for lists of
     // at most 200.

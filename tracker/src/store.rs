@@ -48,8 +48,10 @@ pub enum StoreError {
 pub struct CheckedMetainfo {
     /// The file as it was sent.
     pub bytes: Bytes,
-    /// As in the `ETag`: v2 if there is one.
+    /// v2 if there is one.
     pub infohash: String,
+    /// SHA-256 of the file: what stands beside `info` is not in the infohash.
+    pub digest: [u8; 32],
     wire: Vec<WireId>,
     content: Option<[u8; 32]>,
 }
@@ -109,7 +111,8 @@ pub fn check_metainfo(bytes: Bytes, wanted: Infohash) -> Result<CheckedMetainfo,
         };
         return Err(StoreError::OtherTorrent { wanted, found: infohash });
     }
-    Ok(CheckedMetainfo { bytes, infohash, wire, content: metainfo.content_digest() })
+    let digest = Sha256::digest(&bytes).into();
+    Ok(CheckedMetainfo { infohash, digest, wire, content: metainfo.content_digest(), bytes })
 }
 
 /// Hashes a manifest and compares it with the digest it was sent under. This takes time: not for an async thread.
@@ -193,7 +196,7 @@ impl Store {
         Ok(before.is_none())
     }
 
-    /// Metainfo by infohash: its bytes, and the `ETag`.
+    /// Metainfo by infohash.
     pub fn metainfo(&self, infohash: Infohash) -> Option<CheckedMetainfo> {
         let inner = self.lock();
         let entry = inner.metainfo.get(inner.names.get(&infohash.wire())?)?;

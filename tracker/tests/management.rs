@@ -99,20 +99,34 @@ async fn metainfo_is_checked_kept_and_found_by_every_name() {
     assert_eq!(put(&tracker, &format!("{path}?revision=rev"), &bytes).await, 200);
 
     let digest = format!("sha256:{}", hex::encode(metainfo.content_digest().unwrap()));
+    let tag = format!("\"{}\"", hex::encode(Sha256::digest(&bytes)));
     for name in [&names[0], &names[1], &names[1][..40].to_owned(), &names[1].to_uppercase(), &digest] {
         let found = get(&tracker, &format!("{METAINFO_PATH}{name}")).await;
         assert_eq!((found.status, &found.body), (200, &bytes), "{name}");
-        assert_eq!(found.header("etag"), Some(format!("\"{}\"", names[1]).as_str()));
+        assert_eq!(found.header("etag"), Some(tag.as_str()));
         assert_eq!(found.header("content-type"), Some("application/x-bittorrent"));
     }
     let head = tracker.send("HEAD", &path, Some(TOKEN), &[]).await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-length"), Some(bytes.len().to_string().as_str()));
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nif-none-match: \"x\", \"{}\"\r\nconnection: close\r\n\r\n",
-        names[1]
+    let with = |headers: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n");
+        let request = format!("{head}{headers}\r\nconnection: close\r\n\r\n");
+        let tracker = &tracker;
+        async move { tracker.raw([127, 0, 0, 1].into(), request.as_bytes()).await }
+    };
+    assert_eq!(with(&format!("if-none-match: \"x\", {tag}")).await.status, 304);
+    let part = with("range: bytes=7-9").await;
+    assert_eq!((part.status, &part.body[..]), (206, &bytes[7..10]));
+    assert_eq!(part.header("content-range"), Some(format!("bytes 7-9/{}", bytes.len()).as_str()));
+    let rest = with(&format!("range: bytes=100-\r\nif-range: {tag}")).await;
+    assert_eq!((rest.status, &rest.body[..]), (206, &bytes[100..]));
+    assert_eq!(
+        with("range: bytes=100-\r\nif-range: \"other\"").await.body,
+        bytes,
+        "it has begun with other bytes"
     );
-    assert_eq!(tracker.raw([127, 0, 0, 1].into(), request.as_bytes()).await.status, 304);
+    assert_eq!(with("range: bytes=999999-").await.status, 416);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 mod announce;
 mod batch;
 mod connection;
+mod range;
 mod registry;
 mod replication;
 mod response;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use bytes::Bytes;
 use daemon::{BodyLimits, read_body};
 
+use super::range::{Wanted, wanted};
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_METAINFO_BYTES};
 use crate::query;
 use crate::registry::digest;
@@ -87,7 +88,7 @@ pub(super) async fn metainfo(
         None => Infohash::parse(&name).and_then(|infohash| store.metainfo(infohash)),
     };
     match found {
-        Some(found) => immutable(&headers, &found.infohash, BITTORRENT, found.bytes),
+        Some(found) => give(&headers, &hex::encode(found.digest), BITTORRENT, found.bytes),
         None => Refused::Unknown.into_response(),
     }
 }
@@ -134,7 +135,7 @@ pub(super) async fn manifest(
     headers: HeaderMap,
 ) -> Response {
     match digest(&name).ok().and_then(|digest| tracker.0.store.manifest(&digest)) {
-        Some(bytes) => immutable(&headers, &name.to_ascii_lowercase(), JSON, bytes),
+        Some(bytes) => give(&headers, &name.to_ascii_lowercase(), JSON, bytes),
         None => Refused::Unknown.into_response(),
     }
 }
@@ -182,15 +183,33 @@ fn answer(tracker: &Tracker, stored: Result<bool, Refused>) -> Response {
     }
 }
 
-/// What never changes under its name: with `ETag`, and 304 for who has it already (RFC 9110, 13.1.2).
-fn immutable(headers: &HeaderMap, name: &str, content_type: &'static str, bytes: Bytes) -> Response {
-    let tag = format!("\"{name}\"");
-    let known =
-        headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(|known| {
-            known.split(',').map(str::trim).any(|known| known == "*" || known.trim_start_matches("W/") == tag)
-        });
+/// Gives what is stored, known by the digest of its bytes: with `ETag`, and 304 for who has it already (RFC 9110, 13.1.2); a part of
+/// it for who asks for one, unless that one has begun with other bytes (RFC 9110, 13.1.5 and 14).
+fn give(headers: &HeaderMap, digest: &str, content_type: &'static str, bytes: Bytes) -> Response {
+    let tag = format!("\"{digest}\"");
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let known = text(header::IF_NONE_MATCH).is_some_and(|known| {
+        known.split(',').map(str::trim).any(|known| known == "*" || known.trim_start_matches("W/") == tag)
+    });
     if known {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
-    ([(header::ETAG, tag), (header::CONTENT_TYPE, content_type.to_owned())], bytes).into_response()
+    let same = text(header::IF_RANGE).is_none_or(|begun| begun == tag);
+    let (status, extent, body) = match wanted(text(header::RANGE).filter(|_| same), bytes.len()) {
+        Wanted::All => (StatusCode::OK, None, bytes),
+        Wanted::Nothing => {
+            let extent = [(header::CONTENT_RANGE, format!("bytes */{}", bytes.len()))];
+            return (StatusCode::RANGE_NOT_SATISFIABLE, extent).into_response();
+        }
+        Wanted::Part(part) => {
+            let extent = format!("bytes {}-{}/{}", part.start, part.end - 1, bytes.len());
+            (StatusCode::PARTIAL_CONTENT, Some([(header::CONTENT_RANGE, extent)]), bytes.slice(part))
+        }
+    };
+    let said = [
+        (header::ETAG, tag),
+        (header::CONTENT_TYPE, content_type.to_owned()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+    ];
+    (status, said, extent.map(AppendHeaders), body).into_response()
 }
