@@ -1,13 +1,16 @@
 //! The command line of `samara-tracker`.
 
+mod room;
+
 use std::net::{AddrParseError, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use daemon::{CancellationToken, LogArgs};
+use daemon::{CancellationToken, LogArgs, ServeOptions};
 
+use self::room::RoomArgs;
 use crate::limits::{DEFAULT_STORE_BYTES, MAX_UDP_WORKERS};
 use crate::token::Token;
 use crate::tracker::{Config, Listeners, Tracker};
@@ -76,6 +79,9 @@ pub struct Args {
     #[arg(long = "sibling", env = "SAMARA_TRACKER_SIBLINGS", value_name = "URL", value_delimiter = ',')]
     siblings: Vec<String>,
 
+    #[command(flatten)]
+    room: RoomArgs,
+
     /// Logs.
     #[command(flatten)]
     pub logs: LogArgs,
@@ -87,7 +93,7 @@ impl Args {
     /// # Errors
     /// When the token cannot be read or the port cannot be opened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Args { listen, udp, workers, token_file, public, store_bytes, siblings, logs: _ } = self;
+        let Args { listen, udp, workers, token_file, public, store_bytes, siblings, room, logs: _ } = self;
         let token = match (token_file, std::env::var_os(TOKEN_VARIABLE)) {
             (Some(file), _) => Some(Token::read(&file)?),
             (None, Some(text)) => Some(Token::new(&text.to_string_lossy()).context(TOKEN_VARIABLE)?),
@@ -99,7 +105,9 @@ impl Args {
             );
         }
         let listeners = open(listen, udp, workers)?;
-        let tracker = Tracker::new(Config { token, public, store_bytes, siblings, ..Config::default() })?;
+        let serve = ServeOptions::default();
+        let config = Config { token, public, store_bytes, room: room.into(), siblings, serve };
+        let tracker = Tracker::new(config)?;
         let udp = listeners.udp.as_ref().map(Sockets::local_addr).transpose()?;
         let udp = udp.map_or_else(|| "off".to_owned(), |address| address.to_string());
         tracing::info!(address = %listeners.http.local_addr()?, udp, public, "listening");
