@@ -14,7 +14,7 @@ mod units;
 
 use std::process::{ExitCode, Termination};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: daemon::Allocator = daemon::Allocator;
@@ -57,7 +57,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = match command() {
+        Ok(command) => command,
+        Err(error) => return finish(Err(error)),
+    };
+    match command {
         Command::Torrent(args) => finish(torrent_command::run(args)),
         Command::Tracker(args) => {
             let logs = args.logs.clone();
@@ -79,6 +83,16 @@ fn main() -> ExitCode {
             run(SHARING_LOGS, |_| async move { share::settle(get::run(*args).await, json) })
         }
     }
+}
+
+/// What is to be done. A tracker's configuration file gives its options other defaults, so they are parsed again with those.
+fn command() -> anyhow::Result<Command> {
+    let command = Cli::parse().command;
+    let Command::Tracker(args) = &command else { return Ok(command) };
+    let Some(config) = args.config() else { return Ok(command) };
+    let config = tracker::ConfigFile::read(config, &tracker::Args::command())?;
+    let with_config = Cli::command().mut_subcommand("tracker", |tracker| config.set_defaults(tracker));
+    Ok(Cli::from_arg_matches(&with_config.get_matches()).unwrap_or_else(|error| error.exit()).command)
 }
 
 /// `seed` and `get` say by themselves what these parts of the engine warn of.

@@ -23,12 +23,15 @@ where
 {
     match try_run(name, logs, body) {
         Ok(done) => done.report(),
-        Err(error) => {
-            // Nothing is left to be told if stderr itself is gone.
-            drop(writeln!(std::io::stderr(), "{}", error_line(&error)));
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error),
     }
+}
+
+/// Prints an error as [`run`] does, and is exit code 1.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    // Nothing is left to be told if stderr itself is gone.
+    drop(writeln!(std::io::stderr(), "{}", error_line(error)));
+    ExitCode::FAILURE
 }
 
 fn try_run<B, F, T>(name: &'static str, logs: &LogArgs, body: B) -> anyhow::Result<T>

@@ -40,7 +40,7 @@ mod tracker;
 pub mod udp;
 pub mod watch;
 
-pub use args::Args;
+pub use args::{Args, ConfigFile, ConfigFileError, Problem};
 pub use daemon::{CancellationToken, ServeOptions};
 pub use token::{Token, TokenError};
 pub use tracker::{Config, ConfigError, Listeners, Tracker};

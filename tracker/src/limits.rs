@@ -30,6 +30,9 @@ pub const MAX_STRANGERS_PER_SOURCE: u32 = 1_024;
 /// Swarms of infohashes that nobody registered, when the tracker is public, unless the options say otherwise.
 pub const MAX_PUBLIC_SWARMS: usize = 100_000;
 
+/// A configuration file: twenty options and many words about them.
+pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
+
 /// Swarms in a registry.
 pub const MAX_REGISTERED_SWARMS: usize = 100_000;
 /// Nodes in a registry.

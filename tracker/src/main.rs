@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 #[global_allocator]
 static ALLOCATOR: daemon::Allocator = daemon::Allocator;
 
 fn main() -> ExitCode {
-    let args = tracker::Args::parse();
-    let logs = args.logs.clone();
-    daemon::run("samara-tracker", &logs, |shutdown| args.run(shutdown))
+    match tracker::Args::from_everywhere() {
+        Ok(args) => {
+            let logs = args.logs.clone();
+            daemon::run("samara-tracker", &logs, |shutdown| args.run(shutdown))
+        }
+        Err(error) => daemon::fail(&error.into()),
+    }
 }

@@ -1,15 +1,18 @@
-//! The command line of `samara-tracker`.
+//! The options of `samara-tracker`: from the command line, the environment, and a file.
 
+mod file;
 mod room;
 
 use std::net::{AddrParseError, SocketAddr};
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use daemon::{CancellationToken, LogArgs, ServeOptions};
 
+pub use self::file::{ConfigFile, ConfigFileError, Problem};
 use self::room::RoomArgs;
 use crate::limits::{DEFAULT_STORE_BYTES, MAX_UDP_WORKERS};
 use crate::token::Token;
@@ -18,6 +21,8 @@ use crate::udp::Sockets;
 
 /// Where the token stands if no file is named. No option takes it: command lines can be read by others.
 const TOKEN_VARIABLE: &str = "SAMARA_TRACKER_TOKEN";
+/// The option that names the token's file.
+const TOKEN_OPTION: &str = "token-file";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +38,9 @@ Examples:
 
   One that speaks HTTP alone:
     samara-tracker --public --udp off
+
+  One that a file configures, in which stands for example `public = true`:
+    samara-tracker --config /etc/samara-tracker.toml
 
   Ask it what it serves:
     curl -H \"Authorization: Bearer $(cat token)\" http://127.0.0.1:6969/v1/swarms
@@ -51,6 +59,10 @@ GET /healthz, /readyz and /metrics are on the same port.";
 #[derive(Clone, Debug, Parser)]
 #[command(name = "samara-tracker", version, after_help = EXAMPLES)]
 pub struct Args {
+    /// TOML file with values for these options, by their long names: max-peers = 1000. Command line and environment override it
+    #[arg(long, env = "SAMARA_TRACKER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Address and port to listen on; [::] takes IPv4 too
     #[arg(long, env = "SAMARA_TRACKER_LISTEN", value_name = "ADDRESS:PORT", default_value = "[::]:6969")]
     listen: SocketAddr,
@@ -64,11 +76,12 @@ pub struct Args {
     workers: Option<u16>,
 
     /// File with the token that operator and sidecars show
-    #[arg(long, env = "SAMARA_TRACKER_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long = TOKEN_OPTION, env = "SAMARA_TRACKER_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 
     /// Serve every torrent, not only registered ones
-    #[arg(long, env = "SAMARA_TRACKER_PUBLIC")]
+    // With a value, so that the command line can take back what the file says.
+    #[arg(long, env = "SAMARA_TRACKER_PUBLIC", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, value_parser = BoolishValueParser::new())]
     public: bool,
 
     /// Bytes of metainfo and manifests to keep in memory
@@ -88,12 +101,40 @@ pub struct Args {
 }
 
 impl Args {
+    /// Reads command line, environment and the file that they name. Where clap does so, it ends the process.
+    ///
+    /// # Errors
+    /// When the file is wrong.
+    pub fn from_everywhere() -> Result<Self, ConfigFileError> {
+        let args = Args::parse();
+        let Some(config) = args.config() else { return Ok(args) };
+        let command = ConfigFile::read(config, &Args::command())?.set_defaults(Args::command());
+        Ok(Args::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit()))
+    }
+
+    /// The configuration file, if there is one; what stands in it is in these arguments only if its values
+    /// [are their defaults](ConfigFile::set_defaults).
+    pub fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// Runs a tracker until `shutdown`.
     ///
     /// # Errors
     /// When the token cannot be read or the port cannot be opened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Args { listen, udp, workers, token_file, public, store_bytes, siblings, room, logs: _ } = self;
+        let Args {
+            listen,
+            udp,
+            workers,
+            token_file,
+            public,
+            store_bytes,
+            siblings,
+            room,
+            config: _,
+            logs: _,
+        } = self;
         let token = match (token_file, std::env::var_os(TOKEN_VARIABLE)) {
             (Some(file), _) => Some(Token::read(&file)?),
             (None, Some(text)) => Some(Token::new(&text.to_string_lossy()).context(TOKEN_VARIABLE)?),
