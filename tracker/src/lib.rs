@@ -6,6 +6,7 @@
 //! * [`request`], [`query`], [`policy`], [`interval`], [`swarm`] and [`registry`] are pure: bytes, the time and randomness come in,
 //!   answers go out. A swarm keeps its [`peer`]s packed in [`book`]s.
 //! * [`directory`] puts the swarms behind locks, [`store`] keeps what was uploaded, [`replication`] keeps siblings in step.
+//! * [`lists`] say what is served beside the registry, and what never is.
 //! * `http` and [`udp`] are the rim, [`answer`] its bencode, [`limits`] every bound.
 //!
 //! ```no_run
@@ -25,11 +26,13 @@ mod fnv;
 mod http;
 pub mod interval;
 pub mod limits;
+pub mod lists;
 mod metrics;
 pub mod peer;
 pub mod policy;
 pub mod query;
 pub mod registry;
+mod reload;
 pub mod replication;
 pub mod request;
 pub mod store;
@@ -40,7 +43,7 @@ mod tracker;
 pub mod udp;
 pub mod watch;
 
-pub use args::{Args, ConfigFile, ConfigFileError, Problem};
+pub use args::{Args, ConfigFile, ConfigFileError, ListError, Problem};
 pub use daemon::{CancellationToken, ServeOptions};
 pub use token::{Token, TokenError};
 pub use tracker::{Config, ConfigError, Listeners, Tracker};

@@ -33,6 +33,11 @@ pub const MAX_PUBLIC_SWARMS: usize = 100_000;
 /// A configuration file: twenty options and many words about them.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
 
+/// Infohashes in a list of what is served, or never served: in memory, 20 bytes of each.
+pub const MAX_LISTED: usize = 1_000_000;
+/// The file of such a list: 64 digits for each, and as many bytes of comments.
+pub const MAX_LIST_BYTES: u64 = 128 << 20;
+
 /// Swarms in a registry.
 pub const MAX_REGISTERED_SWARMS: usize = 100_000;
 /// Nodes in a registry.

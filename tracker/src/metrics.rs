@@ -23,6 +23,12 @@ pub(crate) struct Reason {
     reason: &'static str,
 }
 
+/// Label of what was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Attempt {
+    result: &'static str,
+}
+
 /// The metrics of a tracker. Clones share the values.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -31,6 +37,7 @@ pub(crate) struct Metrics {
     unlisted: Counter,
     pub(crate) scrapes: Counter,
     pub(crate) registrations: Counter,
+    reloads: Family<Attempt, Counter>,
     peers: Family<Client, Gauge>,
     swarms: Gauge,
     nodes: Gauge,
@@ -105,6 +112,7 @@ impl Default for Metrics {
             unlisted,
             scrapes,
             registrations: Counter::default(),
+            reloads: Family::default(),
             peers: Family::default(),
             swarms: Gauge::default(),
             nodes: Gauge::default(),
@@ -125,6 +133,7 @@ impl Metrics {
             unlisted,
             scrapes,
             registrations,
+            reloads,
             peers,
             swarms,
             nodes,
@@ -140,6 +149,7 @@ impl Metrics {
         registry.register("unlisted", "Announces of strangers for whom there was no room", unlisted);
         registry.register("scrapes", "Scrapes that were answered", scrapes);
         registry.register("registrations", "Registries taken from the operator", registrations);
+        registry.register("reloads", "Times that the lists were to be read again", reloads);
         registry.register("peers", "Peers in all swarms", peers);
         registry.register("swarms", "Swarms that are served", swarms);
         registry.register("nodes", "Nodes that are registered", nodes);
@@ -159,6 +169,10 @@ impl Metrics {
 
     pub(crate) fn rejected(&self, reason: &'static str) {
         self.rejected.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn reloaded(&self, taken: bool) {
+        self.reloads.get_or_create(&Attempt { result: if taken { "ok" } else { "error" } }).inc();
     }
 
     pub(crate) fn census(&self, census: Census, (metainfo, manifests, bytes): (usize, usize, u64)) {

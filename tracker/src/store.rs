@@ -135,6 +135,8 @@ pub trait Claims {
     fn infohash(&self, id: &WireId) -> bool;
     /// Whether this manifest is registered.
     fn manifest(&self, digest: &[u8; 32]) -> bool;
+    /// Whether this infohash is never served, whoever registered it.
+    fn denied(&self, id: &WireId) -> bool;
 }
 
 /// The store.
@@ -244,11 +246,13 @@ impl Store {
         self.lock().manifests.get(digest).map(|entry| entry.value.clone())
     }
 
-    /// Drops what nothing registered claims any more.
+    /// Drops what nothing registered claims any more, and what is denied.
     pub fn retain(&self, claims: &impl Claims, now: Tick) {
         let mut inner = self.lock();
         inner.metainfo.retain(|_, entry| {
-            entry.claimed(claims) || entry.value.wire.iter().any(|id| claims.infohash(id))
+            let names = &entry.value.wire;
+            let wanted = entry.claimed(claims) || names.iter().any(|id| claims.infohash(id));
+            wanted && !names.iter().any(|id| claims.denied(id))
         });
         inner.manifests.retain(|digest, entry| {
             entry.claimed(claims) || claims.manifest(digest) || !entry.abandoned(now)
@@ -323,15 +327,15 @@ impl Store {
 
 /// Whether anything registered wants what a sibling has.
 pub fn is_wanted(claims: &impl Claims, stored: &Stored) -> bool {
-    stored.revisions.iter().any(|revision| claims.revision(revision))
-        || match stored.kind {
-            StoredKind::Metainfo => {
-                Infohash::parse(&stored.name).is_some_and(|infohash| claims.infohash(&infohash.wire()))
-            }
-            StoredKind::Manifest => {
-                crate::registry::digest(&stored.name).is_ok_and(|digest| claims.manifest(&digest))
-            }
+    let claimed = stored.revisions.iter().any(|revision| claims.revision(revision));
+    match stored.kind {
+        StoredKind::Metainfo => Infohash::parse(&stored.name)
+            .map(Infohash::wire)
+            .is_some_and(|id| (claimed || claims.infohash(&id)) && !claims.denied(&id)),
+        StoredKind::Manifest => {
+            claimed || crate::registry::digest(&stored.name).is_ok_and(|digest| claims.manifest(&digest))
         }
+    }
 }
 
 fn named(kind: StoredKind, name: String, revisions: &BTreeSet<String>) -> Stored {

@@ -17,6 +17,7 @@ use tracker_api::Registry;
 use crate::directory::{Directory, Room};
 use crate::http;
 use crate::limits::{COPY_PATIENCE, DEFAULT_STORE_BYTES, MAX_UPLOADS, MAX_WATCHERS, SWEEP};
+use crate::lists::Lists;
 use crate::metrics::Metrics;
 use crate::registry::{Admission, RegistryError};
 use crate::replication::{News, Sibling, SiblingError, publish_until, subscribe_until};
@@ -152,6 +153,14 @@ impl Tracker {
         &self.0.health
     }
 
+    /// Replaces the lists. What they deny loses its peers and its metainfo. This takes a while: not for an async thread.
+    pub fn restrict(&self, lists: Lists) {
+        let (allowed, denied) = (lists.allowed.len(), lists.denied.len());
+        let registered_but_denied = self.0.directory.restrict(lists);
+        self.0.store.retain(&*self.0, self.0.now());
+        tracing::info!(allowed, denied, registered_but_denied, "lists taken in");
+    }
+
     /// Serves on `listeners` until `shutdown`, and lets running requests end. One that has siblings is ready when it has copied what
     /// one of them knows, at the latest after [`COPY_PATIENCE`]; it answers before that too.
     pub async fn serve(&self, listeners: impl Into<Listeners>, shutdown: CancellationToken) {
@@ -220,10 +229,10 @@ pub(crate) fn register(state: &State, body: &Bytes) -> Result<(), RegistryError>
         serde_json::from_slice(body).map_err(|error| RegistryError::Json(error.to_string()))?;
     let (swarms, nodes) = (registry.swarms.len(), registry.nodes.len());
     let admission = Admission::new(registry)?;
-    state.directory.admit(admission, hex::encode(Sha256::digest(body)), body.clone());
+    let denied = state.directory.admit(admission, hex::encode(Sha256::digest(body)), body.clone());
     state.store.retain(state, state.now());
     state.metrics.registrations.inc();
-    tracing::info!(swarms, nodes, "registry taken in");
+    tracing::info!(swarms, denied, nodes, "registry taken in");
     Ok(())
 }
 
@@ -272,6 +281,10 @@ impl Claims for State {
 
     fn manifest(&self, digest: &[u8; 32]) -> bool {
         self.directory.has_manifest(digest)
+    }
+
+    fn denied(&self, id: &WireId) -> bool {
+        self.directory.denies(id)
     }
 }
 

@@ -198,6 +198,24 @@ async fn what_leaves_the_registry_is_gone() {
 }
 
 #[tokio::test]
+async fn what_is_denied_is_gone_and_is_not_taken_in_again() {
+    let tracker = closed().await;
+    let metainfo = torrent(b"payload");
+    let (v1, v2) = (metainfo.info_hash_v1().unwrap(), metainfo.info_hash_v2().unwrap());
+    let path = format!("{METAINFO_PATH}{v2}?revision=rev");
+    let swarms = vec![swarm("rev", &names(&metainfo)), swarm("other", &["77".repeat(20)])];
+    tracker.register(&Registry { swarms, ..Registry::default() }).await;
+    assert_eq!(put(&tracker, &path, &metainfo.encode()).await, 201);
+    let lists = tracker::lists::parse(format!("{v1} # by one of its names").as_bytes()).unwrap();
+    tracker.tracker.restrict(tracker::lists::Lists { denied: lists, ..Default::default() });
+    assert_eq!(get(&tracker, &path).await.status, 404);
+    assert_eq!(put(&tracker, &path, &metainfo.encode()).await, 403);
+    let refused = tracker.announce("127.0.0.2", &query(&v2.truncated().0, 2001)).await.failure();
+    assert_eq!(refused, "this tracker does not serve this torrent");
+    assert_eq!(get(&tracker, SWARMS_PATH).await.json().as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_operator_reads_each_swarm() {
     let tracker = closed().await;
     let metainfo = torrent(b"payload");

@@ -7,6 +7,7 @@ mod process;
 
 use common::query;
 use process::{Process, command};
+use rustix::process::Signal;
 
 const HASH: [u8; 20] = [0x42; 20];
 const OTHER: [u8; 20] = [0x43; 20];
@@ -73,4 +74,76 @@ async fn what_is_wrong_with_a_file_is_one_line_that_names_it() {
         said.starts_with("error: cannot read the configuration from /nowhere/file: No such file"),
         "{said}"
     );
+}
+
+const REFUSED: &str = "this tracker does not serve this torrent";
+
+#[tokio::test]
+async fn a_list_is_served_without_a_registry_and_read_again_on_sighup() {
+    let list = file(&format!("# mine\n{}\n", hex::encode(HASH)));
+    let mut tracker = Process::start(command().arg("--allow").arg(list.path())).await;
+    assert!(is_listed(&tracker.announce(&HASH, 2001).await));
+    assert_eq!(tracker.announce(&OTHER, 2001).await.failure(), REFUSED);
+
+    std::fs::write(list.path(), format!("{}\nwrong\n", hex::encode(OTHER))).unwrap();
+    tracker.signal(Signal::HUP);
+    let said = tracker.until_said("the lists stay as they were").await;
+    assert!(said.contains(&format!("{}, line 2: not an infohash", list.path().display())), "{said}");
+    assert!(said.contains("ERROR"), "{said}");
+    assert_eq!(tracker.announce(&OTHER, 2001).await.failure(), REFUSED);
+
+    std::fs::write(list.path(), hex::encode(OTHER)).unwrap();
+    tracker.signal(Signal::HUP);
+    tracker.until_said("lists were read again").await;
+    assert!(is_listed(&tracker.announce(&OTHER, 2001).await));
+    assert_eq!(tracker.announce(&HASH, 2001).await.failure(), REFUSED);
+    let metrics = tracker.get("/metrics").await.text();
+    for counted in [r#"reloads_total{result="ok"} 1"#, r#"reloads_total{result="error"} 1"#] {
+        assert!(metrics.contains(counted), "{counted} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_denied_later_loses_its_peers() {
+    let list = file("");
+    let mut tracker = Process::start(command().args(["--public", "--deny"]).arg(list.path())).await;
+    for port in [2001, 2002] {
+        assert!(is_listed(&tracker.announce(&HASH, port).await));
+    }
+    std::fs::write(list.path(), hex::encode(HASH)).unwrap();
+    tracker.signal(Signal::HUP);
+    tracker.until_said("lists were read again").await;
+    assert_eq!(tracker.announce(&HASH, 2003).await.failure(), REFUSED);
+    std::fs::write(list.path(), "").unwrap();
+    tracker.signal(Signal::HUP);
+    tracker.until_said("lists were read again").await;
+    assert_eq!(tracker.announce(&HASH, 2004).await.peers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn sighup_ends_nothing_where_there_are_no_lists() {
+    let mut tracker = Process::start(command().arg("--public")).await;
+    tracker.signal(Signal::HUP);
+    tracker.until_said("no lists to read again").await;
+    assert_eq!(tracker.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_list_that_is_wrong_at_the_start_is_a_refusal() {
+    let list = file("\n0123\n");
+    let path = list.path().to_str().unwrap();
+    for (args, wanted) in [
+        (["--public", "--deny", path], format!("error: {path}, line 2: not an infohash")),
+        (
+            ["--allow", "/nowhere/list", "--udp=off"],
+            "error: cannot read the list /nowhere/list: No such".to_owned(),
+        ),
+        (["--public", "--allow", path], "error: --public serves every torrent, so that --allow".to_owned()),
+    ] {
+        let output =
+            command().args(args).args(["--listen=127.0.0.1:0", "--log=error"]).output().await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with(&wanted) && said.lines().count() == 1, "{said}");
+    }
 }

@@ -14,6 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::AbortHandle;
 use tracker::Config;
+use tracker::lists::Lists;
 use tracker_api::{METAINFO_PATH, REGISTRY_PATH, REPLICATION_PATH, Registry, SWARMS_PATH, SwarmReport};
 
 const HASH: [u8; 20] = [0x42; 20];
@@ -198,6 +199,23 @@ async fn a_swarm_that_is_registered_later_is_taken_in_then() {
     one.announce("127.0.0.2", &query(&HASH, 2002)).await;
     until_known(&other, &[("127.0.0.2:2002", false)]).await;
     other.register(&more).await;
+    until_known(&other, &[("127.0.0.2:2001", false), ("127.0.0.2:2002", false)]).await;
+}
+
+#[tokio::test]
+async fn what_is_denied_is_not_taken_in_from_a_sibling_until_it_is_denied_no_more() {
+    let (one, other) = pair().await;
+    let denied = tracker::lists::parse(hex::encode(HASH).as_bytes()).unwrap();
+    other.tracker.restrict(Lists { denied, ..Lists::default() });
+    let mut more = registry();
+    more.swarms.push(swarm("more", &["99".repeat(20)]));
+    for tracker in [&one, &other] {
+        tracker.register(&more).await;
+    }
+    one.announce("127.0.0.2", &query(&HASH, 2001)).await;
+    one.announce("127.0.0.2", &query(&[0x99; 20], 2002)).await;
+    until_known(&other, &[("127.0.0.2:2002", false)]).await;
+    other.tracker.restrict(Lists::default());
     until_known(&other, &[("127.0.0.2:2001", false), ("127.0.0.2:2002", false)]).await;
 }
 

@@ -1,6 +1,7 @@
 //! The options of `samara-tracker`: from the command line, the environment, and a file.
 
 mod file;
+mod lists;
 mod room;
 
 use std::net::{AddrParseError, SocketAddr};
@@ -13,8 +14,11 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use daemon::{CancellationToken, LogArgs, ServeOptions};
 
 pub use self::file::{ConfigFile, ConfigFileError, Problem};
+pub(crate) use self::lists::ListArgs;
+pub use self::lists::ListError;
 use self::room::RoomArgs;
 use crate::limits::{DEFAULT_STORE_BYTES, MAX_UDP_WORKERS};
+use crate::reload::Reload;
 use crate::token::Token;
 use crate::tracker::{Config, Listeners, Tracker};
 use crate::udp::Sockets;
@@ -28,6 +32,9 @@ const EXAMPLES: &str = "\
 Examples:
   A tracker for anybody and any torrent:
     samara-tracker --public
+
+  One for the torrents in a list:
+    samara-tracker --allow torrents.txt
 
   The tracker of a class, as the operator runs it:
     samara-tracker --token-file /var/run/secrets/samara.dev/token
@@ -84,6 +91,9 @@ pub struct Args {
     #[arg(long, env = "SAMARA_TRACKER_PUBLIC", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, value_parser = BoolishValueParser::new())]
     public: bool,
 
+    #[command(flatten)]
+    lists: ListArgs,
+
     /// Bytes of metainfo and manifests to keep in memory
     #[arg(long, env = "SAMARA_TRACKER_STORE_BYTES", value_name = "BYTES", default_value_t = DEFAULT_STORE_BYTES)]
     store_bytes: u64,
@@ -121,7 +131,7 @@ impl Args {
     /// Runs a tracker until `shutdown`.
     ///
     /// # Errors
-    /// When the token cannot be read or the port cannot be opened.
+    /// When the token or a list cannot be read, or the port cannot be opened.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Args {
             listen,
@@ -129,6 +139,7 @@ impl Args {
             workers,
             token_file,
             public,
+            lists,
             store_bytes,
             siblings,
             room,
@@ -140,22 +151,37 @@ impl Args {
             (None, Some(text)) => Some(Token::new(&text.to_string_lossy()).context(TOKEN_VARIABLE)?),
             (None, None) => None,
         };
-        if token.is_none() && !public {
-            anyhow::bail!(
-                "nothing could be served: give --token-file, so that torrents can be registered, or --public"
-            );
-        }
+        check_served(token.is_some(), public, lists.allow.is_some())?;
+        let reload = Reload::new(lists)?;
         let listeners = open(listen, udp, workers)?;
         let serve = ServeOptions::default();
         let config = Config { token, public, store_bytes, room: room.into(), siblings, serve };
         let tracker = Tracker::new(config)?;
+        reload.take_in(&tracker).await?;
         let udp = listeners.udp.as_ref().map(Sockets::local_addr).transpose()?;
         let udp = udp.map_or_else(|| "off".to_owned(), |address| address.to_string());
         tracing::info!(address = %listeners.http.local_addr()?, udp, public, "listening");
-        tracker.serve(listeners, shutdown).await;
+        tokio::select! {
+            () = tracker.serve(listeners, shutdown) => {}
+            () = reload.run(&tracker) => {}
+        }
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+fn check_served(token: bool, public: bool, allow: bool) -> anyhow::Result<()> {
+    if public && allow {
+        anyhow::bail!(
+            "--public serves every torrent, so that --allow would change nothing: give one of them"
+        );
+    }
+    if !token && !public && !allow {
+        anyhow::bail!(
+            "nothing could be served: give --token-file, so that torrents can be registered, or --public, or --allow"
+        );
+    }
+    Ok(())
 }
 
 /// Where UDP is spoken, as the command line says it.

@@ -1,4 +1,4 @@
-//! Taking in a registry: what is admitted from now on. Announces go on meanwhile.
+//! Taking in a registry or lists: what is served from now on. Announces go on meanwhile.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,39 +6,61 @@ use std::sync::Arc;
 use bytes::Bytes;
 use torrent::WireId;
 
-use super::shard::{Entry, SHARDS, Slot};
+use super::shard::{Entry, Slot};
 use super::{Admitted, Directory, lock};
+use crate::lists::Lists;
 use crate::registry::{Admission, SwarmNames};
 use crate::swarm::Swarm;
 
 impl Directory {
     /// Replaces what is admitted. Swarms that stay keep their peers; nodes that are gone leave theirs. `body` is the registry as it
-    /// came, `digest` the SHA-256 of it (hex).
-    pub fn admit(&self, mut admission: Admission, digest: String, body: Bytes) {
-        let _one_at_a_time = lock(&self.admitting);
-        let swarms: Vec<Arc<SwarmNames>> =
-            std::mem::take(&mut admission.swarms).into_iter().map(Arc::new).collect();
-        let named: HashSet<WireId> = swarms.iter().flat_map(|names| names.wire.iter().copied()).collect();
+    /// came, `digest` the SHA-256 of it (hex). Answers how many of its swarms are not served because a list denies them.
+    pub fn admit(&self, mut admission: Admission, digest: String, body: Bytes) -> usize {
+        let lists = lock(&self.lists);
+        let swarms = std::mem::take(&mut admission.swarms).into_iter().map(Arc::new).collect();
         // Nodes first: who announces as one that is new must not be refused in a swarm that is there.
         self.admitted.store(Arc::new(Admitted { admission, swarms, digest, body }));
+        self.settle(&lists)
+    }
+
+    /// Replaces the lists. What is denied from now on loses its peers, and so does what was only allowed and is no more. Answers how many
+    /// of the registered swarms are denied.
+    pub fn restrict(&self, lists: Lists) -> usize {
+        let mut current = lock(&self.lists);
+        *current = Arc::new(lists);
+        self.settle(&current)
+    }
+
+    /// Lets the swarms be as registry and lists say.
+    fn settle(&self, lists: &Arc<Lists>) -> usize {
         let admitted = self.admitted.load_full();
-        for names in &admitted.swarms {
+        let is_denied = |names: &Arc<SwarmNames>| names.wire.iter().any(|name| lists.denied.contains(name));
+        let (denied, served): (Vec<_>, Vec<_>) = admitted.swarms.iter().cloned().partition(is_denied);
+        // Before any swarm is looked at: an announce asks under the lock of its part.
+        self.in_force.store(under_all_names(lists, &denied));
+        let named: HashSet<WireId> = served.iter().flat_map(|names| names.wire.iter().copied()).collect();
+        for names in &served {
             self.place(names, &named);
         }
-        for shard in 0..SHARDS {
-            lock(&self.shards[shard]).retain(|name, entry| match entry {
+        for shard in &self.shards {
+            lock(shard).retain(|name, entry| match entry {
                 Entry::Alias(_) => named.contains(&name),
-                Entry::Swarm(slot) if slot.names.is_some() && !named.contains(&name) => {
-                    slot.swarm.addresses().for_each(|address| self.sources.leave(address));
-                    false
-                }
                 Entry::Swarm(slot) => {
-                    slot.swarm.retain_nodes(|node| admitted.admission.nodes.contains_key(node));
-                    true
+                    let stays = if slot.names.is_some() { named.contains(&name) } else { self.opens(name) };
+                    if stays {
+                        slot.swarm.retain_nodes(|node| admitted.admission.nodes.contains_key(node));
+                    } else {
+                        slot.swarm.addresses().for_each(|address| self.sources.leave(address));
+                    }
+                    if !stays && slot.names.is_none() {
+                        self.count_public(-1);
+                    }
+                    stays
                 }
             });
         }
-        self.registries.send_modify(|registries| *registries += 1);
+        self.changes.send_modify(|changes| *changes += 1);
+        denied.len()
     }
 
     /// Lets all names of a swarm lead to it, and gathers in it what was under any of them.
@@ -96,4 +118,14 @@ impl Directory {
             }
         }
     }
+}
+
+/// The lists with all names of a torrent that is denied by one of them.
+fn under_all_names(lists: &Arc<Lists>, denied: &[Arc<SwarmNames>]) -> Arc<Lists> {
+    if denied.is_empty() {
+        return Arc::clone(lists);
+    }
+    let mut lists = Lists::clone(lists);
+    lists.denied.extend(denied.iter().flat_map(|names| names.wire.iter().copied()));
+    Arc::new(lists)
 }

@@ -28,6 +28,7 @@ use self::news::Item;
 use self::shard::{Entry, Shard, Slot};
 use self::sources::Sources;
 use crate::limits::{MAX_PUBLIC_SWARMS, MAX_STRANGERS, MAX_STRANGERS_PER_SOURCE, MAX_STRANGERS_PER_SWARM};
+use crate::lists::Lists;
 use crate::peer::State;
 use crate::query::{Announce, Event};
 use crate::registry::{Admission, SwarmNames};
@@ -95,7 +96,7 @@ pub struct Room {
     pub per_swarm: usize,
     /// Strangers from one IPv4 address or IPv6 /64.
     pub per_source: u32,
-    /// Swarms that nobody registered, if the tracker is public.
+    /// Swarms that nobody registered, if the tracker is public or a list allows them.
     pub public_swarms: usize,
 }
 
@@ -117,7 +118,10 @@ pub struct Directory {
     epoch: String,
     room: Room,
     admitted: ArcSwap<Admitted>,
-    admitting: Mutex<()>,
+    /// As they were read; held while anything of what is admitted changes.
+    lists: Mutex<Arc<Lists>>,
+    /// What of them is asked for each torrent that is new.
+    in_force: ArcSwap<Lists>,
     shards: Box<[Mutex<Shard>]>,
     sources: Sources,
     public_swarms: AtomicIsize,
@@ -125,8 +129,8 @@ pub struct Directory {
     replicated: AtomicBool,
     stretch: AtomicU32,
     announces: AtomicU64,
-    /// Counts the registries that were taken in.
-    registries: watch::Sender<u64>,
+    /// Counts the registries and lists that were taken in.
+    changes: watch::Sender<u64>,
 }
 
 /// What the operator has registered.
@@ -140,21 +144,22 @@ struct Admitted {
 }
 
 impl Directory {
-    /// An empty one. `epoch` names this start of the tracker; `public`: swarms that nobody registered are served too.
+    /// An empty one without lists. `epoch` names this start of the tracker; `public`: swarms that nobody registered are served too.
     pub fn new(epoch: String, public: bool, room: Room) -> Self {
         Directory {
             public,
             epoch,
             room,
             admitted: ArcSwap::default(),
-            admitting: Mutex::default(),
+            lists: Mutex::default(),
+            in_force: ArcSwap::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             sources: Sources::new(room.strangers, room.per_source),
             public_swarms: AtomicIsize::new(0),
             replicated: AtomicBool::new(false),
             stretch: AtomicU32::new(1),
             announces: AtomicU64::new(0),
-            registries: watch::Sender::default(),
+            changes: watch::Sender::default(),
         }
     }
 
@@ -173,9 +178,9 @@ impl Directory {
         self.admitted.load().body.clone()
     }
 
-    /// Changes with each registry.
-    pub fn registry_changes(&self) -> watch::Receiver<u64> {
-        self.registries.subscribe()
+    /// Changes with what is served: with each registry, and when lists were read.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Makes intervals so many times longer from now on; 1 is as usual.
@@ -202,7 +207,7 @@ impl Directory {
         self.announces.fetch_add(1, Ordering::Relaxed);
         let who = self.who(claim)?;
         let (mut shard, canonical) = self.find(announce.info_hash);
-        if self.public && announce.event != Event::Stopped && shard.get(canonical).is_none() {
+        if announce.event != Event::Stopped && shard.get(canonical).is_none() && self.opens(canonical) {
             self.add_public(&mut shard, canonical, claim)?;
         }
         let (Some(slot), news) = shard.slot_and_news(canonical) else { return Err(Refusal::UnknownTorrent) };
@@ -250,6 +255,11 @@ impl Directory {
     pub fn has_registered(&self, name: &WireId) -> bool {
         let (mut shard, canonical) = self.find(*name);
         shard.slot(canonical).is_some_and(|slot| slot.names.is_some())
+    }
+
+    /// Whether a list says that this infohash is never served.
+    pub fn denies(&self, name: &WireId) -> bool {
+        self.in_force.load().denied.contains(name)
     }
 
     /// Whether a registered swarm has this manifest.
@@ -306,6 +316,12 @@ impl Directory {
         // Never two at a time.
         drop(shard);
         (lock(self.shard(canonical)), canonical)
+    }
+
+    /// Whether a swarm of this name may be added though nobody registered it.
+    fn opens(&self, name: WireId) -> bool {
+        let lists = self.in_force.load();
+        (self.public || lists.allowed.contains(&name)) && !lists.denied.contains(&name)
     }
 
     /// Adds a swarm that nobody registered, for a client that would be listed in it.

@@ -87,7 +87,7 @@ impl Directory {
         // A sibling's clock is known only to a few milliseconds.
         peer.seen = peer.seen.min(now);
         let (mut shard, canonical) = self.find(name);
-        if self.public && peer.state() != State::Gone && shard.get(canonical).is_none() {
+        if peer.state() != State::Gone && shard.get(canonical).is_none() && self.opens(canonical) {
             let room = usize::try_from(self.public_swarms.load(Ordering::Relaxed)).unwrap_or(0);
             if room >= self.room.public_swarms || peer.expires() <= now {
                 return;

@@ -162,3 +162,60 @@ fn a_public_tracker_serves_everything_and_forgets_what_is_empty() {
     assert_eq!(directory.sweep(Tick::START.plus_seconds(2000)).swarms, 1, "the registered one stays");
     assert_eq!(directory.public_swarms.load(Ordering::Relaxed), 0);
 }
+
+fn lists(allowed: &[WireId], denied: &[WireId]) -> Lists {
+    Lists { allowed: allowed.iter().copied().collect(), denied: denied.iter().copied().collect() }
+}
+
+#[test]
+fn what_a_list_allows_is_served_and_nothing_else_that_nobody_registered() {
+    let directory = Directory::new("e".to_owned(), false, Room::default());
+    directory.restrict(lists(&[WireId([7; 20])], &[]));
+    from(&directory, "10.0.0.1", &ask(WireId([7; 20]), 2001)).unwrap();
+    assert_eq!(from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap_err(), Refusal::UnknownTorrent);
+    directory.admit(hybrid(), String::new(), Bytes::new());
+    from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
+    assert_eq!(from(&directory, "10.0.0.2", &ask(WireId([7; 20]), 2002)).unwrap().peers.len(), 1);
+
+    directory.restrict(lists(&[WireId([8; 20])], &[]));
+    let gone = from(&directory, "10.0.0.2", &ask(WireId([7; 20]), 2002)).unwrap_err();
+    assert_eq!(gone, Refusal::UnknownTorrent, "it is allowed no more");
+    assert_eq!(
+        from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap().peers.len(),
+        1,
+        "the registered one stays"
+    );
+    assert_eq!((directory.sources.total(), directory.public_swarms.load(Ordering::Relaxed)), (2, 0));
+}
+
+#[test]
+fn what_is_denied_is_denied_under_all_of_its_names_whoever_registered_it() {
+    let directory = Directory::new("e".to_owned(), true, Room::default());
+    assert_eq!(directory.admit(hybrid(), "1".to_owned(), Bytes::new()), 0);
+    from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
+    from(&directory, "10.0.0.1", &ask(WireId([7; 20]), 2001)).unwrap();
+    assert_eq!(directory.restrict(lists(&[], &[V1, WireId([7; 20])])), 1);
+    for name in [V1, V2, WireId([7; 20])] {
+        assert_eq!(from(&directory, "10.0.0.2", &ask(name, 2002)).unwrap_err(), Refusal::UnknownTorrent);
+        assert!(directory.denies(&name) && directory.scrape(&[name]).is_empty());
+    }
+    assert!(!directory.has_registered(&V1));
+    assert_eq!(
+        (directory.sources.total(), directory.sweep(Tick::START).swarms),
+        (0, 0),
+        "its peers are gone"
+    );
+    assert_eq!(directory.admit(hybrid(), "2".to_owned(), Bytes::new()), 1, "it stays denied");
+    assert_eq!(from(&directory, "10.0.0.2", &ask(V2, 2002)).unwrap_err(), Refusal::UnknownTorrent);
+
+    assert_eq!(directory.restrict(Lists::default()), 0);
+    assert_eq!(from(&directory, "10.0.0.2", &ask(V2, 2002)).unwrap().peers.len(), 0);
+    assert!(directory.has_registered(&V1) && !directory.denies(&V2), "it is served again, from nothing");
+}
+
+#[test]
+fn what_is_denied_before_it_is_allowed_is_denied() {
+    let directory = Directory::new("e".to_owned(), false, Room::default());
+    directory.restrict(lists(&[V1], &[V1]));
+    assert_eq!(from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap_err(), Refusal::UnknownTorrent);
+}

@@ -116,7 +116,7 @@ async fn store_metainfo(
         Some(revision) => state.revision(revision),
         None => state.infohash(&infohash.wire()),
     };
-    if !wanted {
+    if !wanted || state.denied(&infohash.wire()) {
         return Err(Refused::Unregistered);
     }
     let _upload = state.uploads.acquire().await;

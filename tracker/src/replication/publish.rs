@@ -88,7 +88,7 @@ where
     // Before anything is looked at, so that nothing falls between.
     let mut news = state.news.0.subscribe();
     state.directory.replicate(true);
-    let mut registry = state.directory.registry_changes();
+    let mut registry = state.directory.changes();
     let mut has_all = false;
     let mut alive = interval(ALIVE);
     loop {

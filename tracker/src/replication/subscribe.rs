@@ -110,7 +110,7 @@ impl Listener<'_> {
             return Err(SessionError::Itself);
         }
         let offset = Offset::new(now, self.state.now());
-        let mut registry = self.state.directory.registry_changes();
+        let mut served = self.state.directory.changes();
         let mut compare = Instant::now();
         let mut alive = Instant::now() + ALIVE;
         loop {
@@ -122,7 +122,7 @@ impl Listener<'_> {
                     compare = Instant::now() + COMPARE.mul_f64(rand::random_range(0.9..1.1));
                 }
                 // Of swarms that were not served here until now, nothing was taken in.
-                changed = registry.changed() => {
+                changed = served.changed() => {
                     changed.map_err(|_| StreamError::Closed)?;
                     compare = Instant::now();
                 }

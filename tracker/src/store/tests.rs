@@ -8,6 +8,7 @@ struct Registered {
     revisions: Vec<&'static str>,
     infohashes: Vec<WireId>,
     manifests: Vec<[u8; 32]>,
+    denied: Vec<WireId>,
 }
 
 impl Claims for Registered {
@@ -19,6 +20,9 @@ impl Claims for Registered {
     }
     fn manifest(&self, digest: &[u8; 32]) -> bool {
         self.manifests.contains(digest)
+    }
+    fn denied(&self, id: &WireId) -> bool {
+        self.denied.contains(id)
     }
 }
 
@@ -98,6 +102,9 @@ fn what_leaves_the_registry_is_dropped() {
     };
     store.retain(&by_name, Tick(50_000));
     assert_eq!((store.sizes().0, store.sizes().1), (1, 1));
+    let denied = torrent.wire_ids()[1..].to_vec();
+    store.retain(&Registered { denied, ..by_name }, Tick(50_000));
+    assert_eq!((store.sizes().0, store.sizes().1), (0, 1), "by one of its names is enough");
     store.retain(&Registered::default(), Tick(0));
     assert_eq!(store.sizes(), (0, 0, 0));
     assert!(!store.has_any(&torrent.wire_ids()));

@@ -16,6 +16,7 @@ pub const TOKEN: &str = "the-token-of-the-class";
 
 pub struct Running {
     pub address: SocketAddr,
+    pub tracker: Tracker,
     stop: Stop,
 }
 
@@ -49,9 +50,9 @@ pub fn start_on(listeners: impl Into<Listeners>, config: Config) -> Running {
     let address = listeners.http.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let tracker = Tracker::new(config).unwrap();
-    let stop = shutdown.clone();
-    tokio::spawn(async move { tracker.serve(listeners, stop).await });
-    Running { address, stop: Stop(shutdown) }
+    let (serving, stop) = (tracker.clone(), shutdown.clone());
+    tokio::spawn(async move { serving.serve(listeners, stop).await });
+    Running { address, tracker, stop: Stop(shutdown) }
 }
 
 pub async fn closed() -> Running {
