@@ -1,7 +1,6 @@
 //! Health, readiness and metrics over HTTP.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -12,20 +11,27 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 /// Whether a daemon can do its work now. Clones share the flag.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<watch::Sender<bool>>);
 
 impl Readiness {
     /// Says whether `/readyz` answers 200 from now on.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.0.send_replace(ready);
     }
 
     /// What was said last; false at first.
     pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Waits until this is what was said last.
+    pub async fn until(&self, ready: bool) {
+        // It fails only when nobody can say anything any more, and here we are.
+        drop(self.0.subscribe().wait_for(|said| *said == ready).await);
     }
 }
 

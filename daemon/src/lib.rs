@@ -23,6 +23,7 @@ mod bind;
 mod body;
 mod health;
 mod logs;
+mod notify;
 mod otlp;
 mod patient;
 mod run;
@@ -35,6 +36,7 @@ pub use health::{Health, Readiness, refuse_foreign_hosts};
 pub use logs::{LogArgs, LogFormat, LogGuard, init_logs};
 /// The global allocator of every binary: musl's own is slow under threads.
 pub use mimalloc::MiMalloc as Allocator;
+pub use notify::ServiceManager;
 pub use run::{error_line, fail, raise_file_limit, run, shutdown_on_signal};
 pub use serve::{ServeOptions, serve, serve_connection, serve_with};
 pub use tokio_util::sync::CancellationToken;

@@ -18,7 +18,7 @@ pub(crate) use self::lists::ListArgs;
 pub use self::lists::ListError;
 use self::room::RoomArgs;
 use crate::limits::{DEFAULT_STORE_BYTES, MAX_UDP_WORKERS};
-use crate::reload::Reload;
+use crate::service::Service;
 use crate::token::Token;
 use crate::tracker::{Config, Listeners, Tracker};
 use crate::udp::Sockets;
@@ -152,19 +152,16 @@ impl Args {
             (None, None) => None,
         };
         check_served(token.is_some(), public, lists.allow.is_some())?;
-        let reload = Reload::new(lists)?;
+        let service = Service::new(lists)?;
         let listeners = open(listen, udp, workers)?;
         let serve = ServeOptions::default();
         let config = Config { token, public, store_bytes, room: room.into(), siblings, serve };
         let tracker = Tracker::new(config)?;
-        reload.take_in(&tracker).await?;
+        service.read_lists(&tracker).await?;
         let udp = listeners.udp.as_ref().map(Sockets::local_addr).transpose()?;
         let udp = udp.map_or_else(|| "off".to_owned(), |address| address.to_string());
         tracing::info!(address = %listeners.http.local_addr()?, udp, public, "listening");
-        tokio::select! {
-            () = tracker.serve(listeners, shutdown) => {}
-            () = reload.run(&tracker) => {}
-        }
+        tokio::join!(tracker.serve(listeners, shutdown.clone()), service.run(&tracker, shutdown));
         tracing::info!("stopped");
         Ok(())
     }

@@ -1,0 +1,81 @@
+//! The tracker as a service manager sees it.
+#![allow(clippy::unwrap_used)] // a failure is the test's failure
+
+mod common;
+#[path = "common/process.rs"]
+mod process;
+
+use std::time::Duration;
+
+use process::{Process, command};
+use rustix::process::Signal;
+use tokio::net::UnixDatagram;
+
+struct Manager {
+    socket: UnixDatagram,
+    _folder: tempfile::TempDir,
+}
+
+impl Manager {
+    /// One that listens, and starts a tracker.
+    async fn start(args: &[&str]) -> (Self, Process) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let tracker = Process::start(command().args(args).env("NOTIFY_SOCKET", &path)).await;
+        (Manager { socket, _folder: folder }, tracker)
+    }
+
+    async fn heard(&self) -> String {
+        let mut buffer = [0; 128];
+        let received = tokio::time::timeout(Duration::from_secs(20), self.socket.recv(&mut buffer)).await;
+        let length = received.expect("a message").unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_manager_hears_when_it_is_ready_reloads_and_stops() {
+    let (manager, mut tracker) = Manager::start(&["--public"]).await;
+    assert_eq!(manager.heard().await, "READY=1");
+    assert_eq!(tracker.get("/readyz").await.status, 200);
+    tracker.signal(Signal::HUP);
+    assert!(manager.heard().await.starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(manager.heard().await, "READY=1");
+    tracker.signal(Signal::TERM);
+    assert_eq!(manager.heard().await, "STOPPING=1");
+    assert!(tracker.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_has_an_end_too() {
+    let list = tempfile::NamedTempFile::new().unwrap();
+    let (manager, mut tracker) = Manager::start(&["--deny", list.path().to_str().unwrap(), "--public"]).await;
+    assert_eq!(manager.heard().await, "READY=1");
+    std::fs::write(list.path(), "wrong").unwrap();
+    tracker.signal(Signal::HUP);
+    assert!(manager.heard().await.starts_with("RELOADING=1"));
+    assert_eq!(manager.heard().await, "READY=1");
+    tracker.until_said("the lists stay as they were").await;
+}
+
+#[tokio::test]
+async fn it_is_ready_only_when_a_sibling_has_been_waited_for() {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), "t").unwrap();
+    let token = folder.path().join("token");
+    let sibling = format!("--sibling=http://{nobody}");
+    let (manager, tracker) = Manager::start(&["--token-file", token.to_str().unwrap(), &sibling]).await;
+    assert_eq!(tracker.get("/readyz").await.status, 503);
+    assert_eq!(manager.heard().await, "READY=1");
+    assert_eq!(tracker.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_manager_that_is_not_there_changes_nothing() {
+    let mut tracker = Process::start(command().arg("--public").env("NOTIFY_SOCKET", "/nowhere/notify")).await;
+    assert_eq!(tracker.get("/readyz").await.status, 200);
+    tracker.signal(Signal::TERM);
+    assert!(tracker.ended().await.success());
+}
