@@ -92,6 +92,8 @@ pub const GONE_KEPT: u32 = 2 * INTERVAL_STRANGER;
 pub const MIN_KEPT: u32 = 75;
 /// How long any other client is kept, in seconds: rtorrent announces every 600 s at most.
 pub const STRANGER_KEPT: u32 = 1_260;
+/// Seconds that a tracker lingers at most after SIGTERM: as long as slow load balancers take to notice.
+pub const MAX_LINGER: u16 = 600;
 /// How often expired peers are taken out.
 pub const SWEEP: Duration = Duration::from_secs(5);
 

@@ -39,6 +39,8 @@ pub struct Config {
     pub room: Room,
     /// The other trackers of the class, as `http://host:port`. They show each other a credential that is derived from the token.
     pub siblings: Vec<String>,
+    /// How long it goes on answering after it has said that it is not ready any more.
+    pub linger: Duration,
     /// Limits of connections and requests.
     pub serve: ServeOptions,
 }
@@ -52,6 +54,7 @@ impl Default for Config {
             store_bytes: DEFAULT_STORE_BYTES,
             room: Room::default(),
             siblings: Vec::new(),
+            linger: Duration::ZERO,
             serve: ServeOptions::default(),
         }
     }
@@ -161,7 +164,7 @@ impl Tracker {
         tracing::info!(allowed, denied, registered_but_denied, "lists taken in");
     }
 
-    /// Serves on `listeners` until `shutdown`, and lets running requests end. One that has siblings is ready when it has copied what
+    /// Serves on `listeners` until `shutdown`, lingers as configured, and lets running requests end. One that has siblings is ready when it has copied what
     /// one of them knows, at the latest after [`COPY_PATIENCE`]; it answers before that too.
     pub async fn serve(&self, listeners: impl Into<Listeners>, shutdown: CancellationToken) {
         let Listeners { http, udp } = listeners.into();
@@ -174,22 +177,26 @@ impl Tracker {
         for sibling in &state.siblings {
             tasks.spawn(subscribe_until(Arc::clone(state), sibling.clone(), stopped.clone()));
         }
+        let closing = CancellationToken::new();
         let readiness = async {
             tokio::select! {
                 () = self.until_copied() => state.health.readiness().set(true),
                 () = shutdown.cancelled() => {}
             }
             shutdown.cancelled().await;
-            state.draining.cancel();
             state.health.readiness().set(false);
+            // Who sends clients here has so long to notice.
+            tokio::time::sleep(state.config.linger).await;
+            state.draining.cancel();
+            closing.cancel();
         };
         let serving = async {
-            http::serve(self, http, shutdown.clone()).await;
+            http::serve(self, http, closing.clone()).await;
             stopped.cancel();
         };
         let answering = async {
             if let Some(workers) = workers {
-                workers.run_until(shutdown.clone()).await;
+                workers.run_until(closing.clone()).await;
             }
         };
         // Ready first: whoever connects at once finds it so.

@@ -7,9 +7,10 @@ mod process;
 
 use std::time::Duration;
 
+use common::query;
 use process::{Process, command};
 use rustix::process::Signal;
-use tokio::net::UnixDatagram;
+use tokio::net::{UdpSocket, UnixDatagram};
 
 struct Manager {
     socket: UnixDatagram,
@@ -70,6 +71,34 @@ async fn it_is_ready_only_when_a_sibling_has_been_waited_for() {
     assert_eq!(tracker.get("/readyz").await.status, 503);
     assert_eq!(manager.heard().await, "READY=1");
     assert_eq!(tracker.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn one_that_lingers_is_not_ready_and_answers_all_the_same() {
+    let mut tracker = Process::start(command().args(["--public", "--linger=600"])).await;
+    assert_eq!(tracker.get("/readyz").await.status, 200);
+    tracker.signal(Signal::TERM);
+    let not_ready = async {
+        while tracker.get("/readyz").await.status != 503 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), not_ready).await.expect("it is not ready any more");
+    let announce = format!("/announce?{}", query(&[0x42; 20], 2001));
+    assert_eq!(tracker.get(&announce).await.int("incomplete"), 1);
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.send_to(b"\0\0\x04\x17\x27\x10\x19\x80\0\0\0\0tran", &tracker.udp).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(20), client.recv(&mut [0; 16])).await;
+    assert_eq!(answer.expect("UDP is answered too").unwrap(), 16);
+    tracker.signal(Signal::TERM);
+    assert_eq!(tracker.ended().await.code(), Some(143), "a second signal ends it at once");
+}
+
+#[tokio::test]
+async fn one_that_has_lingered_ends_by_itself() {
+    let mut tracker = Process::start(command().args(["--public", "--linger=1"])).await;
+    tracker.signal(Signal::TERM);
+    assert!(tracker.ended().await.success());
 }
 
 #[tokio::test]

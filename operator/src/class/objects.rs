@@ -19,6 +19,10 @@ pub const TOKEN_KEY: &str = "token";
 const SECRET_FOLDER: &str = "/var/run/secrets/samara.dev/tracker";
 /// A user that owns nothing.
 const NOBODY: i64 = 65532;
+/// A tracker whose pod is to end goes on answering for so many seconds, until nobody is sent to it any more.
+const LINGER_SECONDS: i64 = 5;
+/// Seconds for all of its end: it lingers, requests have 10 s, and siblings are told the last.
+const GRACE_SECONDS: i64 = LINGER_SECONDS + 15;
 /// A tracker leaves a node that is gone after so many seconds: its Service stays, and so does its URL.
 const TOLERATION_SECONDS: i64 = 10;
 
@@ -113,7 +117,7 @@ fn pod(class: &DistributionClass, name: &str, settings: &Settings) -> Value {
     let mut pod = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": 10,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": true, "runAsUser": NOBODY, "runAsGroup": NOBODY, "fsGroup": NOBODY,
             "seccompProfile": {"type": "RuntimeDefault"},
@@ -160,7 +164,11 @@ fn siblings(class: &DistributionClass, name: &str, settings: &Settings) -> Vec<S
 }
 
 fn container(class: &DistributionClass, name: &str, settings: &Settings) -> Value {
-    let mut args = vec![format!("--listen=[::]:{PORT}"), format!("--token-file={SECRET_FOLDER}/{TOKEN_KEY}")];
+    let mut args = vec![
+        format!("--listen=[::]:{PORT}"),
+        format!("--token-file={SECRET_FOLDER}/{TOKEN_KEY}"),
+        format!("--linger={LINGER_SECONDS}"),
+    ];
     args.extend(siblings(class, name, settings));
     json!({
         "name": "tracker",

@@ -146,6 +146,7 @@ fn is_unset(value: &Value) -> bool {
 
 #[cfg(test)]
 pub mod tests {
+    use clap::Parser as _;
     use crds::{DistributionClassSpec, Retire};
     use jiff::Timestamp;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -266,6 +267,21 @@ pub mod tests {
         assert_eq!(container["readOnlyRootFilesystem"], true);
         assert_eq!(container["capabilities"]["drop"][0], "ALL");
         serde_json::from_value::<Deployment>(deployment).unwrap();
+    }
+
+    #[test]
+    fn a_tracker_lingers_and_has_the_time_for_it() {
+        let deployment = objects::deployment(&observed().class, "t", &settings());
+        let pod = &deployment["spec"]["template"]["spec"];
+        let args: Vec<&str> =
+            pod["containers"][0]["args"].as_array().unwrap().iter().filter_map(|arg| arg.as_str()).collect();
+        tracker::Args::try_parse_from([&["samara-tracker"], &args[..]].concat())
+            .expect("it knows all of them");
+        let linger = args.iter().find_map(|arg| arg.strip_prefix("--linger=")).unwrap();
+        assert_eq!(linger, "5");
+        let drain = tracker::ServeOptions::default().drain.as_secs();
+        let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+        assert!(grace > linger.parse::<u64>().unwrap() + drain, "{grace}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod room;
 use std::net::{AddrParseError, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::builder::BoolishValueParser;
@@ -17,7 +18,7 @@ pub use self::file::{ConfigFile, ConfigFileError, Problem};
 pub(crate) use self::lists::ListArgs;
 pub use self::lists::ListError;
 use self::room::RoomArgs;
-use crate::limits::{DEFAULT_STORE_BYTES, MAX_UDP_WORKERS};
+use crate::limits::{DEFAULT_STORE_BYTES, MAX_LINGER, MAX_UDP_WORKERS};
 use crate::service::Service;
 use crate::token::Token;
 use crate::tracker::{Config, Listeners, Tracker};
@@ -98,6 +99,10 @@ pub struct Args {
     #[arg(long, env = "SAMARA_TRACKER_STORE_BYTES", value_name = "BYTES", default_value_t = DEFAULT_STORE_BYTES)]
     store_bytes: u64,
 
+    /// Seconds to go on answering after SIGTERM, not ready any more, until load balancers have noticed
+    #[arg(long, env = "SAMARA_TRACKER_LINGER", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_LINGER)))]
+    linger: u16,
+
     /// Another tracker to be in step with, as http://HOST:PORT; may be given several times. It needs the same token
     #[arg(long = "sibling", env = "SAMARA_TRACKER_SIBLINGS", value_name = "URL", value_delimiter = ',')]
     siblings: Vec<String>,
@@ -141,22 +146,25 @@ impl Args {
             public,
             lists,
             store_bytes,
+            linger,
             siblings,
             room,
             config: _,
             logs: _,
         } = self;
-        let token = match (token_file, std::env::var_os(TOKEN_VARIABLE)) {
-            (Some(file), _) => Some(Token::read(&file)?),
-            (None, Some(text)) => Some(Token::new(&text.to_string_lossy()).context(TOKEN_VARIABLE)?),
-            (None, None) => None,
-        };
+        let token = read_token(token_file.as_deref())?;
         check_served(token.is_some(), public, lists.allow.is_some())?;
         let service = Service::new(lists)?;
         let listeners = open(listen, udp, workers)?;
-        let serve = ServeOptions::default();
-        let config = Config { token, public, store_bytes, room: room.into(), siblings, serve };
-        let tracker = Tracker::new(config)?;
+        let tracker = Tracker::new(Config {
+            token,
+            public,
+            store_bytes,
+            room: room.into(),
+            siblings,
+            linger: Duration::from_secs(linger.into()),
+            serve: ServeOptions::default(),
+        })?;
         service.read_lists(&tracker).await?;
         let udp = listeners.udp.as_ref().map(Sockets::local_addr).transpose()?;
         let udp = udp.map_or_else(|| "off".to_owned(), |address| address.to_string());
@@ -164,6 +172,14 @@ impl Args {
         tokio::join!(tracker.serve(listeners, shutdown.clone()), service.run(&tracker, shutdown));
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+fn read_token(file: Option<&Path>) -> anyhow::Result<Option<Token>> {
+    match (file, std::env::var_os(TOKEN_VARIABLE)) {
+        (Some(file), _) => Ok(Some(Token::read(file)?)),
+        (None, Some(text)) => Ok(Some(Token::new(&text.to_string_lossy()).context(TOKEN_VARIABLE)?)),
+        (None, None) => Ok(None),
     }
 }
 
