@@ -217,6 +217,12 @@ pub async fn tracker_swarms(cluster: &Cluster, namespace: &str) -> Result<Vec<(S
     Ok(answers)
 }
 
+/// The URLs of the class's trackers.
+pub async fn tracker_urls(cluster: &Cluster) -> Result<Vec<String>> {
+    let class: DistributionClass = Api::all(cluster.kube()).get(crds::DEFAULT_CLASS).await?;
+    Ok(class.status.unwrap_or_default().trackers.into_iter().map(|tracker| tracker.url).collect())
+}
+
 /// The HTTP header that opens the trackers' API.
 pub async fn tracker_header(cluster: &Cluster, namespace: &str) -> Result<String> {
     let secrets: Api<core::Secret> = Api::namespaced(cluster.kube(), namespace);

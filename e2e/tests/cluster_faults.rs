@@ -1,5 +1,6 @@
 //! What breaks while bytes move: sidecars, trackers, the operator, fetchers, nodes. Nothing is lost but time.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use e2e::installed::{self, NAMESPACE, check_all, check_node, dataset, wait_ready
 use e2e::origin::Origin;
 use e2e::suite::{Needs, Suite, eventually};
 use rustix::process::{Signal, kill_process};
+use tracker_api::SwarmReport;
 
 const MIB: u64 = 1 << 20;
 /// Slow enough for a fault to hit the middle of a transfer.
@@ -31,6 +33,11 @@ fn main() -> ExitCode {
             "trackers and operator deleted in mid-transfer change nothing but time",
             Needs::OwnNodes,
             |c| Box::pin(deleted_pods(c)),
+        )
+        .scenario(
+            "a tracker's node is drained and another's dies, and one tracker always knows everybody",
+            Needs::OwnNodes,
+            |c| Box::pin(lost_trackers(c)),
         )
         .scenario("another node fetches when the fetching node dies", Needs::OwnNodes, |c| {
             Box::pin(dead_fetcher(c))
@@ -142,6 +149,81 @@ async fn deleted_pods(cluster: &mut Cluster) -> Result<()> {
     let given = origin.stats().await?.payload_bytes;
     assert!(given <= PAYLOAD + PAYLOAD / 20, "the origin served {given} bytes for {PAYLOAD}");
     installed::wait_installed(cluster, NAMESPACE).await
+}
+
+/// Trackers move from a node that is drained and from one that has died; the sidecars' announces are answered all the time.
+async fn lost_trackers(cluster: &mut Cluster) -> Result<()> {
+    let origin = cluster.origin(None).await?;
+    let sha256 = origin.put_random("/payload", 17, 32 * MIB).await?;
+    cluster.apply(dataset("lost-trackers", &[("payload", origin.url("/payload"))])).await?;
+    wait_ready(cluster, "lost-trackers", Duration::from_mins(2)).await?;
+    let known = known_by_trackers(cluster).await?;
+    assert!(known.len() == 2 && known.iter().all(|nodes| nodes.len() == 3), "{known:?}");
+    for number in 1..=3 {
+        for pid in cluster.node(number)?.pids_of("/samara-tracker") {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
+            let ids = status.lines().find(|line| line.starts_with("Uid:")).unwrap_or_default();
+            assert!(ids.split_whitespace().skip(1).all(|id| id == "65532"), "a tracker runs as {ids}");
+        }
+    }
+
+    // The one whose node is drained starts anew elsewhere, and copies the other before it is ready.
+    let drained = tracker_node(cluster, 0).await?;
+    let node = format!("node{drained}");
+    let flags = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s"];
+    cluster.kubectl(&[&["drain", &node], &flags[..]].concat()).await?;
+    for _ in 0..20 {
+        let known = known_by_trackers(cluster).await?;
+        assert!(known.iter().any(|nodes| nodes.len() == 3), "no tracker knows all nodes: {known:?}");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    installed::wait_installed(cluster, NAMESPACE).await?;
+    eventually("both trackers that know all nodes", Duration::from_mins(1), || async {
+        Ok(known_by_trackers(cluster).await?.iter().filter(|nodes| nodes.len() == 3).count() == 2)
+    })
+    .await?;
+    cluster.kubectl(&["uncordon", &node]).await?;
+
+    // The other's node dies without a word. Node 1 is asked from, so it stays.
+    let dead = tracker_node(cluster, 1).await?;
+    if dead != 1 {
+        cluster.node(dead)?.kill()?;
+        for _ in 0..20 {
+            let known = known_by_trackers(cluster).await?;
+            assert!(
+                known.iter().any(|nodes| nodes.len() >= 2),
+                "no tracker knows the nodes that live: {known:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        cluster.start_node(dead).await?;
+    }
+    installed::wait_installed(cluster, NAMESPACE).await?;
+    check_all(cluster, ("lost-trackers", "payload"), &sha256).await
+}
+
+/// The nodes that each tracker knows as peers of any swarm; of one that does not answer, none.
+async fn known_by_trackers(cluster: &Cluster) -> Result<Vec<BTreeSet<String>>> {
+    let header = installed::tracker_header(cluster, NAMESPACE).await?;
+    let node = cluster.nodes()?.first().context("a cluster has a node")?;
+    let mut known = Vec::new();
+    for url in installed::tracker_urls(cluster).await? {
+        let url = format!("{url}/v1/swarms");
+        let curl = ["--silent", "--fail", "--max-time", "2", "--header", &header, &url];
+        let answer = node.exec("curl", &curl).await?;
+        let reports: Vec<SwarmReport> = serde_json::from_str(&answer.stdout).unwrap_or_default();
+        let peers = reports.into_iter().flat_map(|report| report.peers);
+        known.push(peers.filter_map(|peer| peer.node).collect());
+    }
+    Ok(known)
+}
+
+/// The number of the node that a tracker runs on.
+async fn tracker_node(cluster: &Cluster, number: usize) -> Result<usize> {
+    let label = format!("app.kubernetes.io/instance=samara-tracker-default-{number}");
+    let path = "-o=jsonpath={.items[0].spec.nodeName}";
+    let node = cluster.kubectl(&["get", "pods", "-n", NAMESPACE, "-l", &label, path]).await?;
+    node.trim_start_matches("node").parse().with_context(|| format!("not a node of ours: {node}"))
 }
 
 async fn dead_fetcher(cluster: &mut Cluster) -> Result<()> {

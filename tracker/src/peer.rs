@@ -117,6 +117,11 @@ const V2: u8 = 1 << 2;
 const ANNOUNCES: u8 = 3;
 const STILL: u8 = 5;
 
+/// Bytes that are left, as a record keeps them.
+pub fn as_kept(left: u64) -> u64 {
+    u64::from(u32::try_from(left.div_ceil(UNIT)).unwrap_or(u32::MAX)) * UNIT
+}
+
 impl Status {
     fn flags(&self) -> u8 {
         let state = match self.state {

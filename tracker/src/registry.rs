@@ -45,6 +45,15 @@ pub enum RegistryError {
     Node(String),
 }
 
+/// Whether a registry is taken in where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// It replaces what is there: it is the operator's word.
+    Replace,
+    /// Only if there is none: a sibling's, which the operator may have overtaken meanwhile.
+    OnlyFirst,
+}
+
 /// A node whose sidecar may announce by name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Node {

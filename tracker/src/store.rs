@@ -163,7 +163,10 @@ struct Inner {
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
+    /// Those that it was stored for, as far as they are registered.
     revisions: BTreeSet<String>,
+    /// Whether it was stored for any.
+    for_revisions: bool,
     stored: Tick,
 }
 
@@ -193,7 +196,7 @@ impl Store {
         }
         let known = inner.metainfo.remove(&id).map(|entry| entry.revisions).unwrap_or_default();
         let entry = Entry::new(checked, known, revisions, now);
-        inner.note(StoredKind::Metainfo, entry.value.infohash.clone(), &entry.revisions);
+        inner.note(named_metainfo(&entry));
         inner.metainfo.insert(id, entry);
         Ok(before.is_none())
     }
@@ -236,7 +239,7 @@ impl Store {
         inner.reserve(self.limit, checked.bytes.len(), before)?;
         let known = inner.manifests.remove(&checked.digest).map(|entry| entry.revisions).unwrap_or_default();
         let entry = Entry::new(checked.bytes, known, revisions, now);
-        inner.note(StoredKind::Manifest, hex::encode(checked.digest), &entry.revisions);
+        inner.note(named_manifest(checked.digest, &entry));
         inner.manifests.insert(checked.digest, entry);
         Ok(before.is_none())
     }
@@ -250,8 +253,9 @@ impl Store {
     pub fn retain(&self, claims: &impl Claims, now: Tick) {
         let mut inner = self.lock();
         inner.metainfo.retain(|_, entry| {
+            let claimed = entry.claimed(claims);
             let names = &entry.value.wire;
-            let wanted = entry.claimed(claims) || names.iter().any(|id| claims.infohash(id));
+            let wanted = claimed || names.iter().any(|id| claims.infohash(id));
             wanted && !names.iter().any(|id| claims.denied(id))
         });
         inner.manifests.retain(|digest, entry| {
@@ -276,14 +280,8 @@ impl Store {
     /// All that is here.
     pub fn stored(&self) -> Vec<Stored> {
         let inner = self.lock();
-        let metainfo = inner
-            .metainfo
-            .values()
-            .map(|entry| named(StoredKind::Metainfo, entry.value.infohash.clone(), &entry.revisions));
-        let manifests = inner
-            .manifests
-            .iter()
-            .map(|(digest, entry)| named(StoredKind::Manifest, hex::encode(digest), &entry.revisions));
+        let metainfo = inner.metainfo.values().map(named_metainfo);
+        let manifests = inner.manifests.iter().map(|(digest, entry)| named_manifest(*digest, entry));
         metainfo.chain(manifests).collect()
     }
 
@@ -292,6 +290,7 @@ impl Store {
         let hash = |stored: &Stored| {
             let mut hasher = Fnv::default();
             hasher.write(stored.name.as_bytes());
+            hasher.write(&stored.digest);
             stored.revisions.iter().for_each(|revision| hasher.write(revision.as_bytes()));
             hasher.finish()
         };
@@ -303,21 +302,24 @@ impl Store {
         std::mem::take(&mut self.lock().fresh)
     }
 
-    /// Adds the revisions of `stored` to what is here under its name. False if it is not here.
+    /// Adds the revisions of `stored` to what is here under its name. False if it is not here, or with bytes that count less.
     pub fn claim(&self, stored: &Stored) -> bool {
         let mut inner = self.lock();
         let revisions = match stored.kind {
             StoredKind::Metainfo => {
                 let id = Infohash::parse(&stored.name).map(Infohash::wire);
                 let id = id.and_then(|id| inner.names.get(&id).copied());
-                id.and_then(|id| inner.metainfo.get_mut(&id)).map(|entry| &mut entry.revisions)
+                let entry = id.and_then(|id| inner.metainfo.get_mut(&id));
+                entry.filter(|entry| entry.value.digest >= stored.digest).map(|entry| &mut entry.revisions)
             }
-            StoredKind::Manifest => {
-                let digest = crate::registry::digest(&stored.name).ok();
-                digest.and_then(|digest| inner.manifests.get_mut(&digest)).map(|entry| &mut entry.revisions)
-            }
+            StoredKind::Manifest => inner.manifests.get_mut(&stored.digest).map(|entry| &mut entry.revisions),
         };
         revisions.map(|revisions| revisions.extend(stored.revisions.iter().cloned())).is_some()
+    }
+
+    /// Whether so many more bytes have room.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.lock().bytes.saturating_add(bytes) <= self.limit
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -338,14 +340,30 @@ pub fn is_wanted(claims: &impl Claims, stored: &Stored) -> bool {
     }
 }
 
-fn named(kind: StoredKind, name: String, revisions: &BTreeSet<String>) -> Stored {
-    Stored { kind, name, revisions: revisions.iter().cloned().collect() }
+fn named_metainfo(entry: &Entry<CheckedMetainfo>) -> Stored {
+    Stored {
+        kind: StoredKind::Metainfo,
+        name: entry.value.infohash.clone(),
+        digest: entry.value.digest,
+        bytes: entry.value.bytes.len() as u64,
+        revisions: entry.revisions.iter().cloned().collect(),
+    }
+}
+
+fn named_manifest(digest: [u8; 32], entry: &Entry<Bytes>) -> Stored {
+    Stored {
+        kind: StoredKind::Manifest,
+        name: hex::encode(digest),
+        digest,
+        bytes: entry.value.len() as u64,
+        revisions: entry.revisions.iter().cloned().collect(),
+    }
 }
 
 impl Inner {
-    fn note(&mut self, kind: StoredKind, name: String, revisions: &BTreeSet<String>) {
+    fn note(&mut self, stored: Stored) {
         if self.fresh.len() < MAX_FRESH {
-            self.fresh.push(named(kind, name, revisions));
+            self.fresh.push(stored);
         }
     }
 
@@ -369,16 +387,18 @@ impl<T> Entry<T> {
         now: Tick,
     ) -> Self {
         known.extend(revisions);
-        Entry { value, revisions: known, stored: now }
+        Entry { value, for_revisions: !known.is_empty(), revisions: known, stored: now }
     }
 
-    fn claimed(&self, claims: &impl Claims) -> bool {
-        self.revisions.iter().any(|revision| claims.revision(revision))
+    /// Forgets revisions that are gone, and says whether one is left.
+    fn claimed(&mut self, claims: &impl Claims) -> bool {
+        self.revisions.retain(|revision| claims.revision(revision));
+        !self.revisions.is_empty()
     }
 
     /// Sent under no revision, so long ago that the registry has had the time to name it.
     fn abandoned(&self, now: Tick) -> bool {
-        !self.revisions.is_empty() || u64::from(now.seconds_since(self.stored)) >= UNCLAIMED.as_secs()
+        self.for_revisions || u64::from(now.seconds_since(self.stored)) >= UNCLAIMED.as_secs()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The peers of one torrent. Pure: the time comes in with each call, and so does randomness.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use rand::Rng;
 use crate::book::Book;
 use crate::interval::{Situation, interval};
 use crate::limits::{COLD_AFTER, GONE_KEPT};
-use crate::peer::{COUNTED, Contact, Peer, Place, State, Status};
+use crate::peer::{COUNTED, Contact, Peer, Place, State, Status, as_kept};
 use crate::policy::{Asker, Group, Pick, choose};
 use crate::query::{Announce, Event, Family};
 use crate::registry::Node;
@@ -18,6 +19,9 @@ use crate::tick::Tick;
 const UNKNOWN_LEFT: u64 = 1;
 /// A leecher whose `left` came the same so often in a row gets one list without regard to zones.
 const STALLED_AFTER: u8 = 2;
+
+/// Ticks by which a word may be ahead of the clock: as many changes of mind within a tick are told apart.
+pub const AHEAD: u32 = 2;
 
 /// Who announces.
 #[derive(Clone, Debug)]
@@ -170,7 +174,7 @@ impl Swarm {
             self.wanted = now;
         }
         let left_before = before.as_ref().map_or(0, |before| before.status().left);
-        self.fetched = self.fetched.saturating_add(left_before.saturating_sub(status.left));
+        self.fetched = self.fetched.saturating_add(left_before.saturating_sub(as_kept(status.left)));
         let interval = interval(self.situation(status, is_node, visit), rng);
         let peers = self.choose(zone.map(AsRef::as_ref), status, visit, is_node, rng);
         let completed = announce.event == Event::Completed
@@ -182,11 +186,16 @@ impl Swarm {
         } else {
             status.kept = interval.kept;
         }
-        let peer = Peer::new(place, announce.port, now, status);
+        let mut peer = Peer::new(place, announce.port, now, status);
+        let second = |before: &&Peer<P>| before.seen >= now && before.state() != peer.state();
+        if let Some(before) = before.as_ref().filter(second) {
+            // Two words in one tick: siblings must know which one came second.
+            peer.seen = Tick((before.seen.0 + 1).min(now.0 + AHEAD));
+        }
         let news = is_news(before.as_ref(), &peer);
         let stays = announce.event != Event::Stopped;
-        let enters = before.is_none() && stays && room();
-        let kept = if stays { before.is_some() || enters } else { before.is_some() && visit.replicated };
+        // Who leaves may be known to a sibling that has not told of it yet.
+        let kept = (stays || visit.replicated) && (before.is_some() || room());
         if kept {
             P::book_mut(self).insert(zone, peer);
         }
@@ -266,10 +275,16 @@ impl Swarm {
         }
     }
 
-    /// Takes out the nodes that `registered` does not know.
-    pub fn retain_nodes(&mut self, registered: impl Fn(&str) -> bool) {
-        if let Some(nodes) = &mut self.nodes {
-            nodes.retain(|peer| registered(&peer.place().name), drop);
+    /// Takes out the nodes that are not `registered`, and hands out the others where they are registered now.
+    pub fn renew_nodes(&mut self, registered: &HashMap<Arc<str>, Arc<Node>>) {
+        let Some(nodes) = &mut self.nodes else { return };
+        let mut moved = Vec::new();
+        let is_as_before = |peer: &Peer<Arc<Node>>| registered.get(&peer.place().name) == Some(peer.place());
+        nodes.retain(is_as_before, |peer| moved.push(peer));
+        for peer in moved {
+            if let Some(node) = registered.get(&peer.place().name) {
+                nodes.insert(node.zone.as_ref(), peer.nowhere().at(Arc::clone(node)));
+            }
         }
     }
 
@@ -406,10 +421,8 @@ fn next<P>(before: Option<&Peer<P>>, visit: Visit<'_>, is_node: bool) -> Status 
         still: 0,
         kept: 0,
     };
-    // Compared as it is kept, in units.
-    let kept = Peer::new((), 0, visit.now, status).status().left;
     status.still = before
-        .filter(|before| left > 0 && before.left == kept)
+        .filter(|before| left > 0 && before.left == as_kept(left))
         .map_or(0, |before| before.still.saturating_add(1).min(COUNTED));
     status
 }

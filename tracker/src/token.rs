@@ -36,6 +36,8 @@ pub enum Shown {
     Nothing,
     /// The right one.
     Right,
+    /// That of a sibling, which may read and nothing else.
+    Sibling,
     /// Another one, or one that this tracker cannot check since it has none.
     Wrong,
 }
@@ -70,14 +72,18 @@ impl Token {
         Sha256::new().chain_update(purpose).chain_update(self.0).finalize().into()
     }
 
-    fn matches(&self, text: &str) -> bool {
+    fn judge(&self, text: &str) -> Shown {
         let same = |ours: [u8; 32], theirs: &[u8; 32]| {
             ours.iter().zip(theirs).fold(0, |difference, (ours, theirs)| difference | (ours ^ theirs)) == 0
         };
         let shown: [u8; 32] = Sha256::digest(text).into();
-        let sibling: [u8; 32] = Sha256::digest(self.sibling_credential()).into();
         // Both, whichever is right: it takes the same time.
-        same(self.0, &shown) | same(sibling, &shown)
+        let sibling = same(Sha256::digest(self.sibling_credential()).into(), &shown);
+        match (same(self.0, &shown), sibling) {
+            (true, _) => Shown::Right,
+            (false, true) => Shown::Sibling,
+            (false, false) => Shown::Wrong,
+        }
     }
 }
 
@@ -95,7 +101,7 @@ pub fn shown(token: Option<&Token>, authorization: Option<&[u8]>) -> Shown {
         scheme.eq_ignore_ascii_case("bearer").then_some(text.trim())
     });
     match (token, text) {
-        (Some(token), Some(text)) if token.matches(text) => Shown::Right,
+        (Some(token), Some(text)) => token.judge(text),
         _ => Shown::Wrong,
     }
 }
@@ -124,7 +130,7 @@ mod tests {
     fn a_sibling_shows_what_only_the_same_token_makes() {
         let token = Token::new("s3cret").unwrap();
         let credential = token.sibling_credential();
-        assert_eq!(show(Some(&token), &format!("Bearer {credential}")), Shown::Right);
+        assert_eq!(show(Some(&token), &format!("Bearer {credential}")), Shown::Sibling);
         let other = Token::new("other").unwrap();
         assert_eq!(show(Some(&other), &format!("Bearer {credential}")), Shown::Wrong);
         assert!(!credential.contains("s3cret") && credential != hex::encode(token.0));

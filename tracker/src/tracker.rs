@@ -19,7 +19,7 @@ use crate::http;
 use crate::limits::{COPY_PATIENCE, DEFAULT_STORE_BYTES, MAX_UPLOADS, MAX_WATCHERS, SWEEP};
 use crate::lists::Lists;
 use crate::metrics::Metrics;
-use crate::registry::{Admission, RegistryError};
+use crate::registry::{Admission, Registration, RegistryError};
 use crate::replication::{News, Sibling, SiblingError, publish_until, subscribe_until};
 use crate::store::{Claims, Store};
 use crate::tick::Tick;
@@ -109,6 +109,8 @@ pub(crate) struct State {
     siblings: Vec<Sibling>,
     /// The streams to siblings end with this.
     pub(crate) stopped: CancellationToken,
+    /// Siblings have been told the last.
+    pub(crate) told: CancellationToken,
     /// What would go on for ever ends with this, when the tracker begins to end.
     pub(crate) draining: CancellationToken,
     pub(crate) streams: TaskTracker,
@@ -126,7 +128,7 @@ impl Tracker {
         let metrics = Metrics::default();
         health.metrics(|registry| metrics.register(registry));
         let epoch = rand::random();
-        Ok(Tracker(Arc::new(State {
+        let tracker = Tracker(Arc::new(State {
             directory: Directory::new(format!("{epoch:016x}"), config.public, config.room),
             store: Store::new(config.store_bytes),
             metrics,
@@ -138,11 +140,14 @@ impl Tracker {
             copied: watch::Sender::new(false),
             siblings,
             stopped: CancellationToken::new(),
+            told: CancellationToken::new(),
             draining: CancellationToken::new(),
             streams: TaskTracker::new(),
             started: Instant::now(),
             config,
-        })))
+        }));
+        tracker.0.directory.siblings(tracker.0.siblings.len() as u32);
+        Ok(tracker)
     }
 
     /// Everything it answers. Handlers need the client's address, which [`daemon::serve`] provides. [`Tracker::serve`] answers
@@ -190,17 +195,15 @@ impl Tracker {
             state.draining.cancel();
             closing.cancel();
         };
-        let serving = async {
-            http::serve(self, http, closing.clone()).await;
-            stopped.cancel();
-        };
         let answering = async {
             if let Some(workers) = workers {
                 workers.run_until(closing.clone()).await;
             }
         };
         // Ready first: whoever connects at once finds it so.
-        tokio::join!(readiness, serving, answering);
+        tokio::join!(readiness, http::serve(self, http, closing.clone()), answering);
+        // Nothing more is heard, so what siblings are told now is the last.
+        stopped.cancel();
         tasks.close();
         tasks.wait().await;
     }
@@ -231,12 +234,15 @@ impl Tracker {
 ///
 /// # Errors
 /// See [`RegistryError`]; nothing of it is taken then.
-pub(crate) fn register(state: &State, body: &Bytes) -> Result<(), RegistryError> {
+pub(crate) fn register(state: &State, body: &Bytes, registration: Registration) -> Result<(), RegistryError> {
     let registry: Registry =
         serde_json::from_slice(body).map_err(|error| RegistryError::Json(error.to_string()))?;
     let (swarms, nodes) = (registry.swarms.len(), registry.nodes.len());
     let admission = Admission::new(registry)?;
-    let denied = state.directory.admit(admission, hex::encode(Sha256::digest(body)), body.clone());
+    let digest = hex::encode(Sha256::digest(body));
+    let Some(denied) = state.directory.admit(admission, digest, body.clone(), registration) else {
+        return Ok(());
+    };
     state.store.retain(state, state.now());
     state.metrics.registrations.inc();
     tracing::info!(swarms, denied, nodes, "registry taken in");
@@ -319,7 +325,12 @@ mod tests {
         let names = if round.is_multiple_of(2) { vec!["11", "22"] } else { vec!["22", "33"] };
         let swarms = names.into_iter().map(swarm).collect();
         let registry = Registry { swarms, ..Registry::default() };
-        state.directory.admit(Admission::new(registry).unwrap(), round.to_string(), Bytes::new());
+        state.directory.admit(
+            Admission::new(registry).unwrap(),
+            round.to_string(),
+            Bytes::new(),
+            Registration::Replace,
+        );
         state.store.retain(state, state.now());
     }
 

@@ -8,6 +8,8 @@ use crate::tick::Tick;
 
 /// Rates are over so many seconds: peers tell how far they are every half minute, and two of those make a mean.
 const WINDOW: u32 = 60;
+/// Ticks by which the word of a sibling may be late.
+const LATE: u32 = 3;
 /// Every so many seconds all peers are sent, so that a reader knows who has silently gone.
 const ALL: u32 = 60;
 
@@ -31,8 +33,8 @@ impl Watch {
     /// The next line; none if nothing has changed.
     pub fn next(&mut self, mut change: SwarmChange, now: Tick) -> Option<SwarmChange> {
         change.bytes_per_second = self.rate(change.fetched_bytes, now);
-        // What announces in this tick after the look comes again with the next one.
-        self.looked = now;
+        // What siblings tell comes a little after it was said; so some come twice.
+        self.looked = Tick(now.0.saturating_sub(LATE));
         if change.all {
             self.all = now;
         }
@@ -81,11 +83,11 @@ mod tests {
         let mut watch = Watch::default();
         assert_eq!(watch.since(at(0)), Tick(0));
         assert!(watch.next(change(true, 1, 0, 1), at(0)).is_some());
-        assert_eq!(watch.since(at(1)), at(0));
+        assert_eq!(watch.since(at(1)), Tick(at(0).0 - LATE));
         assert_eq!(watch.next(change(false, 1, 0, 0), at(1)), None, "nothing has changed");
         assert!(watch.next(change(false, 2, 0, 0), at(2)).is_some(), "a count has");
         assert!(watch.next(change(false, 2, 0, 1), at(3)).is_some(), "somebody has announced");
-        assert_eq!((watch.since(at(59)), watch.since(at(60))), (at(3), Tick(0)));
+        assert_eq!((watch.since(at(59)), watch.since(at(60))), (Tick(at(3).0 - LATE), Tick(0)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::{Running, TOKEN, config, node, query, start_on, swarm, torrent};
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -246,6 +247,21 @@ async fn only_who_has_the_token_hears_or_is_heard() {
         "GET {REPLICATION_PATH} HTTP/1.1\r\nhost: x\r\nconnection: close, upgrade\r\nupgrade: samara-replication/1\r\n\r\n"
     );
     assert_eq!(first.raw([127, 0, 0, 1].into(), request.as_bytes()).await.status, 401);
+}
+
+#[tokio::test]
+async fn what_siblings_show_opens_what_can_be_read_and_nothing_else() {
+    let tracker = start_on(free().await, config());
+    tracker.register(&registry()).await;
+    let purpose = [b"samara tracker sibling".as_slice(), &Sha256::digest(TOKEN)].concat();
+    let credential = hex::encode(Sha256::digest(purpose));
+    let ask = async |method, path| {
+        tracker.send(method, path, Some(&credential), b"{\"swarms\":[],\"nodes\":[]}").await.status
+    };
+    assert_eq!(ask("GET", tracker_api::REGISTRY_CONTENT_PATH).await, 200);
+    assert_eq!(ask("PUT", REGISTRY_PATH).await, 401);
+    assert_eq!(ask("PUT", &format!("{METAINFO_PATH}{}", "1".repeat(40))).await, 401);
+    assert_eq!(tracker.announce_as("a", Some(&credential), &query(&HASH, 6881)).await.status, 401);
 }
 
 #[tokio::test]

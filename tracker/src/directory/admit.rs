@@ -9,18 +9,28 @@ use torrent::WireId;
 use super::shard::{Entry, Slot};
 use super::{Admitted, Directory, lock};
 use crate::lists::Lists;
-use crate::registry::{Admission, SwarmNames};
+use crate::registry::{Admission, Registration, SwarmNames};
 use crate::swarm::Swarm;
 
 impl Directory {
     /// Replaces what is admitted. Swarms that stay keep their peers; nodes that are gone leave theirs. `body` is the registry as it
-    /// came, `digest` the SHA-256 of it (hex). Answers how many of its swarms are not served because a list denies them.
-    pub fn admit(&self, mut admission: Admission, digest: String, body: Bytes) -> usize {
+    /// came, `digest` the SHA-256 of it (hex). Answers how many of its swarms are not served because a list denies them; none if
+    /// there is a registry, and this one was to be the first.
+    pub fn admit(
+        &self,
+        mut admission: Admission,
+        digest: String,
+        body: Bytes,
+        registration: Registration,
+    ) -> Option<usize> {
         let lists = lock(&self.lists);
+        if registration == Registration::OnlyFirst && !self.admitted.load().digest.is_empty() {
+            return None;
+        }
         let swarms = std::mem::take(&mut admission.swarms).into_iter().map(Arc::new).collect();
         // Nodes first: who announces as one that is new must not be refused in a swarm that is there.
         self.admitted.store(Arc::new(Admitted { admission, swarms, digest, body }));
-        self.settle(&lists)
+        Some(self.settle(&lists))
     }
 
     /// Replaces the lists. What is denied from now on loses its peers, and so does what was only allowed and is no more. Answers how many
@@ -48,7 +58,7 @@ impl Directory {
                 Entry::Swarm(slot) => {
                     let stays = if slot.names.is_some() { named.contains(&name) } else { self.opens(name) };
                     if stays {
-                        slot.swarm.retain_nodes(|node| admitted.admission.nodes.contains_key(node));
+                        slot.swarm.renew_nodes(&admitted.admission.nodes);
                     } else {
                         slot.swarm.addresses().for_each(|address| self.sources.leave(address));
                     }

@@ -127,6 +127,7 @@ pub struct Directory {
     public_swarms: AtomicIsize,
     /// Whether anybody wants to hear of news.
     replicated: AtomicBool,
+    siblings: AtomicU32,
     stretch: AtomicU32,
     announces: AtomicU64,
     /// Counts the registries and lists that were taken in.
@@ -157,6 +158,7 @@ impl Directory {
             sources: Sources::new(room.strangers, room.per_source),
             public_swarms: AtomicIsize::new(0),
             replicated: AtomicBool::new(false),
+            siblings: AtomicU32::new(0),
             stretch: AtomicU32::new(1),
             announces: AtomicU64::new(0),
             changes: watch::Sender::default(),
@@ -308,14 +310,17 @@ impl Directory {
 
     /// The part in which the swarm of this name stands, locked, and the name under which it stands there.
     fn find(&self, name: WireId) -> (MutexGuard<'_, Shard>, WireId) {
-        let shard = lock(self.shard(name));
-        let canonical = shard.canonical(name);
-        if canonical == name {
-            return (shard, name);
+        let mut name = name;
+        loop {
+            let shard = lock(self.shard(name));
+            let canonical = shard.canonical(name);
+            if canonical == name {
+                return (shard, name);
+            }
+            // Never two at a time. It ends: each name leads to a smaller one.
+            drop(shard);
+            name = canonical;
         }
-        // Never two at a time.
-        drop(shard);
-        (lock(self.shard(canonical)), canonical)
     }
 
     /// Whether a swarm of this name may be added though nobody registered it.

@@ -14,7 +14,7 @@ use crate::fnv::Fnv;
 use crate::peer::{Peer, State};
 use crate::registry::Node;
 use crate::replication::frame::{Swarms, Word};
-use crate::swarm::{Shelf, Swarm};
+use crate::swarm::{AHEAD, Shelf, Swarm};
 use crate::tick::Tick;
 
 /// What stands in the parts of a directory: the same at two trackers if their swarms have the same peers in the same states.
@@ -41,6 +41,11 @@ impl Digest {
 }
 
 impl Directory {
+    /// Says how many siblings there are whose peers are to find room here beside our own.
+    pub fn siblings(&self, siblings: u32) {
+        self.siblings.store(siblings, Ordering::Relaxed);
+    }
+
     /// Says whether anybody wants to hear of news. While nobody does, none is noted, and who leaves is not remembered.
     pub fn replicate(&self, replicated: bool) {
         self.replicated.store(replicated, Ordering::Relaxed);
@@ -48,13 +53,12 @@ impl Directory {
 
     /// Writes what has changed since the last call, as it stands now.
     pub fn write_news(&self, swarms: &mut Swarms) {
-        for (number, shard) in self.shards.iter().enumerate() {
-            let due = lock(shard).news.take();
-            match due {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            match shard.news.take() {
                 Due::Nothing => {}
-                Due::Everything => self.write_part(number, swarms),
+                Due::Everything => write_all(&shard, swarms),
                 Due::Items(items) => {
-                    let mut shard = lock(shard);
                     for item in items {
                         write_item(&mut shard, item, swarms);
                     }
@@ -65,12 +69,7 @@ impl Directory {
 
     /// Writes all of one part.
     pub fn write_part(&self, number: usize, swarms: &mut Swarms) {
-        for (name, slot) in lock(&self.shards[number]).slots() {
-            swarms.open(name, slot.swarm.downloaded());
-            write_peers::<Ipv4Addr>(&slot.swarm, |place| At::V4(*place), swarms);
-            write_peers::<Ipv6Addr>(&slot.swarm, |place| At::V6(*place), swarms);
-            write_peers::<Arc<Node>>(&slot.swarm, |node| At::Node(Arc::clone(&node.name)), swarms);
-        }
+        write_all(&lock(&self.shards[number]), swarms);
     }
 
     /// Takes in how often peers of this swarm became complete, as far as a sibling knows.
@@ -84,8 +83,8 @@ impl Directory {
     /// Takes in what a sibling says of a peer. What is not served here, or has no room, is passed over.
     pub fn merge(&self, name: WireId, word: Word, now: Tick) {
         let Word { at, mut peer, completed } = word;
-        // A sibling's clock is known only to a few milliseconds.
-        peer.seen = peer.seen.min(now);
+        // A sibling's clock is known only to a few milliseconds, and two words in one tick are a tick apart.
+        peer.seen = peer.seen.min(Tick(now.0.saturating_add(AHEAD)));
         let (mut shard, canonical) = self.find(name);
         if peer.state() != State::Gone && shard.get(canonical).is_none() && self.opens(canonical) {
             let room = usize::try_from(self.public_swarms.load(Ordering::Relaxed)).unwrap_or(0);
@@ -96,8 +95,10 @@ impl Directory {
             drop(shard.insert(canonical, Entry::Swarm(Box::<Slot>::default())));
         }
         let Some(slot) = shard.slot(canonical) else { return };
-        let room_in_swarm = slot.swarm.strangers() < self.room.per_swarm;
-        let room = |address| room_in_swarm && self.sources.enter(address);
+        // A sibling has kept to its own limits. Who was refused here and listed there would be a difference for ever.
+        let times = 1 + self.siblings.load(Ordering::Relaxed);
+        let room_in_swarm = slot.swarm.strangers() < self.room.per_swarm.saturating_mul(times as usize);
+        let room = |address| room_in_swarm && self.sources.enter_times(address, times);
         let admitted = self.admitted.load();
         let admission = &admitted.admission;
         let zone = |address| admission.networks.zone(address);
@@ -144,6 +145,15 @@ impl Directory {
     }
 }
 
+fn write_all(shard: &Shard, swarms: &mut Swarms) {
+    for (name, slot) in shard.slots() {
+        swarms.open(name, slot.swarm.downloaded());
+        write_peers::<Ipv4Addr>(&slot.swarm, |place| At::V4(*place), swarms);
+        write_peers::<Ipv6Addr>(&slot.swarm, |place| At::V6(*place), swarms);
+        write_peers::<Arc<Node>>(&slot.swarm, |node| At::Node(Arc::clone(&node.name)), swarms);
+    }
+}
+
 fn write_item(shard: &mut Shard, item: Item, swarms: &mut Swarms) {
     let Some(slot) = shard.slot(item.swarm) else { return };
     let swarm = &slot.swarm;
@@ -153,7 +163,8 @@ fn write_item(shard: &mut Shard, item: Item, swarms: &mut Swarms) {
         At::Node(name) => find::<Arc<Node>>(swarm, name),
     };
     if let Some(peer) = found {
-        swarms.open(item.swarm, swarm.downloaded());
+        // Who has completed is said of each; the sum of them would count the same ones again.
+        swarms.open(item.swarm, 0);
         swarms.push(&Word { at: item.at, peer, completed: item.completed });
     }
 }

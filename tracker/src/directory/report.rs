@@ -69,8 +69,8 @@ impl Directory {
             names.extend(shard.slots().filter(|(_, slot)| slot.names.is_none()).map(|(name, _)| name));
         }
         // A registry may come in between: then one that was registered is now only public.
-        let mut named = HashSet::new();
-        names.retain(|name| named.insert(*name));
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(*name));
         names
     }
 }

@@ -42,11 +42,17 @@ impl Sources {
 
     /// Counts one more from here, if there is room.
     pub fn enter(&self, address: IpAddr) -> bool {
+        self.enter_times(address, 1)
+    }
+
+    /// Counts one more from here, if there is room under so many times the limits.
+    pub fn enter_times(&self, address: IpAddr, times: u32) -> bool {
         let source = source(address);
         let mut part = lock(self.part(&source));
         let count = part.entry(source).or_insert(0);
         // Threads that come at the same moment may overshoot by one each.
-        let room = *count < self.most_per_source && self.total() < self.most;
+        let room = *count < self.most_per_source.saturating_mul(times)
+            && self.total() < self.most.saturating_mul(times as usize);
         if room {
             *count += 1;
             self.total.fetch_add(1, Ordering::Relaxed);

@@ -3,6 +3,7 @@ use rand::rngs::StdRng;
 use tracker_api::{PeerReport, RegisteredNode, RegisteredSwarm, Registry};
 
 use super::*;
+use crate::registry::Registration;
 
 const V1: WireId = WireId([0x11; 20]);
 const V2: WireId = WireId([0x22; 20]);
@@ -52,7 +53,7 @@ fn from(directory: &Directory, address: &str, announce: &Announce) -> Result<Rep
 #[test]
 fn both_names_of_a_hybrid_lead_to_the_same_peers() {
     let directory = Directory::new("e".to_owned(), false, Room::default());
-    directory.admit(hybrid(), String::new(), Bytes::new());
+    directory.admit(hybrid(), String::new(), Bytes::new(), Registration::Replace);
     from(&directory, "10.0.0.1", &ask(V2, 2001)).unwrap();
     assert_eq!(from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap().peers[0].port, 2001);
     let scraped = directory.scrape(&[V1, V2, WireId([9; 20])]);
@@ -62,7 +63,7 @@ fn both_names_of_a_hybrid_lead_to_the_same_peers() {
 #[test]
 fn t049_what_nobody_registered_leaves_nothing_behind() {
     let directory = Directory::new("e".to_owned(), false, Room::default());
-    directory.admit(hybrid(), String::new(), Bytes::new());
+    directory.admit(hybrid(), String::new(), Bytes::new(), Registration::Replace);
     for nth in 0..100_000u32 {
         let mut name = [0; 20];
         name[..4].copy_from_slice(&nth.to_be_bytes());
@@ -81,7 +82,7 @@ fn t049_what_nobody_registered_leaves_nothing_behind() {
 #[test]
 fn t051_one_source_of_strangers_is_bounded() {
     let directory = Directory::new("e".to_owned(), false, Room::default());
-    directory.admit(hybrid(), String::new(), Bytes::new());
+    directory.admit(hybrid(), String::new(), Bytes::new(), Registration::Replace);
     for port in 2000..5000 {
         let reply = from(&directory, "10.0.0.1", &ask(V1, port)).unwrap();
         assert_eq!(reply.listed, port < 2000 + MAX_STRANGERS_PER_SOURCE as u16);
@@ -103,12 +104,12 @@ fn t051_one_source_of_strangers_is_bounded() {
 #[test]
 fn a_swarm_keeps_its_peers_when_it_gains_a_name_and_loses_them_with_its_last() {
     let directory = Directory::new("e".to_owned(), false, Room::default());
-    directory.admit(registry(&[&"11".repeat(20)], &[]), "1".to_owned(), Bytes::new());
+    directory.admit(registry(&[&"11".repeat(20)], &[]), "1".to_owned(), Bytes::new(), Registration::Replace);
     from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
-    directory.admit(hybrid(), "2".to_owned(), Bytes::new());
+    directory.admit(hybrid(), "2".to_owned(), Bytes::new(), Registration::Replace);
     assert_eq!(directory.status(), RegistryStatus { epoch: "e".to_owned(), digest: "2".to_owned() });
     assert_eq!(from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap().peers.len(), 1);
-    directory.admit(registry(&[], &[]), "3".to_owned(), Bytes::new());
+    directory.admit(registry(&[], &[]), "3".to_owned(), Bytes::new(), Registration::Replace);
     assert_eq!(from(&directory, "10.0.0.2", &ask(V2, 2002)).unwrap_err(), Refusal::UnknownTorrent);
     assert_eq!(directory.sources.total(), 0);
 }
@@ -116,7 +117,7 @@ fn a_swarm_keeps_its_peers_when_it_gains_a_name_and_loses_them_with_its_last() {
 #[test]
 fn a_node_announces_from_where_it_is_registered_or_not_at_all() {
     let directory = Directory::new("e".to_owned(), false, Room::default());
-    directory.admit(hybrid(), String::new(), Bytes::new());
+    directory.admit(hybrid(), String::new(), Bytes::new(), Registration::Replace);
     let announce = |name| {
         directory.announce(
             Claim::Node(name),
@@ -139,7 +140,7 @@ fn a_node_announces_from_where_it_is_registered_or_not_at_all() {
         age_seconds: 7,
     };
     assert_eq!(report.peers, [peer]);
-    directory.admit(registry(&[&"11".repeat(20)], &[]), String::new(), Bytes::new());
+    directory.admit(registry(&[&"11".repeat(20)], &[]), String::new(), Bytes::new(), Registration::Replace);
     assert_eq!(
         directory.sweep(Tick::START.plus_seconds(0)).sidecars,
         0,
@@ -152,7 +153,7 @@ fn a_public_tracker_serves_everything_and_forgets_what_is_empty() {
     let directory = Directory::new("e".to_owned(), true, Room::default());
     from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
     assert_eq!(directory.report(None, Tick::START.plus_seconds(0), |_| false).len(), 1);
-    directory.admit(registry(&[&"22".repeat(32)], &[]), String::new(), Bytes::new());
+    directory.admit(registry(&[&"22".repeat(32)], &[]), String::new(), Bytes::new(), Registration::Replace);
     assert_eq!(
         from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap().peers.len(),
         1,
@@ -173,7 +174,7 @@ fn what_a_list_allows_is_served_and_nothing_else_that_nobody_registered() {
     directory.restrict(lists(&[WireId([7; 20])], &[]));
     from(&directory, "10.0.0.1", &ask(WireId([7; 20]), 2001)).unwrap();
     assert_eq!(from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap_err(), Refusal::UnknownTorrent);
-    directory.admit(hybrid(), String::new(), Bytes::new());
+    directory.admit(hybrid(), String::new(), Bytes::new(), Registration::Replace);
     from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
     assert_eq!(from(&directory, "10.0.0.2", &ask(WireId([7; 20]), 2002)).unwrap().peers.len(), 1);
 
@@ -191,7 +192,7 @@ fn what_a_list_allows_is_served_and_nothing_else_that_nobody_registered() {
 #[test]
 fn what_is_denied_is_denied_under_all_of_its_names_whoever_registered_it() {
     let directory = Directory::new("e".to_owned(), true, Room::default());
-    assert_eq!(directory.admit(hybrid(), "1".to_owned(), Bytes::new()), 0);
+    assert_eq!(directory.admit(hybrid(), "1".to_owned(), Bytes::new(), Registration::Replace), Some(0));
     from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
     from(&directory, "10.0.0.1", &ask(WireId([7; 20]), 2001)).unwrap();
     assert_eq!(directory.restrict(lists(&[], &[V1, WireId([7; 20])])), 1);
@@ -205,7 +206,11 @@ fn what_is_denied_is_denied_under_all_of_its_names_whoever_registered_it() {
         (0, 0),
         "its peers are gone"
     );
-    assert_eq!(directory.admit(hybrid(), "2".to_owned(), Bytes::new()), 1, "it stays denied");
+    assert_eq!(
+        directory.admit(hybrid(), "2".to_owned(), Bytes::new(), Registration::Replace),
+        Some(1),
+        "it stays denied"
+    );
     assert_eq!(from(&directory, "10.0.0.2", &ask(V2, 2002)).unwrap_err(), Refusal::UnknownTorrent);
 
     assert_eq!(directory.restrict(Lists::default()), 0);

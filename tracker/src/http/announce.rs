@@ -90,7 +90,7 @@ fn claim(shown: Shown, node: Option<&str>, source: IpAddr) -> Option<Claim<'_>> 
     match (shown, node) {
         (Shown::Right, Some(node)) => Some(Claim::Node(node)),
         (Shown::Right | Shown::Nothing, None) => Some(Claim::Stranger(source)),
-        (Shown::Wrong, _) | (Shown::Nothing, Some(_)) => None,
+        (Shown::Wrong | Shown::Sibling, _) | (Shown::Nothing, Some(_)) => None,
     }
 }
 

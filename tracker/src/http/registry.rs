@@ -10,6 +10,7 @@ use tracker_api::RegistryStatus;
 
 use crate::limits::MAX_REGISTRY_BYTES;
 use crate::query;
+use crate::registry::Registration;
 use crate::registry::wire_id;
 use crate::tracker::{self, Tracker};
 
@@ -30,7 +31,7 @@ pub(super) async fn replace(State(tracker): State<Tracker>, body: Body) -> Respo
     };
     // A full registry takes a while to parse, and must not hold announces up meanwhile.
     let state = std::sync::Arc::clone(&tracker.0);
-    match tokio::task::spawn_blocking(move || tracker::register(&state, &body)).await {
+    match tokio::task::spawn_blocking(move || tracker::register(&state, &body, Registration::Replace)).await {
         Ok(Ok(())) => status(State(tracker)).await.into_response(),
         Ok(Err(error)) => {
             tracker.0.metrics.rejected("registry");
@@ -63,5 +64,17 @@ pub(super) async fn swarms(State(tracker): State<Tracker>, RawQuery(query): RawQ
         Ok(only) => only,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
-    Json(state.directory.report(only, state.now(), |names| state.store.has_any(names))).into_response()
+    let state = std::sync::Arc::clone(state);
+    // All swarms of a large cluster are a million peers.
+    let reports = tokio::task::spawn_blocking(move || {
+        let reports = state.directory.report(only, state.now(), |names| state.store.has_any(names));
+        serde_json::to_vec(&reports)
+    });
+    match reports.await {
+        Ok(Ok(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        failed => {
+            tracing::error!(?failed, "the swarms could not be reported");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }

@@ -24,12 +24,11 @@ pub(super) async fn stream(State(tracker): State<Tracker>, mut request: Request)
         return (StatusCode::SERVICE_UNAVAILABLE, "too many siblings listen already\n").into_response();
     }
     let upgraded = hyper::upgrade::on(&mut request);
-    let stopped = state.stopped.clone();
     state.streams.clone().spawn(async move {
         let ended = match upgraded.await {
             Ok(stream) => {
                 state.metrics.replication.listeners.inc();
-                let ended = publish(Arc::clone(&state), TokioIo::new(stream), stopped).await;
+                let ended = publish(Arc::clone(&state), TokioIo::new(stream)).await;
                 state.metrics.replication.listeners.dec();
                 ended.map_err(anyhow::Error::new)
             }

@@ -59,8 +59,8 @@ pub enum Frame {
     Stored(Vec<Stored>),
     /// What differed has been sent.
     Current,
-    /// Nothing to say.
-    Alive,
+    /// Nothing to say but what the clock says: over weeks two clocks drift apart.
+    Alive(Tick),
 }
 
 /// What a subscriber knows.
@@ -101,6 +101,10 @@ pub struct Stored {
     pub kind: StoredKind,
     /// Its infohash or digest, hexadecimal.
     pub name: String,
+    /// SHA-256 of its bytes. What stands beside `info` is not in an infohash: of two files for one torrent the larger digest counts.
+    pub digest: [u8; 32],
+    /// Its bytes.
+    pub bytes: u64,
     /// The revisions that it was stored for.
     pub revisions: Vec<String>,
 }
@@ -163,7 +167,10 @@ impl Frame {
                 kind::STORED
             }
             Frame::Current => kind::CURRENT,
-            Frame::Alive => kind::ALIVE,
+            Frame::Alive(now) => {
+                body.put_u32(now.0);
+                kind::ALIVE
+            }
         };
         framed(kind, &body)
     }
@@ -220,9 +227,26 @@ fn decode(kind: u8, body: &mut Bytes) -> Result<Frame, FrameError> {
         kind::SWARMS => Frame::Swarms(many(body, told)?),
         kind::STORED => Frame::Stored(many(body, stored)?),
         kind::CURRENT => Frame::Current,
-        kind::ALIVE => Frame::Alive,
+        kind::ALIVE => Frame::Alive(Tick(int(body)?)),
         kind => return Err(FrameError::Kind(kind)),
     })
+}
+
+/// Writes stored things into as many frames as it takes.
+pub fn stored_frames(all: &[Stored]) -> Vec<Bytes> {
+    let (mut frames, mut body) = (Vec::new(), BytesMut::new());
+    for stored in all {
+        put_stored(&mut body, stored);
+        // One is at most some 65 KiB, so a frame is far below the longest.
+        if body.len() >= FULL {
+            frames.push(framed(kind::STORED, &body));
+            body.clear();
+        }
+    }
+    if !body.is_empty() {
+        frames.push(framed(kind::STORED, &body));
+    }
+    frames
 }
 
 /// Writes swarms into as many frames as it takes.
@@ -335,6 +359,8 @@ fn put_stored(body: &mut BytesMut, stored: &Stored) {
         StoredKind::Manifest => 1,
     });
     put_text(body, &stored.name);
+    body.put_slice(&stored.digest);
+    body.put_u64(stored.bytes);
     let revisions = &stored.revisions[..stored.revisions.len().min(MAX_REVISIONS)];
     body.put_u16(revisions.len() as u16);
     for revision in revisions {
@@ -386,12 +412,13 @@ fn stored(body: &mut Bytes) -> Result<Stored, FrameError> {
         1 => StoredKind::Manifest,
         _ => return Err(FrameError::Value("kind of stored thing")),
     };
-    let (name, count) = (text(body)?, usize::from(short(body)?));
+    let name = text(body)?;
+    let (digest, bytes, count) = (array(body)?, long(body)?, usize::from(short(body)?));
     if count > MAX_REVISIONS {
         return Err(FrameError::Value("number of revisions"));
     }
     let revisions = (0..count).map(|_| text(body)).collect::<Result<_, _>>()?;
-    Ok(Stored { kind, name, revisions })
+    Ok(Stored { kind, name, digest, bytes, revisions })
 }
 
 fn text(body: &mut Bytes) -> Result<String, FrameError> {

@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::frame::{Frame, Have, Swarms};
+use super::frame::{Frame, Have, Swarms, stored_frames};
 use super::stream::{Frames, Sink, StreamError};
 use super::{ALIVE, FLUSH};
 use crate::directory::{Digest, SHARDS};
@@ -17,8 +17,6 @@ use crate::tracker::State;
 
 /// Batches that may wait for a subscriber. One that is further behind is cut off, and gets everything when it comes back.
 const MAX_WAITING: usize = 1_024;
-/// Stored things in a frame.
-const STORED_PER_FRAME: usize = 100;
 
 /// What is told to all subscribers alike.
 #[derive(Clone, Debug)]
@@ -59,23 +57,18 @@ pub(crate) async fn publish_until(state: Arc<State>, stopped: CancellationToken)
         let mut swarms = Swarms::default();
         state.directory.write_news(&mut swarms);
         let mut frames = swarms.finish();
-        let stored = state.store.take_fresh();
-        if !stored.is_empty() {
-            frames.push(Frame::Stored(stored).encode());
-        }
+        frames.extend(stored_frames(&state.store.take_fresh()));
         state.news.tell(frames);
         if ends {
+            // The streams to subscribers end after what they were told last.
+            state.told.cancel();
             return;
         }
     }
 }
 
-/// Tells one subscriber all that there is, and then what changes, until it goes or `stopped`.
-pub(crate) async fn publish<S>(
-    state: Arc<State>,
-    stream: S,
-    stopped: CancellationToken,
-) -> Result<(), StreamError>
+/// Tells one subscriber all that there is, and then what changes, until it goes or the tracker has told its last.
+pub(crate) async fn publish<S>(state: Arc<State>, stream: S) -> Result<(), StreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -93,13 +86,13 @@ where
     let mut alive = interval(ALIVE);
     loop {
         tokio::select! {
-            () = stopped.cancelled() => break,
+            () = state.told.cancelled() => break,
             frame = frames.next() => match frame? {
                 Frame::Have(have) => {
                     send_differing(&state, &have, !has_all, &mut sink).await?;
                     has_all = true;
                 }
-                Frame::Alive => {}
+                Frame::Alive(_) => {}
                 _ => return Err(StreamError::Unexpected),
             },
             batch = news.recv() => match batch {
@@ -113,7 +106,7 @@ where
                 }
                 send_registry(&state, &mut sink).await?;
             }
-            _ = alive.tick() => sink.send(&Frame::Alive).await?,
+            _ = alive.tick() => sink.send(&Frame::Alive(state.now())).await?,
         }
     }
     // The last that was heard: what stops here goes on there.
@@ -143,9 +136,7 @@ async fn send_differing<W: AsyncWrite + Unpin>(
         state.metrics.replication.parts_sent_again.inc_by(differing.len() as u64);
     }
     if state.store.fingerprint() != have.stored {
-        for stored in state.store.stored().chunks(STORED_PER_FRAME) {
-            sink.send(&Frame::Stored(stored.to_vec())).await?;
-        }
+        sink.send_all(&stored_frames(&state.store.stored())).await?;
     }
     sink.send(&Frame::Current).await
 }

@@ -16,6 +16,7 @@ use super::request::{RequestError, Sibling};
 use super::stream::{Frames, Sink, StreamError};
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_METAINFO_BYTES, MAX_REGISTRY_BYTES};
 use crate::registry;
+use crate::registry::Registration;
 use crate::store::{self, Infohash};
 use crate::tracker::{State, register};
 
@@ -80,8 +81,11 @@ async fn session(state: &Arc<State>, sibling: &Sibling, heard: &mut bool) -> Res
     tracing::info!(sibling = sibling.name(), "listening to a sibling");
     let (fetches, waiting) = mpsc::channel(MAX_FETCHES);
     let listener = Listener { state, sibling, fetches };
-    let (ended, ()) = tokio::join!(listener.listen(stream), fetch(state, sibling, waiting));
-    ended
+    // What is still to be fetched when the stream ends is named again by the next one.
+    tokio::select! {
+        ended = listener.listen(stream) => ended,
+        () = fetch(state, sibling, waiting) => Err(StreamError::Closed.into()),
+    }
 }
 
 /// What is to be fetched, in order.
@@ -109,13 +113,16 @@ impl Listener<'_> {
         if epoch == self.state.epoch {
             return Err(SessionError::Itself);
         }
-        let offset = Offset::new(now, self.state.now());
+        let mut offset = Offset::new(now, self.state.now());
         let mut served = self.state.directory.changes();
         let mut compare = Instant::now();
         let mut alive = Instant::now() + ALIVE;
         loop {
             tokio::select! {
-                frame = frames.next() => self.take(frame?, offset, ready).await?,
+                frame = frames.next() => match frame? {
+                    Frame::Alive(now) => offset = offset.again(now, self.state.now()),
+                    frame => self.take(frame, offset, ready).await?,
+                },
                 () = sleep_until(compare) => {
                     sink.send(&self.have().await).await?;
                     // Not all siblings at once.
@@ -127,7 +134,7 @@ impl Listener<'_> {
                     compare = Instant::now();
                 }
                 () = sleep_until(alive) => {
-                    sink.send(&Frame::Alive).await?;
+                    sink.send(&Frame::Alive(self.state.now())).await?;
                     alive = Instant::now() + ALIVE;
                 }
             }
@@ -152,7 +159,7 @@ impl Listener<'_> {
             }
             // A sibling that has just started itself has nothing to copy.
             Frame::Current if ready => drop(self.fetches.send(Fetch::Current).await),
-            Frame::Current | Frame::Alive => {}
+            Frame::Current | Frame::Alive(_) => {}
             Frame::Hello { .. } | Frame::Have(_) => return Err(StreamError::Unexpected),
         }
         Ok(())
@@ -166,7 +173,7 @@ impl Listener<'_> {
         let copied = async {
             let body = self.sibling.get(tracker_api::REGISTRY_CONTENT_PATH, MAX_REGISTRY_BYTES).await?;
             let state = Arc::clone(self.state);
-            tokio::task::spawn_blocking(move || register(&state, &body)).await??;
+            tokio::task::spawn_blocking(move || register(&state, &body, Registration::OnlyFirst)).await??;
             anyhow::Ok(())
         };
         match copied.await {
@@ -209,10 +216,13 @@ async fn fetch(state: &Arc<State>, sibling: &Sibling, mut waiting: mpsc::Receive
 
 /// Whether something was copied: not if it is here, or if nothing that is registered here wants it.
 async fn fetch_one(state: &Arc<State>, sibling: &Sibling, stored: Stored) -> anyhow::Result<bool> {
-    if !store::is_wanted(&**state, &stored) || state.store.claim(&stored) {
+    if !store::is_wanted(&**state, &stored)
+        || state.store.claim(&stored)
+        || !state.store.has_room(stored.bytes)
+    {
         return Ok(false);
     }
-    let Stored { kind, name, revisions } = stored;
+    let Stored { kind, name, revisions, .. } = stored;
     match kind {
         StoredKind::Metainfo => {
             let Some(infohash) = Infohash::parse(&name) else {

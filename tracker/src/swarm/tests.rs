@@ -164,13 +164,21 @@ fn who_finds_no_room_gets_peers_and_is_not_handed_out() {
 }
 
 #[test]
-fn nodes_that_are_no_longer_registered_are_taken_out() {
+fn nodes_are_where_they_are_registered_or_taken_out() {
     let mut swarm = Swarm::default();
     at(&mut swarm, 0, node("a", None), &ask(2001, 1));
     at(&mut swarm, 0, node("bb", None), &ask(2001, 1));
     at(&mut swarm, 0, stranger(1), &ask(2001, 1));
-    swarm.retain_nodes(|name| name == "bb");
+    let elsewhere =
+        Arc::new(Node { name: "bb".into(), v4: Some([10, 9, 9, 9].into()), v6: None, zone: None });
+    swarm.renew_nodes(&[(Arc::clone(&elsewhere.name), elsewhere)].into());
     assert_eq!(len(&swarm), 2);
+    let told = at(&mut swarm, 0, stranger(2), &ask(2001, 1)).peers;
+    let addresses: Vec<_> = told.iter().filter_map(|peer| peer.v4).collect();
+    assert!(
+        addresses.contains(&[10, 9, 9, 9].into()),
+        "it is handed out where it is registered now: {addresses:?}"
+    );
 }
 
 #[test]
@@ -280,6 +288,28 @@ fn a_late_word_does_not_bring_back_who_has_left() {
     let mut freed = Vec::new();
     swarm.expire(Tick::START.plus_seconds(10_000), |address| freed.push(address));
     assert_eq!((freed.len(), swarm.is_empty()), (2, true));
+}
+
+#[test]
+fn who_leaves_before_a_sibling_has_told_of_it_does_not_come_back() {
+    let mut swarm = Swarm::default();
+    let stopped = Announce { event: Event::Stopped, ..ask(2001, 9) };
+    let left = outcome(&mut swarm, stranger(1), replicated(&stopped));
+    assert!(left.news, "the sibling hears of it");
+    merge(&mut swarm, Said { last: 1, at: 0, state: State::Leeching });
+    assert_eq!(swarm.count(State::Leeching), 0);
+}
+
+#[test]
+fn of_two_words_in_one_tick_siblings_know_the_second() {
+    let (mut here, mut there) = (Swarm::default(), Swarm::default());
+    for (event, left) in [(Event::Started, 0), (Event::Stopped, 0), (Event::Started, 9)] {
+        outcome(&mut here, stranger(1), replicated(&Announce { event, ..ask(2001, left) }));
+        let peer = here.peers::<Ipv4Addr>().next().unwrap().clone();
+        let state = peer.state();
+        there.merge(None, peer, false, Tick::START.plus_seconds(100), || true);
+        assert_eq!(there.count(state), 1, "{event:?}");
+    }
 }
 
 #[test]

@@ -32,8 +32,8 @@ fn told() -> impl Strategy<Value = Told> {
 
 fn frames() -> impl Strategy<Value = Frame> {
     let kind = prop_oneof![Just(StoredKind::Metainfo), Just(StoredKind::Manifest)];
-    let stored = (kind, "[0-9a-f]{64}", prop::collection::vec("[a-z]{1,20}", 0..5))
-        .prop_map(|(kind, name, revisions)| Stored { kind, name, revisions });
+    let stored = (kind, "[0-9a-f]{64}", any::<([u8; 32], u64)>(), prop::collection::vec("[a-z]{1,20}", 0..5))
+        .prop_map(|(kind, name, (digest, bytes), revisions)| Stored { kind, name, digest, bytes, revisions });
     prop_oneof![
         any::<(u64, u32, bool)>().prop_map(|(epoch, now, ready)| Frame::Hello {
             epoch,
@@ -48,7 +48,7 @@ fn frames() -> impl Strategy<Value = Frame> {
         prop::collection::vec(told(), 0..5).prop_map(Frame::Swarms),
         prop::collection::vec(stored, 0..5).prop_map(Frame::Stored),
         Just(Frame::Current),
-        Just(Frame::Alive),
+        any::<u32>().prop_map(|now| Frame::Alive(Tick(now))),
     ]
 }
 
@@ -118,12 +118,33 @@ fn a_large_swarm_takes_several_frames_of_bounded_size() {
 }
 
 #[test]
+fn many_stored_things_for_many_revisions_take_frames_of_bounded_size() {
+    let stored = Stored {
+        kind: StoredKind::Metainfo,
+        name: "a".repeat(64),
+        digest: [1; 32],
+        bytes: 7,
+        revisions: vec!["r".repeat(253); MAX_REVISIONS],
+    };
+    let frames = stored_frames(&vec![stored.clone(); 50]);
+    let mut read = Vec::new();
+    for frame in &frames {
+        assert!(frame.len() < MAX_FRAME);
+        let Some(Frame::Stored(stored)) = Frame::take(&mut BytesMut::from(&frame[..])).unwrap() else {
+            unreachable!()
+        };
+        read.extend(stored);
+    }
+    assert_eq!(read, vec![stored; 50]);
+}
+
+#[test]
 fn what_is_no_frame_is_said() {
     let take = |bytes: &[u8]| Frame::take(&mut BytesMut::from(bytes));
     assert_eq!(take(&[0, 0]), Ok(None));
     assert_eq!(take(&[0, 0, 0, 0]), Err(FrameError::End), "a frame has a kind");
     assert_eq!(take(&[0x7f, 0, 0, 0]), Err(FrameError::TooLong(0x7f00_0000)));
     assert_eq!(take(&framed(99, &[])), Err(FrameError::Kind(99)));
-    assert_eq!(take(&framed(kind::ALIVE, &[0])), Err(FrameError::End));
+    assert_eq!(take(&framed(kind::CURRENT, &[0])), Err(FrameError::End));
     assert_eq!(take(&framed(kind::HELLO, &[0; 12])), Err(FrameError::End));
 }
