@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use torrent::bencode::{DictWriter, Writer};
 
-use crate::directory::ScrapeEntry;
+use crate::directory::{Refusal, ScrapeEntry};
+use crate::limits::RETRY_MINUTES;
 use crate::peer::Contact;
 use crate::query::Announce;
 use crate::swarm::Reply;
@@ -52,6 +53,17 @@ pub fn scrape(out: &mut Vec<u8>, mut entries: Vec<ScrapeEntry>) {
 /// A refusal as clients show it to their users.
 pub fn failure(out: &mut Vec<u8>, reason: &str) {
     write(out, |dict| dict.entry("failure reason").bytes(reason));
+}
+
+/// What the tracker will not do. If it may later, it says when (BEP 31): in minutes, and in seconds for clients that know only those (libtorrent).
+pub fn refused(out: &mut Vec<u8>, refusal: Refusal) {
+    write(out, |dict| {
+        dict.entry("failure reason").bytes(refusal.to_string());
+        if refusal == Refusal::Busy {
+            dict.entry("interval").uint(u64::from(RETRY_MINUTES) * 60);
+            dict.entry("retry in").uint(RETRY_MINUTES.into());
+        }
+    });
 }
 
 fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut DictWriter<'_>)) {

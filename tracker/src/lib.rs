@@ -5,6 +5,7 @@
 //!
 //! * [`request`], [`query`], [`policy`], [`interval`], [`swarm`] and [`registry`] are pure: bytes, the time and randomness come in,
 //!   answers go out. A swarm keeps its [`peer`]s packed in [`book`]s.
+//! * [`pressure`] decides what a busy tracker does, from counts and the time.
 //! * [`directory`] puts the swarms behind locks, [`store`] keeps what was uploaded, [`replication`] keeps siblings in step.
 //! * [`lists`] say what is served beside the registry, and what never is.
 //! * `http` and [`udp`] are the rim, [`answer`] its bencode, [`limits`] every bound.
@@ -30,6 +31,7 @@ pub mod lists;
 mod metrics;
 pub mod peer;
 pub mod policy;
+pub mod pressure;
 pub mod query;
 pub mod registry;
 pub mod replication;

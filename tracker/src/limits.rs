@@ -84,6 +84,11 @@ pub const INTERVAL_COLD: u32 = 600;
 pub const COLD_AFTER: u32 = 3_600;
 /// Intervals are at most so many times longer when the tracker is busy.
 pub const MAX_STRETCH: u32 = 4;
+/// Announces a second that are wanted for each core, unless the options say otherwise: about what one answers over HTTP on
+/// connections that stay open, and less than over UDP.
+pub const BUSY_PER_CORE: u32 = 50_000;
+/// Minutes after which a client that was refused because the tracker is busy shall come again: the interval of one that was not.
+pub const RETRY_MINUTES: u32 = INTERVAL_STRANGER * MAX_STRETCH / 60;
 /// No interval is longer, in seconds: two and a half of it are what the record of a peer can say.
 pub const MAX_INTERVAL: u32 = 1_500;
 /// How long a peer that has left is remembered, in seconds: two intervals, so that no late word brings it back.

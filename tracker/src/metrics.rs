@@ -41,6 +41,7 @@ pub(crate) struct Metrics {
     peers: Family<Client, Gauge>,
     swarms: Gauge,
     nodes: Gauge,
+    stretch: Gauge,
     metainfo: Gauge,
     manifests: Gauge,
     store_bytes: Gauge,
@@ -105,6 +106,7 @@ impl Default for Metrics {
             rejected_query: reason("query"),
             rejected_torrent: reason("torrent"),
             rejected_full: reason("full"),
+            rejected_busy: reason("busy"),
         });
         Metrics {
             announces,
@@ -116,6 +118,7 @@ impl Default for Metrics {
             peers: Family::default(),
             swarms: Gauge::default(),
             nodes: Gauge::default(),
+            stretch: Gauge::default(),
             metainfo: Gauge::default(),
             manifests: Gauge::default(),
             store_bytes: Gauge::default(),
@@ -137,6 +140,7 @@ impl Metrics {
             peers,
             swarms,
             nodes,
+            stretch,
             metainfo,
             manifests,
             store_bytes,
@@ -153,6 +157,11 @@ impl Metrics {
         registry.register("peers", "Peers in all swarms", peers);
         registry.register("swarms", "Swarms that are served", swarms);
         registry.register("nodes", "Nodes that are registered", nodes);
+        registry.register(
+            "stretch",
+            "How many times longer intervals are because the tracker is busy",
+            stretch,
+        );
         registry.register("metainfo", "Metainfo in the store", metainfo);
         registry.register("manifests", "Manifests in the store", manifests);
         registry.register("store_bytes", "Bytes in the store", store_bytes);
@@ -169,6 +178,10 @@ impl Metrics {
 
     pub(crate) fn rejected(&self, reason: &'static str) {
         self.rejected.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn stretched(&self, stretch: u32) {
+        set(&self.stretch, stretch.into());
     }
 
     pub(crate) fn reloaded(&self, taken: bool) {

@@ -16,9 +16,10 @@ use tracker_api::Registry;
 
 use crate::directory::{Directory, Room};
 use crate::http;
-use crate::limits::{COPY_PATIENCE, DEFAULT_STORE_BYTES, MAX_UPLOADS, MAX_WATCHERS, SWEEP};
+use crate::limits::{BUSY_PER_CORE, COPY_PATIENCE, DEFAULT_STORE_BYTES, MAX_UPLOADS, MAX_WATCHERS, SWEEP};
 use crate::lists::Lists;
 use crate::metrics::Metrics;
+use crate::pressure::{Load, Pressure};
 use crate::registry::{Admission, Registration, RegistryError};
 use crate::replication::{News, Sibling, SiblingError, publish_until, subscribe_until};
 use crate::store::{Claims, Store};
@@ -39,6 +40,8 @@ pub struct Config {
     pub room: Room,
     /// The other trackers of the class, as `http://host:port`. They show each other a credential that is derived from the token.
     pub siblings: Vec<String>,
+    /// Announces a second beyond which it makes intervals longer, and then refuses.
+    pub busy_above: u32,
     /// How long it goes on answering after it has said that it is not ready any more.
     pub linger: Duration,
     /// Limits of connections and requests.
@@ -54,6 +57,7 @@ impl Default for Config {
             store_bytes: DEFAULT_STORE_BYTES,
             room: Room::default(),
             siblings: Vec::new(),
+            busy_above: BUSY_PER_CORE,
             linger: Duration::ZERO,
             serve: ServeOptions::default(),
         }
@@ -220,11 +224,15 @@ impl Tracker {
     }
 
     async fn sweep_until(self, stopped: CancellationToken) {
+        let mut load = Load::new(self.0.config.busy_above, self.0.now());
         let mut ticks = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
                 () = stopped.cancelled() => return,
-                _ = ticks.tick() => self.0.sweep(),
+                _ = ticks.tick() => {
+                    self.0.press(&mut load);
+                    self.0.sweep();
+                }
             }
         }
     }
@@ -265,6 +273,18 @@ impl State {
     /// The time as the swarms know it.
     pub(crate) fn now(&self) -> Tick {
         Tick::after_start(self.started.elapsed())
+    }
+
+    fn press(&self, load: &mut Load) {
+        let before = load.pressure();
+        let pressure = load.measure(self.directory.announces(), self.now());
+        self.directory.press(pressure);
+        self.metrics.stretched(pressure.stretch);
+        let refuses = |pressure: Pressure| pressure.refused > 0.0;
+        if (before.stretch, refuses(before)) != (pressure.stretch, refuses(pressure)) {
+            let Pressure { stretch, refused } = pressure;
+            tracing::info!(stretch, refused, "how busy it is has changed");
+        }
     }
 
     fn sweep(&self) {

@@ -5,6 +5,8 @@ mod common;
 #[path = "common/process.rs"]
 mod process;
 
+use std::time::Duration;
+
 use common::query;
 use process::{Process, command};
 use rustix::process::Signal;
@@ -146,4 +148,24 @@ async fn a_list_that_is_wrong_at_the_start_is_a_refusal() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.starts_with(&wanted) && said.lines().count() == 1, "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_busy_tracker_refuses_in_words_and_says_when_to_come_again() {
+    let tracker = Process::start(command().args(["--public", "--busy-above=1"])).await;
+    let patience = Duration::from_mins(1);
+    let refused = async {
+        loop {
+            let answer = tracker.announce(&HASH, 2001).await;
+            if !answer.failure().is_empty() {
+                return answer;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(patience, refused).await.expect("it is too much for it");
+    assert_eq!((refused.status, refused.failure().as_str()), (200, "this tracker is busy; try again later"));
+    assert_eq!((refused.int("retry in"), refused.int("interval")), (20, 1_200));
+    let metrics = tracker.get("/metrics").await.text();
+    let refusals = metrics.lines().find(|line| line.contains("reason=\"busy\"")).unwrap();
+    assert!(!refusals.ends_with(" 0"), "{metrics}");
 }

@@ -18,7 +18,7 @@ pub use self::file::{ConfigFile, ConfigFileError, Problem};
 pub(crate) use self::lists::ListArgs;
 pub use self::lists::ListError;
 use self::room::RoomArgs;
-use crate::limits::{DEFAULT_STORE_BYTES, MAX_LINGER, MAX_UDP_WORKERS};
+use crate::limits::{BUSY_PER_CORE, DEFAULT_STORE_BYTES, MAX_LINGER, MAX_UDP_WORKERS};
 use crate::service::Service;
 use crate::token::Token;
 use crate::tracker::{Config, Listeners, Tracker};
@@ -99,6 +99,11 @@ pub struct Args {
     #[arg(long, env = "SAMARA_TRACKER_STORE_BYTES", value_name = "BYTES", default_value_t = DEFAULT_STORE_BYTES)]
     store_bytes: u64,
 
+    /// Announces a second beyond which intervals become longer, up to 4 times; beyond 4 times as many, some are refused [default:
+    /// 50000 for each core]
+    #[arg(long, env = "SAMARA_TRACKER_BUSY_ABOVE", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    busy_above: Option<u32>,
+
     /// Seconds to go on answering after SIGTERM, not ready any more, until load balancers have noticed
     #[arg(long, env = "SAMARA_TRACKER_LINGER", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_LINGER)))]
     linger: u16,
@@ -146,6 +151,7 @@ impl Args {
             public,
             lists,
             store_bytes,
+            busy_above,
             linger,
             siblings,
             room,
@@ -162,6 +168,7 @@ impl Args {
             store_bytes,
             room: room.into(),
             siblings,
+            busy_above: busy_above.unwrap_or_else(|| BUSY_PER_CORE * u32::from(cores())),
             linger: Duration::from_secs(linger.into()),
             serve: ServeOptions::default(),
         })?;
@@ -208,6 +215,10 @@ fn udp_at(text: &str) -> Result<UdpAt, AddrParseError> {
     if text == "off" { Ok(UdpAt::Off) } else { text.parse().map(UdpAt::Address) }
 }
 
+fn cores() -> u16 {
+    std::thread::available_parallelism().map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX))
+}
+
 fn open(listen: SocketAddr, udp: Option<UdpAt>, workers: Option<u16>) -> anyhow::Result<Listeners> {
     let http = daemon::bind(listen)?;
     let address = match udp {
@@ -215,7 +226,6 @@ fn open(listen: SocketAddr, udp: Option<UdpAt>, workers: Option<u16>) -> anyhow:
         Some(UdpAt::Address(address)) => address,
         None => http.local_addr()?,
     };
-    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as u16);
     let workers = NonZeroU16::new(workers.unwrap_or_else(cores)).unwrap_or(NonZeroU16::MIN);
     let udp = Sockets::bind(address, workers).context("UDP (--udp=off does without it)")?;
     Ok(Listeners { http, udp: Some(udp) })

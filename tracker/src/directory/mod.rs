@@ -30,6 +30,7 @@ use self::sources::Sources;
 use crate::limits::{MAX_PUBLIC_SWARMS, MAX_STRANGERS, MAX_STRANGERS_PER_SOURCE, MAX_STRANGERS_PER_SWARM};
 use crate::lists::Lists;
 use crate::peer::State;
+use crate::pressure::Pressure;
 use crate::query::{Announce, Event};
 use crate::registry::{Admission, SwarmNames};
 use crate::swarm::{Name, Outcome, Reply, Visit, Who};
@@ -50,6 +51,9 @@ pub enum Refusal {
     /// A public tracker that serves as many torrents as it can.
     #[error("this tracker has no room for another torrent")]
     Full,
+    /// More comes than the tracker can answer, though all have been told to come less often.
+    #[error("this tracker is busy; try again later")]
+    Busy,
 }
 
 /// Who says that it announces; a node is looked up in the registry.
@@ -129,6 +133,8 @@ pub struct Directory {
     replicated: AtomicBool,
     siblings: AtomicU32,
     stretch: AtomicU32,
+    /// Of 2^32 announces of strangers, how many are refused.
+    refused: AtomicU32,
     announces: AtomicU64,
     /// Counts the registries and lists that were taken in.
     changes: watch::Sender<u64>,
@@ -160,6 +166,7 @@ impl Directory {
             replicated: AtomicBool::new(false),
             siblings: AtomicU32::new(0),
             stretch: AtomicU32::new(1),
+            refused: AtomicU32::new(0),
             announces: AtomicU64::new(0),
             changes: watch::Sender::default(),
         }
@@ -185,9 +192,11 @@ impl Directory {
         self.changes.subscribe()
     }
 
-    /// Makes intervals so many times longer from now on; 1 is as usual.
-    pub fn stretch(&self, stretch: u32) {
-        self.stretch.store(stretch, Ordering::Relaxed);
+    /// Says what is asked of clients from now on.
+    pub fn press(&self, pressure: Pressure) {
+        self.stretch.store(pressure.stretch, Ordering::Relaxed);
+        // Rounded down, and saturating: a share of 1 is nearly everybody.
+        self.refused.store((pressure.refused * f64::from(u32::MAX)) as u32, Ordering::Relaxed);
     }
 
     /// Announces so far, refused ones too.
@@ -207,6 +216,9 @@ impl Directory {
         rng: &mut impl Rng,
     ) -> Result<Reply, Refusal> {
         self.announces.fetch_add(1, Ordering::Relaxed);
+        if self.is_too_much(claim, announce.event, rng) {
+            return Err(Refusal::Busy);
+        }
         let who = self.who(claim)?;
         let (mut shard, canonical) = self.find(announce.info_hash);
         if announce.event != Event::Stopped && shard.get(canonical).is_none() && self.opens(canonical) {
@@ -287,6 +299,15 @@ impl Directory {
             });
         }
         census
+    }
+
+    /// Whether this announce is one of those that are refused. Who leaves is always heard, and so are nodes.
+    fn is_too_much(&self, claim: Claim<'_>, event: Event, rng: &mut impl Rng) -> bool {
+        let refused = self.refused.load(Ordering::Relaxed);
+        refused > 0
+            && matches!(claim, Claim::Stranger(_))
+            && event != Event::Stopped
+            && rng.random::<u32>() <= refused
     }
 
     fn who(&self, claim: Claim<'_>) -> Result<Who, Refusal> {

@@ -224,3 +224,28 @@ fn what_is_denied_before_it_is_allowed_is_denied() {
     directory.restrict(lists(&[V1], &[V1]));
     assert_eq!(from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap_err(), Refusal::UnknownTorrent);
 }
+
+#[test]
+fn when_it_is_too_much_strangers_are_refused_and_nodes_and_who_leaves_are_not() {
+    let directory = Directory::new("e".to_owned(), false, Room::default());
+    directory.admit(hybrid(), String::new(), Bytes::new());
+    from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
+    directory.press(Pressure { stretch: 4, refused: 1.0 });
+    assert_eq!(from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap_err(), Refusal::Busy);
+    let rng = &mut StdRng::seed_from_u64(1);
+    let node = directory.announce(Claim::Node("a"), &ask(V1, 6881), Tick::START, rng).unwrap();
+    assert_eq!(node.peers.len(), 1, "who was refused stays listed");
+    from(&directory, "10.0.0.1", &Announce { event: Event::Stopped, ..ask(V1, 2001) }).unwrap();
+    assert_eq!(directory.sweep(Tick::START).strangers, 0);
+
+    directory.press(Pressure { stretch: 4, refused: 0.25 });
+    let refused = |_: &u32| {
+        let claim = Claim::Stranger([10, 0, 0, 3].into());
+        directory.announce(claim, &ask(V1, 2003), Tick::START, rng).is_err()
+    };
+    let refused = (0..10_000).filter(refused).count();
+    assert!((2_300..2_700).contains(&refused), "{refused} of 10,000");
+    directory.press(Pressure::default());
+    let interval = from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap().interval;
+    assert!(interval <= 330, "{interval}");
+}

@@ -61,7 +61,7 @@ fn announce(
         }
         Err(refusal) => {
             state.metrics.rejected(label(refusal));
-            answer::failure(body, &refusal.to_string());
+            answer::refused(body, refusal);
         }
     }
     StatusCode::OK
@@ -100,6 +100,7 @@ fn label(refusal: Refusal) -> &'static str {
         Refusal::UnknownNode => "node",
         Refusal::NoAddress => "address",
         Refusal::Full => "full",
+        Refusal::Busy => "busy",
     }
 }
 

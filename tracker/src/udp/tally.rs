@@ -32,6 +32,7 @@ pub(super) struct Tally {
     rejected: u64,
     unknown: u64,
     full: u64,
+    busy: u64,
     pub(super) unsent: u64,
 }
 
@@ -47,6 +48,7 @@ impl Tally {
             }
             Outcome::Scraped => &mut self.scraped,
             Outcome::Refused(Refusal::Full) => &mut self.full,
+            Outcome::Refused(Refusal::Busy) => &mut self.busy,
             // Over UDP nobody is a node, so that the refusals of nodes do not occur.
             Outcome::Refused(Refusal::UnknownTorrent | Refusal::UnknownNode | Refusal::NoAddress) => {
                 &mut self.unknown
@@ -66,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) rejected_query: Counter,
     pub(crate) rejected_torrent: Counter,
     pub(crate) rejected_full: Counter,
+    pub(crate) rejected_busy: Counter,
 }
 
 /// The counters that workers hand their tallies over to. Each is held, since to look one up in a family takes a lock.
@@ -119,6 +122,7 @@ impl Counters {
             rejected,
             unknown,
             full,
+            busy,
             unsent,
         } = std::mem::take(tally);
         for (counter, count) in [
@@ -130,10 +134,11 @@ impl Counters {
             (&self.shared.unlisted, unlisted),
             (&self.scraped, scraped),
             (&self.shared.scrapes, scraped),
-            (&self.errors, rejected + unknown + full),
+            (&self.errors, rejected + unknown + full + busy),
             (&self.shared.rejected_query, rejected),
             (&self.shared.rejected_torrent, unknown),
             (&self.shared.rejected_full, full),
+            (&self.shared.rejected_busy, busy),
             (&self.unsent, unsent),
         ] {
             if count > 0 {

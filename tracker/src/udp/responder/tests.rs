@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::directory::Room;
 use crate::limits::MAX_UDP_ANSWER;
+use crate::pressure::Pressure;
 
 const NOW: Clock = Clock { unix: 1_800_000_000, now: Tick::START };
 const MAGIC: u64 = 0x0417_2710_1980;
@@ -81,4 +82,19 @@ fn a_worker_never_needs_a_larger_buffer() {
         responder.answer(&announce, source(1), NOW, &mut rng, &mut out);
     }
     assert_eq!((out.len(), out.capacity()), (20 + 200 * 6, capacity));
+}
+
+#[test]
+fn a_busy_tracker_says_so() {
+    let (key, directory) = (Key::new([7; 32]), Directory::new("epoch".to_owned(), true, Room::default()));
+    directory.press(Pressure { stretch: 4, refused: 1.0 });
+    let responder = Responder { key: &key, directory: &directory };
+    let (mut out, mut rng) = (Vec::new(), SmallRng::seed_from_u64(0));
+    let mut announce = vec![0; 98];
+    announce[..8].copy_from_slice(&key.issue(source(1).ip(), NOW.unix).0.to_be_bytes());
+    announce[11] = 1;
+    announce[96..].copy_from_slice(&2001u16.to_be_bytes());
+    let outcome = responder.answer(&announce, source(1), NOW, &mut rng, &mut out);
+    assert_eq!(outcome, Outcome::Refused(Refusal::Busy));
+    assert_eq!(out, b"\0\0\0\x03\0\0\0\0this tracker is busy; try again later");
 }
