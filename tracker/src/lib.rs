@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod access;
 pub mod answer;
 mod args;
 pub mod book;

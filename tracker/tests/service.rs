@@ -1,16 +1,18 @@
-//! The tracker as a service manager sees it.
+//! The tracker as who runs it sees it: its service manager, its log.
 #![allow(clippy::unwrap_used)] // a failure is the test's failure
 
 mod common;
 #[path = "common/process.rs"]
 mod process;
+#[path = "common/udp.rs"]
+mod udp;
 
 use std::time::Duration;
 
-use common::query;
+use common::{exchange, query};
 use process::{Process, command};
 use rustix::process::Signal;
-use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::net::{TcpStream, UdpSocket, UnixDatagram};
 
 struct Manager {
     socket: UnixDatagram,
@@ -99,6 +101,57 @@ async fn one_that_has_lingered_ends_by_itself() {
     let mut tracker = Process::start(command().args(["--public", "--linger=1"])).await;
     tracker.signal(Signal::TERM);
     assert!(tracker.ended().await.success());
+}
+
+/// The fields of a line of the access log.
+fn fields(line: &str) -> Vec<String> {
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let names = ["level", "source", "port", "infohash", "event", "left", "node", "answer"];
+    names.map(|name| line[name].to_string()).to_vec()
+}
+
+#[tokio::test]
+async fn the_access_log_has_a_line_for_each_announce_and_no_token() {
+    const CANARY: &str = "canary-7c1f9e";
+    let mut command = command();
+    command
+        .args(["--public", "--log", "error,tracker=info,tracker::access=debug"])
+        .env("SAMARA_TRACKER_TOKEN", CANARY);
+    let mut tracker = Process::start(&mut command).await;
+    let infohash = format!("\"{}\"", "42".repeat(20));
+    tracker.get(&format!("/announce?{}&event=started", query(&[0x42; 20], 2001))).await;
+    let line = tracker.until_said("tracker::access").await;
+    let source = r#""127.0.0.1""#;
+    let [level, port, left] = [r#""DEBUG""#, "2001", "5"];
+    assert_eq!(fields(&line)[..7], [level, source, port, &infohash, r#""started""#, left, "null"]);
+    assert!(fields(&line)[7].starts_with(r#""0 peers, "#), "{line}");
+
+    let client =
+        udp::Client::of_port(tracker.udp.rsplit(':').next().unwrap().parse().unwrap(), "127.0.0.1").await;
+    client.announce(&udp::Announce { left: 0, event: 1, ..udp::Announce::new([0x42; 20], 2002) }).await;
+    let line = tracker.until_said("tracker::access").await;
+    assert_eq!(fields(&line)[..7], [level, source, "2002", &infohash, r#""completed""#, "0", "null"]);
+    assert!(fields(&line)[7].starts_with(r#""1 peers, "#), "{line}");
+
+    let stream = TcpStream::connect(&tracker.address).await.unwrap();
+    let request = format!(
+        "GET /announce?{}&node=a%0Ab HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {CANARY}\r\nconnection: close\r\n\r\n",
+        query(&[0x42; 20], 2001)
+    );
+    exchange(stream, request.as_bytes()).await;
+    let line = tracker.until_said("tracker::access").await;
+    assert_eq!(fields(&line)[6..], [r#""a\nb""#, r#""this tracker does not know this node""#]);
+    assert!(!line.contains(CANARY));
+}
+
+#[tokio::test]
+async fn there_is_no_access_log_unless_it_is_asked_for() {
+    let mut tracker = Process::start(command().arg("--public")).await;
+    tracker.get(&format!("/announce?{}", query(&[0x42; 20], 2001))).await;
+    tracker.signal(Signal::TERM);
+    while let Some(line) = tracker.line().await {
+        assert!(!line.contains("access") && !line.contains(&"42".repeat(20)), "{line}");
+    }
 }
 
 #[tokio::test]

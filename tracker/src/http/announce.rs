@@ -11,12 +11,12 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rand::Rng;
 
-use crate::answer;
 use crate::directory::{Claim, Refusal};
 use crate::query::{self, Announce, QueryError};
 use crate::request::{Asked, Resource};
 use crate::token::{Shown, shown};
 use crate::tracker::{State, Tracker};
+use crate::{access, answer};
 
 /// `text/plain` is what trackers have always said.
 pub(super) const CONTENT_TYPE: &str = "text/plain";
@@ -54,7 +54,9 @@ fn announce(
         answer::failure(body, "the token is not the tracker's");
         return StatusCode::UNAUTHORIZED;
     };
-    match state.directory.announce(claim, &asked, state.now(), rng) {
+    let reply = state.directory.announce(claim, &asked, state.now(), rng);
+    access::announced(source, &asked, &reply);
+    match reply {
         Ok(reply) => {
             state.metrics.announced(matches!(claim, Claim::Node(_)), reply.listed);
             answer::announce(body, &reply, &asked, source, state.directory.epoch());

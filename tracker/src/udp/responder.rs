@@ -6,6 +6,7 @@ use rand::Rng;
 
 use super::connection_id::Key;
 use super::packet::{self, Asked, Request, Transaction};
+use crate::access;
 use crate::directory::{Claim, Directory, Refusal};
 use crate::query::{Announce, QueryError};
 use crate::tick::Tick;
@@ -96,7 +97,9 @@ impl Responder<'_> {
             packet::write_error(out, transaction, &QueryError::Port);
             return Outcome::Rejected;
         };
-        match self.directory.announce(Claim::Stranger(source), &asked, now, rng) {
+        let reply = self.directory.announce(Claim::Stranger(source), &asked, now, rng);
+        access::announced(source, &asked, &reply);
+        match reply {
             Ok(reply) => {
                 packet::write_announced(out, transaction, &reply, source);
                 Outcome::Announced { listed: reply.listed }

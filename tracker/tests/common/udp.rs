@@ -85,11 +85,16 @@ pub struct Announced {
 impl Client {
     /// One that sends from an address to a tracker.
     pub async fn new(tracker: &Running, from: &str) -> Self {
+        Self::of_port(tracker.address.port(), from).await
+    }
+
+    /// The same for one of which only the port is known.
+    pub async fn of_port(port: u16, from: &str) -> Self {
         let from: IpAddr = from.parse().unwrap();
         let socket = UdpSocket::bind((from, 0)).await.unwrap();
         // On loopback all of 127/8 is there, and a socket of both families hears it.
         let to: IpAddr = if from.is_ipv6() { from } else { [127, 0, 0, 1].into() };
-        socket.connect(SocketAddr::new(to, tracker.address.port())).await.unwrap();
+        socket.connect(SocketAddr::new(to, port)).await.unwrap();
         Client { socket }
     }
 
