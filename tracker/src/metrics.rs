@@ -97,6 +97,11 @@ impl Default for Metrics {
     fn default() -> Self {
         let announces = Announces::default();
         let rejected = Family::<Reason, Counter>::default();
+        let reloads = Family::default();
+        for result in ["ok", "error"] {
+            // From the start, so that an alarm sees the first one.
+            drop(reloads.get_or_create_owned(&Attempt { result }));
+        }
         let (unlisted, scrapes) = (Counter::default(), Counter::default());
         let reason = |reason| rejected.get_or_create_owned(&Reason { reason });
         let udp = Counters::new(Shared {
@@ -114,7 +119,7 @@ impl Default for Metrics {
             unlisted,
             scrapes,
             registrations: Counter::default(),
-            reloads: Family::default(),
+            reloads,
             peers: Family::default(),
             swarms: Gauge::default(),
             nodes: Gauge::default(),
