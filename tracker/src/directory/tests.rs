@@ -228,7 +228,7 @@ fn what_is_denied_before_it_is_allowed_is_denied() {
 #[test]
 fn when_it_is_too_much_strangers_are_refused_and_nodes_and_who_leaves_are_not() {
     let directory = Directory::new("e".to_owned(), false, Room::default());
-    directory.admit(hybrid(), String::new(), Bytes::new());
+    directory.admit(hybrid(), String::new(), Bytes::new(), Registration::Replace);
     from(&directory, "10.0.0.1", &ask(V1, 2001)).unwrap();
     directory.press(Pressure { stretch: 4, refused: 1.0 });
     assert_eq!(from(&directory, "10.0.0.2", &ask(V1, 2002)).unwrap_err(), Refusal::Busy);
