@@ -1,7 +1,8 @@
 """One libtorrent peer with one torrent. The job is a JSON object in argv[1]:
 
 {"listen": "127.0.0.5", "torrent": FILE or magnet link, "folder": PARENT, "peers": [["127.0.0.1", 6881]], "upload_limit": bytes/s or 0,
- "trackers": [URL], "wait": bool}; the last three may be left out. With "wait" it says "ready", and begins when a line comes in.
+ "trackers": [URL], "wait": bool}; the last three may be left out. Each tracker is a tier of its own (BEP 12). With "wait" it says
+"ready", and begins when a line comes in.
 
 Prints lines: "listening PORT" when peers can connect, "complete" when it has everything, "failed TEXT" when it cannot go on.
 Ends when stdin does; prints "totals {...}" before.
@@ -35,6 +36,7 @@ else:
     params = lt.add_torrent_params()
     params.ti = lt.torrent_info(job["torrent"])
     params.trackers = job.get("trackers", [])
+    params.tracker_tiers = list(range(len(params.trackers)))
 params.save_path = job["folder"]
 handle = session.add_torrent(params)
 

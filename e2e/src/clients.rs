@@ -30,6 +30,8 @@ pub enum Client {
     Aria2,
     /// transmission-daemon.
     Transmission,
+    /// qbittorrent-nox.
+    Qbittorrent,
 }
 
 /// What a client is to do.
@@ -44,7 +46,7 @@ pub struct Job<'a> {
     pub scratch: &'a Path,
     /// The Python that has libtorrent; only [`Client::Libtorrent`] needs it.
     pub python: &'a Path,
-    /// The trackers in the torrent, for the client that wants to hear of them apart from it.
+    /// The trackers in the torrent, each a tier of its own, for the client that wants to hear of them apart from it.
     pub trackers: &'a [String],
     /// The network to be in, if it is another than that of the test.
     pub network: Option<&'a Namespace>,
@@ -103,13 +105,14 @@ impl Client {
             Client::Rtorrent => Some("rtorrent"),
             Client::Aria2 => Some("aria2c"),
             Client::Transmission => Some("transmission-daemon"),
+            Client::Qbittorrent => Some("qbittorrent-nox"),
         }
     }
 
     /// What it can read of what we make: aria2 1.36 and Transmission 3.00 know no hybrids.
     pub fn version(self) -> Version {
         match self {
-            Client::Libtorrent | Client::Rtorrent => Version::Hybrid,
+            Client::Libtorrent | Client::Rtorrent | Client::Qbittorrent => Version::Hybrid,
             Client::Aria2 | Client::Transmission => Version::V1,
         }
     }
@@ -123,6 +126,7 @@ impl Client {
             Client::Rtorrent => rtorrent(job)?,
             Client::Aria2 => aria2(job),
             Client::Transmission => transmission(job)?,
+            Client::Qbittorrent => qbittorrent(job)?,
         };
         Running::start(&mut command, job.scratch.join("log"))
     }
@@ -184,6 +188,26 @@ fn transmission(job: &Job<'_>) -> Result<Command> {
     std::fs::write(config.join("settings.json"), settings.to_string())?;
     let mut command = job.command("transmission-daemon");
     command.arg("-f").arg("-g").arg(&config).arg("-w").arg(job.folder).arg("-c").arg(&watch);
+    Ok(command)
+}
+
+fn qbittorrent(job: &Job<'_>) -> Result<Command> {
+    let config = job.scratch.join("qBittorrent/config");
+    std::fs::create_dir_all(&config)?;
+    let address = job.address;
+    // Its web page cannot be switched off.
+    let settings = format!(
+        "[LegalNotice]\nAccepted=true\n[Preferences]\nWebUI\\Address={address}\n[Network]\nPortForwardingEnabled=false\n\
+         [BitTorrent]\nSession\\InterfaceAddress={address}\nSession\\Port={PORT}\nSession\\BTProtocol=TCP\n\
+         Session\\DHTEnabled=false\nSession\\LSDEnabled=false\nSession\\PeXEnabled=false\n"
+    );
+    std::fs::write(config.join("qBittorrent.conf"), settings)?;
+    let mut command = job.command("qbittorrent-nox");
+    command
+        .arg(format!("--profile={}", job.scratch.display()))
+        .arg(format!("--save-path={}", job.folder.display()))
+        .arg("--skip-dialog=true")
+        .arg(job.torrent);
     Ok(command)
 }
 

@@ -13,3 +13,4 @@ pub mod python;
 pub mod real;
 pub mod samara;
 pub mod suite;
+pub mod tracker_http;

@@ -1,10 +1,9 @@
-//! libtorrent, rTorrent, aria2 and Transmission find each other through our tracker, over HTTP and UDP, and nowhere else: no DHT,
+//! libtorrent, rTorrent, aria2, Transmission and qBittorrent find each other through our tracker, over HTTP and UDP, and nowhere else: no DHT,
 //! no PEX, no LSD. The client of npm's bittorrent-tracker announces and scrapes.
 //!
 //! The tracker is a closed one: it serves the torrent because it was registered, hybrids under both infohashes.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use e2e::clients::{Client, Job, Running, inside_namespace, is_installed, wait_for};
 use e2e::payload::of_one_file;
 use e2e::real::skip;
+use e2e::tracker_http::TrackerApi;
 use torrent::{Metainfo, Version};
-use tracker_api::{PeerReport, REGISTRY_PATH, RegisteredSwarm, Registry, SWARMS_PATH, SwarmReport};
 
 /// The last parts of the addresses.
 const TRACKER: u8 = 1;
@@ -45,60 +44,29 @@ impl Way {
         SocketAddr::new(self.address(TRACKER), TRACKER_PORT)
     }
 
+    fn api(self) -> TrackerApi {
+        TrackerApi { address: self.tracker(), token: TOKEN }
+    }
+
     fn url(self) -> String {
         let scheme = if self == Way::Http { "http" } else { "udp" };
         format!("{scheme}://{}/announce", self.tracker())
     }
 }
 
-/// A request to the tracker's API; answers the body.
-fn ask(way: Way, method: &str, path: &str, body: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(way.tracker())?;
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
-    ensure!(head.starts_with("HTTP/1.1 200"), "{answer}");
-    Ok(body.to_owned())
-}
-
-fn report(way: Way) -> Result<SwarmReport> {
-    let mut reports: Vec<SwarmReport> = serde_json::from_str(&ask(way, "GET", SWARMS_PATH, "")?)?;
-    ensure!(reports.len() == 1, "both names are one swarm: {reports:?}");
-    reports.pop().context("there is one")
-}
-
-/// Whether the tracker knows a stranger at this address, and if wanted as one that has everything.
+/// Whether the tracker knows a client at this address, and if wanted as one that has everything.
 fn announced(way: Way, last: u8, complete: bool) -> Result<bool> {
-    let there = |peer: &PeerReport| {
-        let at: Option<SocketAddr> = peer.address.parse().ok();
-        peer.node.is_none()
-            && at.is_some_and(|at| at.ip() == way.address(last))
-            && (peer.left == 0 || !complete)
-    };
-    Ok(report(way)?.peers.iter().any(there))
+    way.api().knows(way.address(last), complete)
 }
 
 fn wait(way: Way, what: &str, running: &[&Running], until: impl FnMut() -> Result<bool>) -> Result<()> {
-    wait_for(what, running, until).with_context(|| format!("the tracker knows {:?}", report(way)))
+    wait_for(what, running, until).with_context(|| format!("the tracker knows {:?}", way.api().report()))
 }
 
 /// Makes a torrent with our tracker in it, registers it, and writes the .torrent.
 fn payload(way: Way, version: Version, file: &Path) -> Result<(Metainfo, Vec<u8>)> {
     let (metainfo, bytes) = of_one_file(version, 11, SIZE)?;
-    let v1 = metainfo.info_hash_v1().map(|hash| hash.to_string());
-    let v2 = metainfo.info_hash_v2().map(|hash| hash.to_string());
-    let swarm = RegisteredSwarm {
-        revisions: vec!["it".to_owned()],
-        infohashes: v1.into_iter().chain(v2).collect(),
-        manifest: None,
-    };
-    let registry = Registry { swarms: vec![swarm], ..Registry::default() };
-    ask(way, "PUT", REGISTRY_PATH, &serde_json::to_string(&registry)?)?;
+    way.api().register(&metainfo)?;
     let metainfo = metainfo.with_trackers(vec![vec![way.url()]]);
     std::fs::write(file, metainfo.encode())?;
     Ok((metainfo, bytes))
@@ -186,7 +154,7 @@ fn javascript_client(way: Way, modules: &Path) -> Result<()> {
         "scraped": {"complete": 0, "incomplete": 1, "downloaded": 0},
     });
     ensure!(told == wanted, "{told}");
-    ensure!(report(way)?.peers.is_empty(), "it has left: {:?}", report(way));
+    ensure!(way.api().report()?.peers.is_empty(), "it has left: {:?}", way.api().report());
     Ok(())
 }
 
@@ -225,6 +193,17 @@ fn aria2_finds_transmission() -> Result<()> {
 #[test]
 fn transmission_finds_aria2() -> Result<()> {
     pair("transmission_finds_aria2", Way::Http, Client::Aria2, Client::Transmission)
+}
+
+#[test]
+fn qbittorrent_finds_rtorrent() -> Result<()> {
+    pair("qbittorrent_finds_rtorrent", Way::Http, Client::Rtorrent, Client::Qbittorrent)
+}
+
+#[test]
+fn qbittorrent_finds_qbittorrent_over_udp_and_ipv6() -> Result<()> {
+    let test = "qbittorrent_finds_qbittorrent_over_udp_and_ipv6";
+    pair(test, Way::UdpOverIpv6, Client::Qbittorrent, Client::Qbittorrent)
 }
 
 #[test]
