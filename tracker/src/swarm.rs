@@ -180,7 +180,7 @@ impl Swarm {
         let completed = announce.event == Event::Completed
             && status.left == 0
             && before.as_ref().is_some_and(|before| before.state() == State::Leeching);
-        self.downloaded += u32::from(completed);
+        self.downloaded = self.downloaded.saturating_add(u32::from(completed));
         if announce.event == Event::Stopped {
             status = Status { state: State::Gone, kept: GONE_KEPT, ..status };
         } else {
@@ -228,7 +228,8 @@ impl Swarm {
         if !known && peer.place().node().is_none() && !room() {
             return;
         }
-        self.downloaded += u32::from(completed && was_leeching && peer.state() == State::Seeding);
+        let counts = completed && was_leeching && peer.state() == State::Seeding;
+        self.downloaded = self.downloaded.saturating_add(u32::from(counts));
         if peer.state() == State::Leeching {
             self.wanted = self.wanted.max(peer.seen);
         }
@@ -259,7 +260,7 @@ impl Swarm {
         for peer in other.peers::<Arc<Node>>() {
             self.merge(peer.place().zone.clone().as_ref(), peer.clone(), false, Tick(0), || true);
         }
-        self.downloaded += other.downloaded;
+        self.downloaded = self.downloaded.saturating_add(other.downloaded);
         self.wanted = self.wanted.max(other.wanted);
         twice
     }

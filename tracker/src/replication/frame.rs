@@ -423,6 +423,9 @@ fn stored(body: &mut Bytes) -> Result<Stored, FrameError> {
 
 fn text(body: &mut Bytes) -> Result<String, FrameError> {
     let length = usize::from(byte(body)?);
+    if length > MAX_NODE {
+        return Err(FrameError::Value("length of a name"));
+    }
     if body.len() < length {
         return Err(FrameError::End);
     }

@@ -341,6 +341,10 @@ fn who_completes_is_counted_once_by_all_siblings_together() {
     there.merge_downloaded(7);
     there.merge_downloaded(3);
     assert_eq!(there.downloaded(), 7);
+    there.merge_downloaded(u32::MAX);
+    at(&mut there, 3, stranger(2), &ask(2001, 9));
+    at(&mut there, 4, stranger(2), &completed);
+    assert_eq!(there.downloaded(), u32::MAX, "it counts no further");
 }
 
 #[test]

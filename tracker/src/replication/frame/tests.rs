@@ -148,3 +148,17 @@ fn what_is_no_frame_is_said() {
     assert_eq!(take(&framed(kind::CURRENT, &[0])), Err(FrameError::End));
     assert_eq!(take(&framed(kind::HELLO, &[0; 12])), Err(FrameError::End));
 }
+
+#[test]
+fn a_name_that_would_not_be_written_is_not_read() {
+    let named = |length: u8| {
+        let word =
+            [&[NODE, 0, 1, 0x1a, 0xe1][..], &[0; 8], &[length], &vec![b'a'; usize::from(length)]].concat();
+        let told = [&[7; 20][..], &[0, 0, 0, 0, 0, 1], &word].concat();
+        framed(kind::SWARMS, &told)
+    };
+    let read = Frame::take(&mut BytesMut::from(&named(253)[..])).unwrap().unwrap();
+    assert_eq!(read.encode(), named(253));
+    let refused = Frame::take(&mut BytesMut::from(&named(254)[..]));
+    assert_eq!(refused, Err(FrameError::Value("length of a name")));
+}
