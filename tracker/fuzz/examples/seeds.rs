@@ -1,7 +1,14 @@
 //! Writes the seeds again: `cargo run --example seeds` in this folder.
 
 use std::io::Result;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+
+use torrent::WireId;
+use tracker::directory::{At, Digest};
+use tracker::peer::{Peer, State, Status};
+use tracker::replication::frame::{Frame, Have, Stored, StoredKind, Told, Word};
+use tracker::tick::Tick;
 
 const MAGIC: [u8; 8] = 0x0417_2710_1980_u64.to_be_bytes();
 
@@ -9,7 +16,8 @@ const QUERY: &str = "info_hash=%01%02%03%04%05%06%07%08%09%0a%0b%0c%0d%0e%0f%10%
 
 fn main() -> Result<()> {
     udp()?;
-    http()
+    http()?;
+    replication()
 }
 
 /// Conversations over UDP.
@@ -70,4 +78,73 @@ fn http() -> Result<()> {
         std::fs::write(folder.join(name), request)?;
     }
     Ok(())
+}
+
+/// Streams of siblings.
+fn replication() -> Result<()> {
+    let v4 = |last, port, state| word(At::V4(Ipv4Addr::new(192, 0, 2, last)), port, state, 1);
+    let v6 = |last: u128, port| word(At::V6(Ipv6Addr::from_bits(last)), port, State::Seeding, 1);
+    let node = |name: &str, state| word(At::Node(name.into()), 6881, state, 1);
+    let told = |first, words| Told { name: WireId([first; 20]), downloaded: 7, words };
+    let stored = Stored {
+        kind: StoredKind::Metainfo,
+        name: "11".repeat(20),
+        revisions: vec!["revision".to_owned(), "other".to_owned()],
+    };
+    let registered = vec![
+        v4(1, 2001, State::Leeching),
+        v6(1, 2002),
+        node("n", State::Leeching),
+        node("o", State::Seeding),
+    ];
+    let filled: Vec<Word> = (0..8).map(|last| v4(last, 2000, State::Seeding)).collect();
+    let one_source =
+        (2000..2004).map(|port| v4(1, port, State::Leeching)).chain((0..4).map(|last| v6(last, 1))).collect();
+    let twice = vec![
+        v4(1, 1, State::Leeching),
+        Word { completed: true, ..v4(1, 1, State::Seeding) },
+        v4(1, 1, State::Gone),
+    ];
+    let old = vec![word(At::V4(Ipv4Addr::LOCALHOST), 1, State::Seeding, 10_000)];
+    let seeds: [(&str, u8, Vec<Frame>); 8] = [
+        (
+            "hello",
+            2,
+            vec![
+                Frame::Hello { epoch: 1, now: Tick::START, ready: true },
+                Frame::Registry([3; 32]),
+                Frame::Current,
+            ],
+        ),
+        (
+            "have",
+            255,
+            vec![Frame::Have(Box::new(Have { stored: 1, swarms: Digest::default() })), Frame::Alive],
+        ),
+        (
+            "stored",
+            0,
+            vec![Frame::Stored(vec![stored.clone(), Stored { kind: StoredKind::Manifest, ..stored }])],
+        ),
+        ("registered", 9, vec![Frame::Swarms(vec![told(0x11, registered.clone()), told(0x22, registered)])]),
+        ("filled", 99, vec![Frame::Swarms((0..6).map(|first| told(first, filled.clone())).collect())]),
+        ("one_source", 40, vec![Frame::Swarms(vec![told(1, one_source)])]),
+        ("twice", 1, vec![Frame::Swarms(vec![told(1, twice)]), Frame::Alive]),
+        ("old", 255, vec![Frame::Swarms(vec![told(1, old)])]),
+    ];
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/tracker_replication");
+    std::fs::create_dir_all(&folder)?;
+    for (name, cut, frames) in seeds {
+        let frames = frames.iter().flat_map(|frame| frame.encode().to_vec());
+        std::fs::write(folder.join(name), std::iter::once(cut).chain(frames).collect::<Vec<u8>>())?;
+    }
+    Ok(())
+}
+
+/// A peer that was heard of so many seconds before the clock's start.
+fn word(at: At, port: u16, state: State, age: u32) -> Word {
+    let left = if state == State::Leeching { 5 << 20 } else { 0 };
+    let status = Status { state, left, v2: false, announces: 1, still: 0, kept: 1_260 };
+    let seen = Tick(Tick::START.0 - age * 10);
+    Word { at, peer: Peer::new((), port, seen, status), completed: false }
 }
