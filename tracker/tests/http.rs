@@ -306,6 +306,22 @@ async fn t052_a_head_of_a_megabyte_is_refused() {
 }
 
 #[tokio::test]
+async fn t052_streams_of_http_2_that_are_opened_and_reset_are_nothing_here() {
+    const OPENED: u32 = 10_000;
+    let tracker = open().await;
+    let mut rapid = Conversation::open(&tracker, "127.0.0.2").await;
+    rapid.try_send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    for stream in (0..OPENED).map(|nth| (2 * nth + 1).to_be_bytes()) {
+        let headers = [&b"\0\0\x01\x01\x05"[..], &stream, b"\x82"].concat();
+        let reset = [&b"\0\0\x04\x03\0"[..], &stream, &[0, 0, 0, 8]].concat();
+        rapid.try_send(&[headers, reset].concat()).await;
+    }
+    let rest = rapid.rest().await;
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 4"), "{rest:?}");
+    assert_eq!(tracker.announce("127.0.0.3", &query(&HASH, 2003)).await.status, 200);
+}
+
+#[tokio::test]
 async fn t052_a_slow_head_and_an_idle_connection_are_cut() {
     let tracker = start_with("127.0.0.1:0", true, |serve| {
         serve.header_timeout = Duration::from_millis(300);

@@ -80,6 +80,39 @@ fn t049_what_nobody_registered_leaves_nothing_behind() {
 }
 
 #[test]
+fn t049_one_client_fills_no_more_of_a_public_tracker_than_its_share() {
+    const NAMES: u32 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    let directory = Directory::new("e".to_owned(), true, Room::default());
+    let name = |nth: u32| {
+        let mut name = [0xee; 20];
+        // In all parts.
+        name[..4].copy_from_slice(&nth.to_le_bytes());
+        WireId(name)
+    };
+    let (mut v4, mut v6) = (0, 0);
+    for nth in 0..NAMES {
+        // The second moves about in its /64.
+        for (address, served) in [("10.0.0.1", &mut v4), (&format!("2001:db8::{:x}", nth % 1000), &mut v6)] {
+            match from(&directory, address, &ask(name(nth), 2001)) {
+                Ok(reply) => *served += u32::from(reply.listed),
+                Err(refusal) => assert_eq!(refusal, Refusal::Full),
+            }
+        }
+    }
+    assert_eq!((v4, v6), (MAX_STRANGERS_PER_SOURCE, MAX_STRANGERS_PER_SOURCE));
+    let (peers, swarms) = (2 * MAX_STRANGERS_PER_SOURCE as usize, MAX_STRANGERS_PER_SOURCE as usize);
+    assert_eq!(
+        directory.sweep(Tick::START.plus_seconds(0)),
+        Census { swarms, nodes: 0, sidecars: 0, strangers: peers }
+    );
+    assert_eq!(directory.sources.total(), peers);
+    assert!(from(&directory, "10.0.0.2", &ask(name(NAMES), 2001)).unwrap().listed, "others are served");
+    assert_eq!(from(&directory, "10.0.0.3", &ask(name(0), 2001)).unwrap().peers.len(), 2);
+    directory.sweep(Tick::START.plus_seconds(2000));
+    assert_eq!(directory.public_swarms.load(Ordering::Relaxed), 0, "nothing is left of it");
+}
+
+#[test]
 fn t051_one_source_of_strangers_is_bounded() {
     let directory = Directory::new("e".to_owned(), false, Room::default());
     directory.admit(hybrid(), String::new(), Bytes::new(), Registration::Replace);
