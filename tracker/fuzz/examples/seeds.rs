@@ -89,6 +89,8 @@ fn replication() -> Result<()> {
     let stored = Stored {
         kind: StoredKind::Metainfo,
         name: "11".repeat(20),
+        digest: [4; 32],
+        bytes: 5,
         revisions: vec!["revision".to_owned(), "other".to_owned()],
     };
     let registered = vec![
@@ -119,7 +121,10 @@ fn replication() -> Result<()> {
         (
             "have",
             255,
-            vec![Frame::Have(Box::new(Have { stored: 1, swarms: Digest::default() })), Frame::Alive],
+            vec![
+                Frame::Have(Box::new(Have { stored: 1, swarms: Digest::default() })),
+                Frame::Alive(Tick::START),
+            ],
         ),
         (
             "stored",
@@ -129,7 +134,7 @@ fn replication() -> Result<()> {
         ("registered", 9, vec![Frame::Swarms(vec![told(0x11, registered.clone()), told(0x22, registered)])]),
         ("filled", 99, vec![Frame::Swarms((0..6).map(|first| told(first, filled.clone())).collect())]),
         ("one_source", 40, vec![Frame::Swarms(vec![told(1, one_source)])]),
-        ("twice", 1, vec![Frame::Swarms(vec![told(1, twice)]), Frame::Alive]),
+        ("twice", 1, vec![Frame::Swarms(vec![told(1, twice)]), Frame::Alive(Tick::START)]),
         ("old", 255, vec![Frame::Swarms(vec![told(1, old)])]),
     ];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/tracker_replication");
