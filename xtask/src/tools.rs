@@ -11,6 +11,14 @@ use sha2::{Digest as _, Sha256};
 /// What `kubectl version` says; must match e2e/hyperkube/go.mod.
 const KUBERNETES: &str = "v1.34.2";
 const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.18.6";
+/// aquatic's trackers and load testers, and their features. Not `prometheus`: what it needs does not build any more.
+const AQUATIC: [(&str, &str); 4] = [
+    ("aquatic_udp", "mimalloc,io-uring"),
+    ("aquatic_http", "mimalloc"),
+    ("aquatic_udp_load_test", ""),
+    ("aquatic_http_load_test", ""),
+];
+const AQUATIC_VERSION: &str = "0.9.0";
 /// Programs that a cluster on this machine needs besides ours, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 11] = [
     ("containerd", "containerd"),
@@ -56,6 +64,42 @@ impl Tools {
         tools.build_module()?;
         tools.build_helm()?;
         Ok(tools)
+    }
+
+    /// Builds aquatic, which trackers are compared with, and answers the folder of its programs; 10 to 20 minutes the first time.
+    pub fn build_aquatic() -> Result<PathBuf> {
+        let tools = Self::locate();
+        fs::create_dir_all(&tools.dir).with_context(|| tools.dir.display().to_string())?;
+        let lock = fs::File::create(tools.dir.join("lock"))?;
+        lock.lock()?;
+        let scratch = tools.dir.join("aquatic");
+        for (name, features) in AQUATIC {
+            let (program, key) = (format!("bin/{name}"), format!("{AQUATIC_VERSION} {features}"));
+            if tools.is_current(&program, &key) {
+                continue;
+            }
+            eprintln!("building {name} (the first time takes minutes)");
+            let mut install = Command::new(cargo_program());
+            install.current_dir(workspace()).args([
+                "install",
+                "--quiet",
+                "--locked",
+                "--force",
+                "--no-default-features",
+            ]);
+            install
+                .args(["--version", AQUATIC_VERSION, "--features", features, name, "--root"])
+                .arg(&tools.dir);
+            // Not ours: features and profile differ, and neither is to disturb the other.
+            forget_package(install.env("CARGO_TARGET_DIR", &scratch));
+            run(&mut install)?;
+            tools.set_current(&program, &key)?;
+        }
+        // Half a GiB, shared by the four while they are built.
+        if scratch.exists() {
+            fs::remove_dir_all(&scratch)?;
+        }
+        Ok(tools.dir.join("bin"))
     }
 
     /// A program: ours if it is built, else the one in PATH.

@@ -11,6 +11,7 @@ mod scale;
 mod speed;
 mod swarm;
 mod tracker;
+mod tracker_load;
 mod usage;
 
 pub use cost::{Cost, cost};
@@ -20,3 +21,4 @@ pub use hashing::{Create, create};
 pub use report::{Report, Run};
 pub use scale::{Scale, scale};
 pub use speed::{Program, Speeds};
+pub use tracker_load::{LoadReport, TrackerLoad, announce, tracker_load};

@@ -38,8 +38,18 @@ fn cpu(stat: &str) -> Option<f64> {
 
 /// The most memory that a process had so far, in bytes, by its `/proc/PID/status`.
 pub(super) fn high_water(status: &Path) -> Option<u64> {
+    memory(status, "VmHWM:")
+}
+
+/// The memory that a process has now, in bytes.
+pub(super) fn resident(pid: u32) -> Result<u64> {
+    let status = PathBuf::from(format!("/proc/{pid}/status"));
+    memory(&status, "VmRSS:").with_context(|| format!("{} says nothing of memory", status.display()))
+}
+
+fn memory(status: &Path, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(status).ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib = status.lines().find_map(|line| line.strip_prefix(field))?;
     Some(kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -98,6 +108,7 @@ mod tests {
     #[test]
     fn our_own_use_grows() {
         let usage = Usage::of(std::process::id()).unwrap();
+        assert!(resident(std::process::id()).unwrap() > 0);
         assert!(usage.peak.unwrap() > 0);
         let before = Usage::of(std::process::id()).unwrap().cpu;
         let mut sum = 0_u64;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::bench::{Cost, Create, FlashCrowd, Scale, cost, create, flash_crowd, scale};
+use e2e::bench::{
+    Cost, Create, FlashCrowd, Scale, TrackerLoad, cost, create, flash_crowd, scale, tracker_load,
+};
 use serde::Serialize;
 
 /// Benchmarks on this machine, each beside other systems in the same run.
@@ -28,6 +30,9 @@ enum Bench {
     Create(Create),
     /// Torrents of very many files and pieces: make, show, verify, parse; and of a file that is one hole.
     Scale(Scale),
+    /// Trackers under load, by UDP and HTTP: ours, aquatic's and opentracker, pinned to a core each in turn; in a network namespace
+    /// (root). Builds aquatic 0.9.0 the first time.
+    Tracker(TrackerLoad),
 }
 
 #[tokio::main]
@@ -45,6 +50,7 @@ async fn main() -> Result<ExitCode> {
         Bench::Scale(shape) => {
             print_all(cli.json, &tokio::task::spawn_blocking(move || scale(&shape)).await??)?;
         }
+        Bench::Tracker(shape) => print_all(cli.json, &tracker_load(shape).await?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
