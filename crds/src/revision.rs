@@ -111,6 +111,9 @@ pub struct RevisionPolicy {
     #[schemars(length(max = 8))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fetchers: Vec<String>,
+    /// How nodes share the content while it is still being read; absent where it is shared only when it is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<Ingest>,
     /// Whether this is what `datasets/<namespace>/<name>` is to point to. False for a revision that was replaced: nodes
     /// keep it until they have published its successor, then drop it.
     pub current: bool,
@@ -120,4 +123,19 @@ pub struct RevisionPolicy {
     /// What to do with the data then.
     #[serde(default)]
     pub on_delete: OnDelete,
+}
+
+/// The swarm of content that is still being read. It stays when the torrents exist: nodes that have joined it go by its name until
+/// they know theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ingest {
+    /// SHA-256 (hex) of the outline: files, lengths, and the key of whoever says which nodes may read. Trackers store it under
+    /// this name among the manifests.
+    #[schemars(length(equal = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub id: String,
+    /// How often reading was begun anew because what had been read proved wrong: nodes then drop what they have.
+    #[schemars(range(min = 0))]
+    #[serde(default)]
+    pub epoch: i32,
 }

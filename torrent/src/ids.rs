@@ -76,6 +76,12 @@ hash_type! {
 }
 
 hash_type! {
+    /// The name of a swarm whose content is still being read: SHA-256 of its [`crate::ingest::Outline`]. Text form: 64
+    /// hexadecimal digits.
+    IngestId, 32
+}
+
+hash_type! {
     /// What handshakes, announces and scrapes carry: a v1 infohash, or a v2 infohash cut to 20 bytes (BEP 52).
     WireId, 20
 }
@@ -98,6 +104,20 @@ impl InfoHashV2 {
         let mut id = [0; 20];
         id.copy_from_slice(&self.0[..20]);
         WireId(id)
+    }
+}
+
+impl IngestId {
+    /// Of the bytes of an outline.
+    pub fn of(outline: &[u8]) -> Self {
+        Self(Sha256::digest(outline).into())
+    }
+}
+
+impl From<IngestId> for WireId {
+    /// Cut to 20 bytes, as a v2 infohash is.
+    fn from(id: IngestId) -> Self {
+        InfoHashV2(id.0).truncated()
     }
 }
 

@@ -35,6 +35,7 @@ pub mod bencode;
 mod build;
 mod hash;
 mod ids;
+pub mod ingest;
 mod limits;
 mod magnet;
 pub mod manifest;
@@ -47,7 +48,7 @@ mod verify;
 
 pub use build::{BuildError, Builder, Plan, Version, piece_length_for};
 pub use hash::{FileHasher, FileHashes, V1Hasher, V1Mode, V1Pieces};
-pub use ids::{InfoHashV1, InfoHashV2, ParseHashError, WireId};
+pub use ids::{InfoHashV1, InfoHashV2, IngestId, ParseHashError, WireId};
 pub use limits::{Limits, MAX_PIECE_LENGTH, MIN_PIECE_LENGTH};
 pub use magnet::{Magnet, MagnetError};
 pub use metainfo::{File, Info, LayerShape, Metainfo, MetainfoError};

@@ -109,11 +109,21 @@ impl PieceMap {
 
     /// Hashes a piece: all `sides` of it that the torrent has. Feed it the bytes of [`PieceMap::segments`].
     pub fn hasher(&self, piece: u32, sides: Sides) -> PieceHasher {
-        let longer = self.extent_at(self.start(piece)).is_some_and(|extent| extent.size > self.piece_length);
-        let blocks =
-            if longer { self.piece_length / merkle::BLOCK } else { merkle::blocks(self.len(piece).into()) };
-        let shape = Shape { padded: self.padded_len(piece), leaves: (blocks as u32).next_power_of_two() };
+        let shape = Shape { padded: self.padded_len(piece), leaves: self.leaves(piece).1 };
         PieceHasher::new(shape, sides.and(self.sides()))
+    }
+
+    /// Leaves of a piece's tree that stand for payload, and all of them.
+    fn leaves(&self, piece: u32) -> (u32, u32) {
+        let longer = self.extent_at(self.start(piece)).is_some_and(|extent| extent.size > self.piece_length);
+        let blocks = merkle::blocks(self.len(piece).into()) as u32;
+        (blocks, if longer { (self.piece_length / merkle::BLOCK) as u32 } else { blocks.next_power_of_two() })
+    }
+
+    /// What a piece must hash to on the v2 side if `root` is its node. `None` if there is no such piece.
+    pub fn piece_hash(&self, piece: u32, root: Hash) -> Option<PieceHash> {
+        let (blocks, padded_to) = self.leaves(piece);
+        (blocks > 0).then_some(PieceHash { root, blocks, padded_to })
     }
 
     /// What a piece is to hash to, of these sides.
@@ -204,15 +214,11 @@ impl PieceMap {
         let start = self.start(piece);
         let extent = self.extent_at(start)?;
         let tree = extent.tree.as_ref()?;
-        let blocks = merkle::blocks(u64::from(self.len(piece))) as u32;
-        let (root, padded_to) = match &tree.layer {
-            Some(layer) => {
-                let index = (start - extent.start) / self.piece_length;
-                (*layer.get(index as usize)?, (self.piece_length / merkle::BLOCK) as u32)
-            }
-            None => (tree.root, blocks.next_power_of_two()),
+        let root = match &tree.layer {
+            Some(layer) => *layer.get(((start - extent.start) / self.piece_length) as usize)?,
+            None => tree.root,
         };
-        Some(PieceHash { root, blocks, padded_to })
+        self.piece_hash(piece, root)
     }
 
     /// Verifies a piece by its v2 side if there is one, else by v1.

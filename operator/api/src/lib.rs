@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const AUDIENCE: &str = "samara.dev";
 /// `POST` answers a [`Session`].
 pub const SESSION_PATH: &str = "/v1/session";
-/// `POST <prefix><revision>` answers a [`Grant`]; below it `/progress` ([`Progress`] -> [`Lease`]), `/complete`
+/// `POST <prefix><revision>` with a [`GrantRequest`] answers a [`Grant`]; below it `/progress` ([`Progress`] -> [`Lease`]), `/complete`
 /// ([`Completed`] -> 204) and `/failed` ([`Failed`] -> [`Retry`]).
 pub const GRANTS_PATH: &str = "/v1/grants/";
 /// How long a grant lasts without a sign of life, in seconds.
@@ -42,6 +42,38 @@ pub struct Grant {
     /// SHA-256 (hex) that the content manifest must have, if the user declared one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_digest: Option<String>,
+    /// How the content is shared while it is read; absent where it is shared only when it is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<GrantedIngest>,
+}
+
+/// What a node says when it asks for a grant. An empty body is one without a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantRequest {
+    /// The Ed25519 key (64 hex digits) with which it will sign the hashes of what it reads. Without one the grant has no
+    /// [`GrantedIngest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// The right to say what the pieces of a revision hash to, and which of them to read first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedIngest {
+    /// The revision's `policy.ingest.id`. The outline that the grant's files make has this SHA-256, with the revision's name as
+    /// its `about`, and `epoch`, `key` and the torrent's version.
+    pub id: String,
+    /// See the revision's `policy.ingest`.
+    pub epoch: u32,
+    /// The operator's Ed25519 key, 64 hex digits.
+    pub key: String,
+    /// `torrent::ingest::Warrant` for the node's key, in hex.
+    pub warrant: String,
+    /// Which of the fetchers this is, from 0. The first one makes metainfo and manifest.
+    pub index: u32,
+    /// How many fetchers there are. Each reads its own stripes first, then helps with what is left.
+    pub of: u32,
 }
 
 /// One file of the origin, pinned.
@@ -108,6 +140,12 @@ pub struct Progress {
 pub struct Lease {
     /// Seconds until it lapses.
     pub expires_in_seconds: u64,
+    /// See [`GrantedIngest::index`]: it changes when fetchers come or go.
+    #[serde(default)]
+    pub index: u32,
+    /// See [`GrantedIngest::of`]; 0 from an operator that knows of none but this one.
+    #[serde(default)]
+    pub of: u32,
 }
 
 /// The whole content is on the fetcher's disk and its metainfo at the trackers.

@@ -83,6 +83,7 @@ mod tests {
                 origin_policy: OriginPolicy { allow: vec!["a".into()], deny: Vec::new() },
                 torrent_version: TorrentVersion::V2,
                 expected_digest: Some("d".into()),
+                ingest: None,
             };
             let head = Head {
                 id: grant.id.clone(),

@@ -132,7 +132,7 @@ pub(super) async fn progress(
         let expires_in_seconds =
             api.context.ledger().grants.of(&revision).progress(&caller.node, &progress, Timestamp::now())?;
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Soon)]);
-        Ok(Json(Lease { expires_in_seconds }))
+        Ok(Json(Lease { expires_in_seconds, index: 0, of: 1 }))
     };
     let result = result.await;
     api.answer("progress", result)

@@ -17,6 +17,7 @@ pub fn policy(distribution: &Distribution, current: bool, fetchers: Vec<String>)
         node_selector: spec.placement.node_selector.clone(),
         tolerations: spec.placement.tolerations.clone(),
         fetchers,
+        ingest: None,
         current,
         deleting: false,
         on_delete: spec.retention.on_delete,

@@ -198,6 +198,7 @@ impl Cluster {
             origin_policy: OriginPolicy { allow: vec!["127.0.0.0/8".into()], deny: Vec::new() },
             torrent_version: TorrentVersion::Hybrid,
             expected_digest: None,
+            ingest: None,
         };
         self.operator.script.lock().unwrap().grants.insert((revision.into(), fetcher.into()), grant);
         self.registry.swarms.push(RegisteredSwarm {

@@ -102,7 +102,7 @@ async fn progress(
     let mut script = operator.script.lock().unwrap();
     let ours = script.grants.get(&(revision.clone(), node(&headers))).is_some_and(|g| g.id == progress.grant);
     script.progress.push((revision, progress));
-    if ours { Json(Lease { expires_in_seconds: 30 }).into_response() } else { lost() }
+    if ours { Json(Lease { expires_in_seconds: 30, index: 0, of: 1 }).into_response() } else { lost() }
 }
 
 async fn complete(
