@@ -60,6 +60,12 @@ impl<B: AsRef<[u8]>, P> Assembly<B, P> {
     }
 }
 
+impl<B: AsRef<[u8]>, P> AsRef<[u8]> for Assembly<B, P> {
+    fn as_ref(&self) -> &[u8] {
+        self.data()
+    }
+}
+
 impl<B: Keep, P: Copy + PartialEq> Assembly<B, P> {
     /// An empty piece of `len` bytes, for which `buffer` has room.
     pub fn new(piece: u32, len: u32, buffer: B) -> Self {

@@ -47,6 +47,7 @@ pub mod lookup;
 pub mod near;
 pub mod picker;
 pub mod rate;
+pub mod subject;
 pub mod upload;
 pub mod web_seed;
 pub mod wire;
@@ -60,6 +61,7 @@ mod test_torrent;
 
 #[cfg(feature = "net")]
 pub use net::{
-    AddError, AddTorrent, Assume, Engine, EngineConfig, EngineError, FindTorrent, Found, LookupHandle,
-    LookupStatus, Phase, Selection, Stats, TorrentHandle, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus,
+    AddError, AddTorrent, Assume, Buffer, Engine, EngineConfig, EngineError, Fetcher, FindTorrent, Found,
+    GraduateError, GrowTorrent, LookupHandle, LookupStatus, Phase, PutError, Selection, Stats, TorrentHandle,
+    TrackerSpec, TrackerStatus, Trouble, WebSeedStatus,
 };

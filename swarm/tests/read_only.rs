@@ -19,7 +19,8 @@ async fn a_shared_file_that_was_cut_is_not_mended() {
     let (owner, other, last) = (engine().await, engine().await, engine().await);
     let folder = below(&temp, "owner");
     torrent.write(&folder);
-    let disk = Disk::open(&folder, torrent.metainfo.files(), &torrent.layout).unwrap();
+    let disk =
+        Disk::open(&folder, torrent.metainfo.files().iter().map(|file| file.size), &torrent.layout).unwrap();
     let spec = torrent.spec(&folder, Assume::Complete, other.addresses().to_vec());
     let owners = owner.add_with(spec, Arc::new(ReadOnly(disk))).await.unwrap();
     std::fs::write(folder.join("a"), "cut").unwrap();

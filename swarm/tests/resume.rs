@@ -106,7 +106,8 @@ struct Metered {
 
 impl Metered {
     fn new(spec: &AddTorrent) -> Self {
-        let disk = Disk::open(&spec.folder, spec.metainfo.files(), &spec.layout).unwrap();
+        let disk = Disk::open(&spec.folder, spec.metainfo.files().iter().map(|file| file.size), &spec.layout)
+            .unwrap();
         Self { disk, read: AtomicU64::new(0) }
     }
 }

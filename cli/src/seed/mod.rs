@@ -176,7 +176,7 @@ impl Start<'_> {
 
 /// Lets the engine share a torrent from files that it does not write to.
 async fn share(ready: Ready, args: &SeedArgs, engine: &Engine) -> Result<TorrentHandle> {
-    let disk = Disk::open(&ready.folder, ready.metainfo.files(), &ready.layout)?;
+    let disk = Disk::open(&ready.folder, ready.metainfo.files().iter().map(|file| file.size), &ready.layout)?;
     let spec = AddTorrent {
         trackers: args.network.trackers(ready.metainfo.trackers()),
         metainfo: Arc::new(ready.metainfo),

@@ -212,6 +212,8 @@ pub mod reason {
     pub const ORIGIN_LENGTH_MISMATCH: &str = "OriginLengthMismatch";
     /// ETag, Last-Modified or length are not those that were resolved.
     pub const SOURCE_CHANGED: &str = "SourceChanged";
+    /// Fetchers say different things about the same bytes, or one of them signs what is not so.
+    pub const FETCHER_FAULTY: &str = "FetcherFaulty";
     /// A declared sha256, or `expectedDigest`, is not that of the bytes.
     pub const DIGEST_MISMATCH: &str = "DigestMismatch";
     /// The manifest behind `manifestURL`, or a path in it, is not acceptable.

@@ -56,6 +56,7 @@ pub(super) fn problem_of(trouble: &Trouble) -> Problem {
     let reason = match trouble {
         Trouble::DiskFull => reason::DISK_FULL,
         Trouble::Disk(_) => reason::DISK_ERROR,
+        Trouble::Faulty(_) => reason::FETCHER_FAULTY,
     };
     Problem { reason, message: trouble.to_string() }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use swarm::assembly::Leaf;
 use swarm::conversation::{Host, Outlet, Piece};
-use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
+use swarm::core::{InnerId, NewPeer, PeerKey, Source, TorrentCore};
 use swarm::hashes::Answer;
 use swarm::wire::{BLOCK, Block, HashRequest, Message, PeerId, REQQ};
 use torrent::WireId;
@@ -113,6 +113,10 @@ impl Host for Torrent {
     }
 
     /// What is behind an answer has a target of its own.
+    fn take_hashes(&self, batch: &[u8], _from: PeerKey) -> bool {
+        batch.first() != Some(&0)
+    }
+
     fn hashes(&self, request: &HashRequest) -> Answer {
         match request.base {
             0 => Answer::OfPiece(request.index % LENS.len() as u32),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use swarm::assembly::{Keep, Leaf};
 use swarm::conversation::{Host, Piece};
-use swarm::core::{InnerId, NewPeer, Source, TorrentCore};
+use swarm::core::{InnerId, NewPeer, PeerKey, Source, TorrentCore};
 use swarm::hashes::Answer;
 use swarm::near::Place;
 use swarm::wire::{BLOCK, Block, HashRequest, PeerId};
@@ -302,6 +302,10 @@ impl Host for Node {
 
     fn info(&self) -> Option<Arc<[u8]>> {
         None
+    }
+
+    fn take_hashes(&self, _batch: &[u8], _from: PeerKey) -> bool {
+        true
     }
 
     fn hashes(&self, request: &HashRequest) -> Answer {

@@ -21,7 +21,8 @@ use crate::download::Download;
 use crate::hashes::Answer;
 use crate::upload::BadRequest;
 use crate::wire::{
-    Block, Capabilities, ExtensionHandshake, HashRequest, LT_DONTHAVE, Message, SM_COMING, UT_METADATA,
+    Block, Capabilities, ExtensionHandshake, HashRequest, LT_DONTHAVE, Message, SM_COMING, SM_HASHES,
+    UT_METADATA,
 };
 
 /// A peer that says nothing for so long is gone; keep-alives come every two minutes.
@@ -73,6 +74,8 @@ pub trait Host {
     fn bump(&self);
     /// The raw `info`, for those who have only a magnet link (BEP 9); `None` if it is not known.
     fn info(&self) -> Option<Arc<[u8]>>;
+    /// Takes in signed hashes of a torrent that grows, which this peer has brought. `false`: nobody vouches for them.
+    fn take_hashes(&self, batch: &[u8], from: PeerKey) -> bool;
     /// The answer to a sane hash request (BEP 52).
     fn hashes(&self, request: &HashRequest) -> Answer;
 }
@@ -134,6 +137,9 @@ pub enum End {
     /// The peer sent a bad piece.
     #[error("the peer sent bad data")]
     BadData,
+    /// The peer is none of ours, and the torrent still grows: there is nothing by which it could verify what it gets.
+    #[error("a stranger asks for a torrent that is not known whole yet")]
+    Stranger,
     /// The torrent wants it to end: its twin is kept, or the peer is banned.
     #[error("the connection is not wanted any more")]
     Doomed,
@@ -253,6 +259,7 @@ impl<B: Keep> Conversation<B> {
             Message::Extended { id: id @ (SM_COMING | LT_DONTHAVE), payload } => {
                 self.notice(id, payload, scene)
             }
+            Message::Extended { id: SM_HASHES, payload } => self.learn(payload, scene),
             Message::Hashes { request, hashes } => self.hashes(&request, hashes, scene),
             Message::HashRequest(request) => self.hash_request(request, scene),
             Message::Interested | Message::NotInterested => {
@@ -354,12 +361,19 @@ impl<B: Keep> Conversation<B> {
             self.download.set_reqq(reqq as usize);
         }
         self.ut_metadata = said.ut_metadata;
-        {
+        if !said.is_own() && scene.host.info().is_none() {
+            return Err(End::Stranger);
+        }
+        let has_hashes = {
             let mut core = scene.host.core();
             core.peer_is_own(self.key, said.is_own());
             core.peer_takes(self.key, said.notices);
             core.peer_place(self.key, &said.place);
             said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));
+            core.has_hashes_for(self.key)
+        };
+        if has_hashes {
+            scene.host.bump();
         }
         self.choke_or_unchoke(scene)
     }

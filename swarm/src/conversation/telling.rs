@@ -31,6 +31,20 @@ impl<B: Keep> Conversation<B> {
         scene.send([Message::Extended { id, payload: &answer.encode() }])
     }
 
+    /// Signed hashes of a torrent that grows. Each of our own verifies what it passes on, so that bad ones are the peer's fault.
+    pub(super) fn learn<H: Host<Buffer = B>, O: Outlet>(
+        &mut self,
+        batch: &[u8],
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        if scene.host.take_hashes(batch, self.key) {
+            self.starved = false;
+            Ok(())
+        } else {
+            Err(End::Violation("hashes that nobody vouches for"))
+        }
+    }
+
     /// A hash request of BEP 52. What costs reading a piece is for those whom we serve.
     pub(super) fn hash_request<H: Host, O: Outlet>(
         &self,

@@ -65,6 +65,18 @@ impl Handout {
         }
     }
 
+    /// Nothing is to be given out yet: it comes bit by bit ([`Self::offer`]).
+    pub fn begin_empty(&mut self) {
+        self.fresh = Bitfield::new(self.fresh.len());
+    }
+
+    /// A piece that nobody else has is here now.
+    pub fn offer(&mut self, piece: u32) {
+        if self.given.get(piece as usize).is_some_and(Option::is_none) {
+            self.fresh.insert(piece);
+        }
+    }
+
     /// A peer is gone. What was under way to it, and is nowhere else, is given to another.
     pub fn gone(&mut self, key: PeerKey) {
         self.suggested.remove(&key);

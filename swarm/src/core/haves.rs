@@ -1,6 +1,7 @@
 //! What has changed about which piece, in order, so that each connection tells its peer from where it stands and nothing is lost.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{PeerKey, TorrentCore};
 use crate::bitfield::Bitfield;
@@ -17,7 +18,7 @@ impl Haves {
 }
 
 /// What a peer is to be told of a piece.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// It is here.
     Have(u32),
@@ -25,23 +26,33 @@ pub enum News {
     Coming(u8, u32),
     /// It is not here (any more), and does not come; the id under which the peer takes this.
     Lost(u8, u32),
+    /// Hashes that its fetcher has signed; the id under which the peer takes this.
+    Hashes(u8, Arc<[u8]>),
 }
 
 impl News {
     /// Appends the message.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        match *self {
-            Self::Have(piece) => Message::Have(piece).encode(out),
+        match self {
+            Self::Have(piece) => Message::Have(*piece).encode(out),
             Self::Coming(id, piece) | Self::Lost(id, piece) => {
-                Message::Extended { id, payload: &PieceNotice(piece).encode() }.encode(out);
+                Message::Extended { id: *id, payload: &PieceNotice(*piece).encode() }.encode(out);
             }
+            Self::Hashes(id, batch) => Message::Extended { id: *id, payload: batch }.encode(out),
         }
     }
 }
 
 impl TorrentCore {
-    /// What has changed since the connection asked last, or was made, as far as it is of interest to its peer.
+    /// What has changed since the connection asked last, or was made, as far as it is of interest to its peer: first the hashes, so
+    /// that it can ask for what is here.
     pub fn catch_up(&mut self, key: PeerKey) -> Vec<News> {
+        let mut news = self.relay_to(key);
+        news.extend(self.changes_for(key));
+        news
+    }
+
+    fn changes_for(&mut self, key: PeerKey) -> Vec<News> {
         let Some(peer) = self.peers.get_mut(&key) else { return Vec::new() };
         let since = std::mem::replace(&mut peer.caught_up, self.haves.0.len());
         let changed = &self.haves.0[since..];

@@ -13,9 +13,11 @@ mod handout;
 mod haves;
 mod nearness;
 mod offers;
+mod origin;
 mod pace;
 mod passing;
 mod peer;
+mod relay;
 mod reserve;
 mod web_seed;
 
@@ -44,7 +46,9 @@ use blame::Blame;
 use handout::Handout;
 use haves::Haves;
 use nearness::Crossing;
+use origin::Origin;
 use pace::Pace;
+use relay::Relay;
 
 /// Names a connection of a torrent; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,6 +134,10 @@ pub struct TorrentCore {
     peers: BTreeMap<PeerKey, Peer>,
     next_key: u64,
     haves: Haves,
+    /// Signed hashes, for those of our own that do not have them.
+    relay: Relay,
+    /// What this node reads at the origin.
+    origin: Origin,
     /// Pieces that are passed on while they come in, each with the connection that fetches it.
     passing: BTreeMap<u32, PeerKey>,
     blame: Blame,
@@ -158,6 +166,8 @@ impl TorrentCore {
             peers: BTreeMap::new(),
             next_key: 0,
             haves: Haves::default(),
+            relay: Relay::default(),
+            origin: Origin::default(),
             passing: BTreeMap::new(),
             blame: Blame::default(),
             handout: Handout::new(pieces),
@@ -171,6 +181,11 @@ impl TorrentCore {
         }
     }
 
+    /// No hash is known yet ([`Self::hashes_known`]).
+    pub fn grows(&mut self) {
+        self.picker = Picker::growing(self.picker.have().len());
+    }
+
     /// The name that never changes.
     pub fn inner_id(&self) -> InnerId {
         self.inner
@@ -181,11 +196,9 @@ impl TorrentCore {
         &self.wire_ids
     }
 
-    /// One more id has become known.
-    pub fn add_wire_id(&mut self, id: WireId) {
-        if !self.wire_ids.contains(&id) {
-            self.wire_ids.push(id);
-        }
+    /// More ids have become known: these are all of them.
+    pub fn set_wire_ids(&mut self, ids: Vec<WireId>) {
+        self.wire_ids = ids;
     }
 
     /// Who fetches what, and what is here.
@@ -326,6 +339,7 @@ impl TorrentCore {
             return false;
         }
         self.passing.remove(&piece);
+        self.was_read(piece);
         self.note_change(piece);
         if !was_lacking {
             return true;
@@ -374,7 +388,7 @@ impl TorrentCore {
             return Admission::Reject;
         }
         match peer {
-            Some(peer) if peer.is_own && self.is_seed() => {
+            Some(peer) if peer.is_own && (self.is_seed() || self.origin.is_read()) => {
                 self.handout.admit((key, &peer.has), piece, &self.picker, now, rng)
             }
             _ => Admission::Serve,

@@ -116,7 +116,7 @@ mod tests {
     fn join_own(core: &mut TorrentCore, id: u8) -> PeerKey {
         let key = join(core, id);
         core.peer_is_own(key, true);
-        core.peer_takes(key, Notices { dont_have: Some(7), coming: Some(8) });
+        core.peer_takes(key, Notices { dont_have: Some(7), coming: Some(8), hashes: None });
         key
     }
 

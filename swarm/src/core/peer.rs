@@ -68,6 +68,8 @@ pub struct Peer {
     pub(super) doomed: bool,
     /// How many of the torrent's arrivals the peer has been told of.
     pub(super) caught_up: usize,
+    /// How many batches of hashes it has been told of.
+    pub(super) relayed: usize,
     /// Whether it has said anything about its pieces: then BITFIELD comes too late.
     pub(super) spoke: bool,
     /// Whether it wants something that we have.
@@ -104,6 +106,7 @@ impl Peer {
             listens: None,
             doomed: false,
             caught_up: 0,
+            relayed: 0,
             spoke: false,
             interested: false,
             served: false,

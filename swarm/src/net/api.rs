@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use torrent::ingest::Outline;
 use torrent::{Metainfo, RelPath};
 
 /// How an [`super::Engine`] works; [`Default`] is right for a node of a cluster.
@@ -57,6 +58,21 @@ pub struct AddTorrent {
     pub peers: Vec<SocketAddr>,
     /// Web seeds (BEP 19), `http://` or `https://`. Those inside the metainfo are asked only if they are named here too (T19).
     pub web_seeds: Vec<String>,
+}
+
+/// Content to share while it is still being read ([`torrent::ingest`]).
+#[derive(Debug, Clone)]
+pub struct GrowTorrent {
+    /// What is known of it. Its files lie below `folder` under the paths that it names.
+    pub outline: Outline,
+    /// The folder; made if it does not exist.
+    pub folder: PathBuf,
+    /// Where the journal is kept, and beside it, under the same name with `.hashes`, the hashes; the folder around it must exist.
+    pub journal: PathBuf,
+    /// All are announced to, each on its own schedule.
+    pub trackers: Vec<TrackerSpec>,
+    /// Peers that are known without a tracker.
+    pub peers: Vec<SocketAddr>,
 }
 
 /// A tracker, spoken to over HTTP (BEP 3) or UDP (BEP 15) as its URL says. Another scheme is an error in its [`TrackerStatus`].
@@ -185,6 +201,9 @@ pub enum Trouble {
     /// Another error of the disk.
     #[error("the disk reports an error: {0}")]
     Disk(String),
+    /// What was read at the origin cannot be right: nothing of it should be used.
+    #[error("what was read at the origin cannot be right: {0}")]
+    Faulty(String),
 }
 
 /// A torrent's figures at one moment. Bytes are payload bytes.

@@ -67,7 +67,7 @@ async fn dial(torrent: Arc<Torrent>, address: SocketAddr, turn: OwnedSemaphorePe
         return;
     }
     let shaken = tokio::select! {
-        shaken = shake(&torrent.engine, address, &ids, id, torrent.metainfo.info_hash_v2().is_some()) => shaken,
+        shaken = shake(&torrent.engine, address, &ids, id, torrent.subject.v2_id().is_some()) => shaken,
         () = torrent.stop.cancelled() => return,
     };
     drop(turn);

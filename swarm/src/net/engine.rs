@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::WireId;
 
-use super::api::{AddError, AddTorrent, EngineConfig, EngineError};
+use super::api::{AddError, AddTorrent, EngineConfig, EngineError, GrowTorrent};
 use super::budget::{Budget, Buffer};
 use super::clock::Clock;
 use super::handle::TorrentHandle;
@@ -23,14 +22,14 @@ use super::listen::{Party, accept_loop, listen_all};
 use super::lookup::Search;
 use super::open;
 use super::selection::Selection;
+use super::share::{Place, Share};
 use super::storage::{Disk, Selected, Storage};
 use super::store::blocking;
 use super::torrent::{Parts, Torrent};
 use super::web_seeds::Hosts;
 use super::{announcer, dial, web_seeds};
-use crate::bitfield::Bitfield;
-use crate::core::{InnerId, TorrentCore};
-use crate::near::Place;
+use crate::core::TorrentCore;
+use crate::near::Place as Near;
 use crate::wire::PeerId;
 
 /// Dials under way at a time, of all torrents.
@@ -61,7 +60,7 @@ pub struct Shared {
     addresses: Vec<SocketAddr>,
     torrents: RwLock<HashMap<WireId, Arc<Torrent>>>,
     searches: RwLock<Vec<Arc<Search>>>,
-    place: RwLock<Place>,
+    place: RwLock<Near>,
     /// The time.
     pub clock: Clock,
     /// Memory for pieces.
@@ -112,8 +111,16 @@ impl Engine {
 
     /// Starts to share a torrent whose files lie on disk.
     pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, AddError> {
-        let disk = open_disk(&torrent, Ok).await?;
-        self.add_with(torrent, Arc::new(disk)).await
+        let share = Share::from(torrent);
+        let disk = open_disk(&share, Ok).await?;
+        self.start_share(share, Arc::new(disk)).await
+    }
+
+    /// Starts to share content that is still being read somewhere: from peers, or by this node ([`TorrentHandle::put`]).
+    pub async fn grow(&self, grow: &GrowTorrent) -> Result<TorrentHandle, AddError> {
+        let share = Share::from(grow);
+        let disk = open_disk(&share, Ok).await?;
+        self.start_share(share, Arc::new(disk)).await
     }
 
     /// As [`Self::add`], but fetches only the pieces of some files.
@@ -129,8 +136,9 @@ impl Engine {
         let wanted = selection.pieces(&torrent.metainfo);
         let (metainfo, Selection { files, parts }) = (torrent.metainfo.clone(), selection.clone());
         let select = move |disk| Selected::new(disk, metainfo.files(), &files, parts);
-        let storage = open_disk(&torrent, select).await?;
-        self.add_wanted(torrent, Arc::new(storage), Some(wanted)).await
+        let share = Share::from(torrent).only(Some(wanted));
+        let storage = open_disk(&share, select).await?;
+        self.start_share(share, Arc::new(storage)).await
     }
 
     /// Starts to share a torrent whose files lie in any storage; `folder` and `layout` are for messages only.
@@ -139,18 +147,14 @@ impl Engine {
         spec: AddTorrent,
         storage: Arc<dyn Storage>,
     ) -> Result<TorrentHandle, AddError> {
-        self.add_wanted(spec, storage, None).await
+        self.start_share(spec.into(), storage).await
     }
 
-    async fn add_wanted(
-        &self,
-        spec: AddTorrent,
-        storage: Arc<dyn Storage>,
-        wanted: Option<Bitfield>,
-    ) -> Result<TorrentHandle, AddError> {
-        let torrent = Arc::new(self.shared.torrent_of(&spec, storage, wanted));
+    async fn start_share(&self, share: Share, storage: Arc<dyn Storage>) -> Result<TorrentHandle, AddError> {
+        let (torrent, place) = self.shared.torrent_of(share, storage);
+        let torrent = Arc::new(torrent);
         self.shared.register(&torrent)?;
-        match open::open(&torrent, spec).await {
+        match open::open(&torrent, place).await {
             Ok(to_check) => {
                 start_tasks(&torrent, to_check);
                 Ok(TorrentHandle::new(torrent))
@@ -163,7 +167,7 @@ impl Engine {
     }
 
     /// Where we are: torrents that are added from now on ask near peers first, and tell theirs.
-    pub fn set_place(&self, place: Place) {
+    pub fn set_place(&self, place: Near) {
         *self.shared.place.write().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
@@ -200,17 +204,17 @@ impl Engine {
 
 /// Opens the folder and what is made of it: a disk may have to be waited for.
 async fn open_disk<S: Send + 'static>(
-    torrent: &AddTorrent,
+    share: &Share,
     make: impl FnOnce(Disk) -> io::Result<S> + Send + 'static,
 ) -> Result<S, AddError> {
-    let wanted = torrent.metainfo.files().len();
-    if torrent.layout.len() != wanted {
-        return Err(AddError::Layout { found: torrent.layout.len(), wanted });
+    let (subject, place) = (&share.subject, &share.place);
+    if place.layout.len() != subject.files() {
+        return Err(AddError::Layout { found: place.layout.len(), wanted: subject.files() });
     }
-    let (folder, layout) = (torrent.folder.clone(), torrent.layout.clone());
-    let metainfo = torrent.metainfo.clone();
-    let opened = blocking(move || make(Disk::open(&folder, metainfo.files(), &layout)?)).await;
-    opened.map_err(|source| AddError::Storage { path: torrent.folder.clone(), source })
+    let (folder, layout) = (place.folder.clone(), place.layout.clone());
+    let sizes: Vec<u64> = (0..subject.files()).map(|file| subject.size(file)).collect();
+    let opened = blocking(move || make(Disk::open(&folder, sizes, &layout)?)).await;
+    opened.map_err(|source| AddError::Storage { path: place.folder.clone(), source })
 }
 
 /// Checks what has to be checked, then lets peers and trackers in.
@@ -284,32 +288,20 @@ impl Shared {
     }
 
     /// A torrent that nobody finds yet.
-    pub(super) fn torrent_of(
-        self: &Arc<Self>,
-        spec: &AddTorrent,
-        storage: Arc<dyn Storage>,
-        wanted: Option<Bitfield>,
-    ) -> Torrent {
-        let metainfo = spec.metainfo.clone();
-        let inner = InnerId::of(&metainfo);
-        let pieces = metainfo.pieces().count();
-        let mut core = TorrentCore::new(inner, metainfo.wire_ids(), pieces, self.peer_id, self.max_peers);
-        core.at(self.place.read().unwrap_or_else(PoisonError::into_inner).clone());
-        for peer in &spec.peers {
-            core.book.add_lasting(*peer);
+    pub(super) fn torrent_of(self: &Arc<Self>, share: Share, storage: Arc<dyn Storage>) -> (Torrent, Place) {
+        let Share { subject, wanted, place, trackers, peers, web_seeds } = share;
+        let (inner, pieces) = (subject.inner_id(), subject.pieces().count());
+        let mut core = TorrentCore::new(inner, subject.wire_ids(), pieces, self.peer_id, self.max_peers);
+        if subject.metainfo().is_none() {
+            core.grows();
         }
-        let (folder, trackers): (PathBuf, _) = (spec.folder.clone(), spec.trackers.clone());
-        let web_seeds = spec.web_seeds.clone();
-        Torrent::new(Parts {
-            engine: self.clone(),
-            metainfo,
-            storage,
-            folder,
-            core,
-            trackers,
-            web_seeds,
-            wanted,
-        })
+        core.at(self.place.read().unwrap_or_else(PoisonError::into_inner).clone());
+        for peer in peers {
+            core.book.add_lasting(peer);
+        }
+        let (engine, folder) = (self.clone(), place.folder.clone());
+        let parts = Parts { engine, subject, storage, folder, core, trackers, web_seeds, wanted };
+        (Torrent::new(parts), place)
     }
 
     /// Memory for a piece. Where there is none, half-fetched pieces that wait for a peer make room: a torrent whose seeds are
@@ -378,12 +370,23 @@ impl Shared {
     }
 
     fn register(&self, torrent: &Arc<Torrent>) -> Result<(), AddError> {
-        let ids = torrent.metainfo.wire_ids();
+        let ids = torrent.subject.wire_ids();
         let mut held = self.torrents.write().unwrap_or_else(PoisonError::into_inner);
         if self.shut.load(Ordering::Acquire) {
             return Err(AddError::ShutDown);
         }
         if ids.iter().any(|id| held.contains_key(id)) {
+            return Err(AddError::Duplicate);
+        }
+        held.extend(ids.into_iter().map(|id| (id, torrent.clone())));
+        Ok(())
+    }
+
+    /// The torrent has more names now.
+    pub fn rename(&self, torrent: &Arc<Torrent>) -> Result<(), AddError> {
+        let ids = torrent.subject.wire_ids();
+        let mut held = self.torrents.write().unwrap_or_else(PoisonError::into_inner);
+        if ids.iter().any(|id| held.get(id).is_some_and(|other| !Arc::ptr_eq(other, torrent))) {
             return Err(AddError::Duplicate);
         }
         held.extend(ids.into_iter().map(|id| (id, torrent.clone())));

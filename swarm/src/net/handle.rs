@@ -21,7 +21,7 @@ const FIGURES: Duration = Duration::from_millis(500);
 /// One torrent of an engine. Clones are the same torrent; dropping all of them does not end it.
 #[derive(Clone, Debug)]
 pub struct TorrentHandle {
-    torrent: Arc<Torrent>,
+    pub(super) torrent: Arc<Torrent>,
 }
 
 impl TorrentHandle {
@@ -127,7 +127,7 @@ impl Torrent {
 
     /// Figures without rates.
     pub fn figures(&self) -> Stats {
-        let mut stats = Stats::start(self.metainfo.total_size());
+        let mut stats = Stats::start(self.subject.total_size());
         stats.phase = self.phase();
         {
             let ledger = self.ledger();

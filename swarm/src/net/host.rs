@@ -8,7 +8,7 @@ use super::budget::Buffer;
 use super::torrent::{Piece, Torrent};
 use crate::assembly::Leaf;
 use crate::conversation::Host;
-use crate::core::{Source, TorrentCore};
+use crate::core::{PeerKey, Source, TorrentCore};
 use crate::hashes::Answer;
 use crate::wire::HashRequest;
 
@@ -20,11 +20,11 @@ impl Host for Arc<Torrent> {
     }
 
     fn len(&self, piece: u32) -> u32 {
-        self.metainfo.pieces().len(piece)
+        self.subject.pieces().len(piece)
     }
 
     fn padded_len(&self, piece: u32) -> u32 {
-        self.metainfo.pieces().padded_len(piece)
+        self.subject.pieces().padded_len(piece)
     }
 
     fn buffer(&self, len: u32) -> Option<Buffer> {
@@ -45,10 +45,11 @@ impl Host for Arc<Torrent> {
 
     /// Against the v2 tree if there is one, else against SHA-1.
     fn is_genuine(&self, piece: &Piece, from: Source) -> bool {
-        let (pieces, index) = (self.metainfo.pieces(), piece.piece());
-        let genuine = match pieces.v2_hash(index) {
+        let index = piece.piece();
+        let genuine = match self.subject.v2_hash(index) {
             Some(expected) => expected.is_of(&piece.leaves()),
-            None => pieces
+            None => self
+                .subject
                 .v1_verifier(index)
                 .is_some_and(|mut v1| v1.feed(0, piece.data()).is_ok() && v1.finish()),
         };
@@ -63,7 +64,8 @@ impl Host for Arc<Torrent> {
     }
 
     fn store(&self, piece: Piece) {
-        self.tasks.spawn(Arc::clone(self).store(piece));
+        self.check_sha1(piece.piece(), piece.data());
+        self.tasks.spawn(Arc::clone(self).store(piece.piece(), Arc::new(piece)));
     }
 
     fn wasted(&self, bytes: u64) {
@@ -75,13 +77,17 @@ impl Host for Arc<Torrent> {
     }
 
     fn info(&self) -> Option<Arc<[u8]>> {
-        Some(self.metainfo.info_bytes().clone())
+        self.subject.metainfo().map(|metainfo| metainfo.info_bytes().clone())
+    }
+
+    fn take_hashes(&self, batch: &[u8], from: PeerKey) -> bool {
+        Torrent::take_hashes(self, batch, Some(from))
     }
 
     fn hashes(&self, request: &HashRequest) -> Answer {
-        match self.trees().answer(request) {
+        match self.subject.answer(request) {
             Answer::OfPiece(piece) => match self.passing.leaves(piece).or_else(|| self.leaves.of(piece)) {
-                Some(leaves) => Answer::Hashes(self.trees().answer_from(request, &leaves)),
+                Some(leaves) => Answer::Hashes(self.subject.answer_from(request, &leaves)),
                 None if self.core().have().contains(piece) => Answer::OfPiece(piece),
                 // Others have it.
                 None => Answer::Reject,
@@ -91,12 +97,11 @@ impl Host for Arc<Torrent> {
     }
 
     fn leaf_request(&self, piece: u32) -> Option<HashRequest> {
-        self.metainfo.info_hash_v2()?;
-        self.trees().leaf_request(piece)
+        self.subject.leaf_request(piece)
     }
 
     fn leaves(&self, piece: u32, hashes: &[u8]) -> Option<Arc<[Leaf]>> {
-        self.trees().leaves(piece, hashes).map(Arc::from)
+        self.subject.leaves(piece, hashes).map(Arc::from)
     }
 
     fn pass_on(&self, piece: &Piece, leaves: Arc<[Leaf]>) -> bool {

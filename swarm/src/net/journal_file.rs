@@ -111,6 +111,12 @@ impl JournalFile {
         self.broken || self.len > self.most
     }
 
+    /// Makes it anew, under the name that its torrent has now.
+    pub fn rename(&mut self, inner: InnerId, durable: &Bitfield, unproven: Vec<u32>) -> io::Result<()> {
+        self.inner = inner;
+        self.recreate(durable, unproven)
+    }
+
     /// Makes it anew.
     pub fn recreate(&mut self, durable: &Bitfield, unproven: Vec<u32>) -> io::Result<()> {
         let fresh = locked_fresh(&self.path)?;

@@ -153,7 +153,7 @@ pub enum Party {
 impl Party {
     fn v2_id(&self) -> Option<WireId> {
         match self {
-            Party::Torrent(torrent) => torrent.metainfo.info_hash_v2().map(WireId::from),
+            Party::Torrent(torrent) => torrent.subject.v2_id(),
             Party::Search(search) => search.lookup().v2_id(),
         }
     }

@@ -13,7 +13,9 @@ mod clock;
 mod connection;
 mod dial;
 mod engine;
+mod growth;
 mod handle;
+mod hash_log;
 mod host;
 mod inbox;
 mod journal_file;
@@ -28,6 +30,7 @@ mod passing;
 mod reader;
 mod record;
 mod selection;
+mod share;
 mod shelf;
 pub mod storage;
 mod store;
@@ -37,10 +40,12 @@ mod writer;
 mod zeros;
 
 pub use api::{
-    AddError, AddTorrent, Assume, EngineConfig, EngineError, Phase, Stats, TrackerSpec, TrackerStatus,
-    Trouble, WebSeedStatus,
+    AddError, AddTorrent, Assume, EngineConfig, EngineError, GrowTorrent, Phase, Stats, TrackerSpec,
+    TrackerStatus, Trouble, WebSeedStatus,
 };
+pub use budget::Buffer;
 pub use engine::Engine;
+pub use growth::{Fetcher, GraduateError, PutError};
 pub use handle::TorrentHandle;
 pub use lookup::{FindTorrent, Found, LookupHandle, LookupStatus};
 pub use selection::Selection;

@@ -7,14 +7,15 @@ use std::sync::{Arc, PoisonError};
 
 use torrent::merkle::{self, Hash};
 
-use super::api::{AddError, AddTorrent, Assume};
-use super::journal_file::{self, JournalFile, Place};
+use super::api::{AddError, Assume};
+use super::hash_log::{self, HashLog};
+use super::journal_file::{self, JournalFile};
+use super::share::Place;
 use super::storage::read_piece;
 use super::store::blocking;
 use super::torrent::Torrent;
 use super::zeros::zeros;
 use crate::bitfield::Bitfield;
-use crate::core::InnerId;
 use crate::journal::Record;
 use crate::wire::BLOCK;
 
@@ -32,40 +33,43 @@ struct Found {
 }
 
 /// Looks at files and journal, and takes in what can be believed at once. Returns the pieces to hash.
-pub async fn open(torrent: &Arc<Torrent>, spec: AddTorrent) -> Result<Vec<u32>, AddError> {
+pub async fn open(torrent: &Arc<Torrent>, place: Place) -> Result<Vec<u32>, AddError> {
     let worker = torrent.clone();
-    let opened = blocking(move || Ok(open_now(&worker, &spec))).await;
+    let opened = blocking(move || Ok(open_now(&worker, &place))).await;
     opened.unwrap_or_else(|source| Err(AddError::Storage { path: "the folder".into(), source }))
 }
 
-fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> {
-    let storage = |source| AddError::Storage { path: spec.folder.clone(), source };
+fn open_now(torrent: &Torrent, place: &Place) -> Result<Vec<u32>, AddError> {
+    let storage = |source| AddError::Storage { path: place.folder.clone(), source };
     // Before it is read: who else writes to it may be taking back what it says.
-    let place = spec.journal.as_deref().map(take_place).transpose()?;
+    let writer = place.journal.as_deref().map(take_place).transpose()?;
     let wanted = torrent.ledger().wanted().clone();
     let none = Bitfield::new(wanted.len());
-    let mut found = match spec.assume {
+    if let Some(path) = place.journal.as_deref().filter(|_| torrent.subject.growth().is_some()) {
+        load_hashes(torrent, &hash_log::beside(path))?;
+    }
+    let mut found = match place.assume {
         Assume::Complete => {
-            check_sizes(torrent, spec, &wanted)?;
+            check_sizes(torrent, place, &wanted)?;
             Found { trusted: wanted, to_check: Vec::new() }
         }
-        Assume::Journal => match &spec.journal {
+        Assume::Journal => match &place.journal {
             Some(path) => replay(torrent, path)?,
             None => Found { trusted: none, to_check: Vec::new() },
         },
         Assume::Nothing => Found { trusted: none, to_check: wanted.iter().collect() },
     };
-    if spec.assume != Assume::Complete {
+    if place.assume != Assume::Complete {
         torrent.storage.create_empty().map_err(storage)?;
         let known: BTreeSet<u32> = found.to_check.iter().copied().collect();
         let zeros = zeros(torrent, &found.trusted).into_iter();
         found.to_check.extend(zeros.filter(|piece| !known.contains(piece)));
     }
     // A published tree is read, not written: its journal starts when a piece has to be fetched again.
-    if let (Some(path), Some(place)) = (&spec.journal, place) {
+    if let (Some(path), Some(writer)) = (&place.journal, writer) {
         // What is to be hashed is in it: a torrent that stops before that has not forgotten it.
         let to_check = found.to_check.clone();
-        let journal = JournalFile::create(place, InnerId::of(&torrent.metainfo), &found.trusted, to_check)
+        let journal = JournalFile::create(writer, torrent.subject.inner_id(), &found.trusted, to_check)
             .map_err(|source| AddError::Journal { path: path.clone(), source })?;
         *torrent.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(journal);
     }
@@ -77,8 +81,17 @@ fn open_now(torrent: &Torrent, spec: &AddTorrent) -> Result<Vec<u32>, AddError> 
     Ok(found.to_check)
 }
 
-fn take_place(path: &Path) -> Result<Place, AddError> {
-    Place::take(path).map_err(|source| match source.kind() {
+/// The hashes of a torrent that grows, as far as they came before.
+fn load_hashes(torrent: &Torrent, path: &Path) -> Result<(), AddError> {
+    let believed = |batch: &[u8]| matches!(torrent.accept_hashes(batch, None), Ok(true));
+    let log = HashLog::open(path, believed)
+        .map_err(|source| AddError::Journal { path: path.to_owned(), source })?;
+    *torrent.hash_log.lock().unwrap_or_else(PoisonError::into_inner) = Some(log);
+    Ok(())
+}
+
+fn take_place(path: &Path) -> Result<journal_file::Place, AddError> {
+    journal_file::Place::take(path).map_err(|source| match source.kind() {
         io::ErrorKind::ResourceBusy => AddError::InUse { path: path.to_owned() },
         _ => AddError::Journal { path: path.to_owned(), source },
     })
@@ -92,14 +105,14 @@ fn take_in(torrent: &Torrent, piece: u32) {
 }
 
 /// The files that wanted pieces lie in have to be there, and if all are wanted, empty ones too.
-fn check_sizes(torrent: &Torrent, spec: &AddTorrent, wanted: &Bitfield) -> Result<(), AddError> {
-    let map = torrent.metainfo.pieces();
-    for (index, file) in torrent.metainfo.files().iter().enumerate() {
+fn check_sizes(torrent: &Torrent, place: &Place, wanted: &Bitfield) -> Result<(), AddError> {
+    let map = torrent.subject.pieces();
+    for index in 0..torrent.subject.files() {
         if !wanted.is_full() && !map.of_file(index).any(|piece| wanted.contains(piece)) {
             continue;
         }
-        if !matches!(torrent.storage.size(index), Ok(Some(size)) if size == file.size) {
-            let path = spec.layout.get(index).unwrap_or(&file.path).clone();
+        if !matches!(torrent.storage.size(index), Ok(Some(size)) if size == torrent.subject.size(index)) {
+            let Some(path) = place.layout.get(index).cloned() else { continue };
             return Err(AddError::Incomplete { path });
         }
     }
@@ -109,9 +122,9 @@ fn check_sizes(torrent: &Torrent, spec: &AddTorrent, wanted: &Bitfield) -> Resul
 /// Believes the journal as far as the files bear it out.
 fn replay(torrent: &Torrent, path: &Path) -> Result<Found, AddError> {
     let journal = |source| AddError::Journal { path: path.to_owned(), source };
-    let pieces = torrent.metainfo.pieces().count();
+    let pieces = torrent.subject.pieces().count();
     let none = Found { trusted: Bitfield::new(pieces), to_check: Vec::new() };
-    let replayed = match journal_file::load(path, InnerId::of(&torrent.metainfo), pieces).map_err(journal)? {
+    let replayed = match journal_file::load(path, torrent.subject.inner_id(), pieces).map_err(journal)? {
         None => return Ok(none),
         Some(Ok(replayed)) => replayed,
         Some(Err(error)) => {
@@ -121,6 +134,12 @@ fn replay(torrent: &Torrent, path: &Path) -> Result<Found, AddError> {
     };
     let mut trusted = replayed.durable;
     let mut to_check: Vec<u32> = replayed.unproven.into_iter().collect();
+    // What a piece of a torrent that grows must be, nobody knows without its hash.
+    let unknown: Vec<u32> =
+        trusted.iter().filter(|piece| torrent.subject.verifier(*piece).is_none()).collect();
+    for piece in unknown {
+        trusted.remove(piece);
+    }
     let doubtful: Vec<u32> = trusted.iter().filter(|piece| !is_plausible(torrent, *piece)).collect();
     for piece in doubtful {
         trusted.remove(piece);
@@ -137,7 +156,7 @@ fn replay(torrent: &Torrent, path: &Path) -> Result<Found, AddError> {
 
 /// Whether the files could hold the piece: long enough, and written there.
 fn is_plausible(torrent: &Torrent, piece: u32) -> bool {
-    torrent.metainfo.pieces().segments(piece).all(|segment| {
+    torrent.subject.pieces().segments(piece).all(|segment| {
         let end = segment.offset_in_file + u64::from(segment.len);
         matches!(torrent.storage.size(segment.file), Ok(Some(size)) if size >= end)
             && matches!(
@@ -168,7 +187,7 @@ fn check_piece(torrent: &Torrent, piece: u32) -> io::Result<()> {
     let failures = torrent.ledger().failures();
     if hash_piece(torrent, piece)? {
         // It may have been written just before a crash: the next group makes it durable.
-        let files = torrent.metainfo.pieces().segments(piece).map(|segment| segment.file).collect();
+        let files = torrent.subject.pieces().segments(piece).map(|segment| segment.file).collect();
         torrent.count(piece, files, failures);
         return Ok(());
     }
@@ -178,7 +197,7 @@ fn check_piece(torrent: &Torrent, piece: u32) -> io::Result<()> {
 
 /// Whether the bytes on disk are the piece.
 fn hash_piece(torrent: &Torrent, piece: u32) -> io::Result<bool> {
-    let Some(mut verifier) = torrent.metainfo.pieces().verifier(piece) else { return Ok(false) };
+    let Some(mut verifier) = torrent.subject.verifier(piece) else { return Ok(false) };
     let read = each_part(torrent, piece, |begin, part| verifier.feed(begin, part).map_err(io::Error::other));
     match read {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
@@ -204,7 +223,7 @@ fn each_part(
     piece: u32,
     mut take: impl FnMut(u32, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let map = torrent.metainfo.pieces();
+    let map = torrent.subject.pieces();
     let len = map.len(piece);
     let mut buffer = vec![0; READ.min(len as usize)];
     let mut begin = 0;

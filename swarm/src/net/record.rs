@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use super::journal_file::JournalFile;
 use super::storage::is_shortage;
 use super::torrent::Torrent;
+use crate::core::InnerId;
 use crate::journal::Record;
 
 impl Torrent {
@@ -74,6 +75,14 @@ impl Torrent {
         self.core().withdraw(piece);
         self.ledger().withdrawn(piece, self.payload(piece));
         true
+    }
+
+    /// The journal is that of a torrent that is called so from now on.
+    pub fn rename_journal(&self, inner: InnerId) -> io::Result<()> {
+        let mut journal = self.held_journal();
+        let Some(journal) = journal.as_mut() else { return Ok(()) };
+        let (durable, unproven) = self.ledger().journal();
+        journal.rename(inner, &durable, unproven)
     }
 
     fn held_journal(&self) -> MutexGuard<'_, Option<JournalFile>> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::api::Trouble;
 use super::ledger::Group;
 use super::storage::{is_full, lacks_descriptors, write_piece};
-use super::torrent::{Piece, Torrent};
+use super::torrent::Torrent;
 use crate::journal::Record;
 
 /// A group is made durable at the latest after so long...
@@ -17,7 +17,7 @@ const GROUP_TIME: Duration = Duration::from_secs(1);
 /// ...or so many bytes.
 const GROUP_BYTES: u64 = 256 << 20;
 /// A write that failed is tried again after so long.
-const RETRY: Duration = Duration::from_secs(2);
+pub const RETRY: Duration = Duration::from_secs(2);
 
 /// What became of a piece that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,10 @@ pub enum Counted {
 impl Torrent {
     /// Writes a verified piece once, from the buffer it came in, and announces it. While the disk is full the piece waits
     /// in its buffer, and nothing more is asked for: no byte that was received is lost.
-    pub async fn store(self: Arc<Self>, piece: Piece) {
-        let (number, piece) = (piece.piece(), Arc::new(piece));
+    pub async fn store<B: AsRef<[u8]> + Send + Sync + 'static>(self: Arc<Self>, number: u32, piece: Arc<B>) {
         loop {
             let failures = self.ledger().failures();
-            match self.write(&piece).await {
+            match self.write(number, &piece).await {
                 Ok(files) => {
                     let counted = self.count(number, files, failures);
                     if counted != Counted::Doubtful {
@@ -58,14 +57,17 @@ impl Torrent {
         }
     }
 
-    async fn write(self: &Arc<Self>, piece: &Arc<Piece>) -> io::Result<BTreeSet<usize>> {
+    async fn write<B: AsRef<[u8]> + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        number: u32,
+        piece: &Arc<B>,
+    ) -> io::Result<BTreeSet<usize>> {
         let _turn = self.engine.disk.acquire().await;
         let (torrent, piece) = (self.clone(), piece.clone());
         blocking(move || {
-            let files =
-                write_piece(&*torrent.storage, torrent.metainfo.pieces(), piece.piece(), piece.data())?;
+            let files = write_piece(&*torrent.storage, torrent.subject.pieces(), number, (*piece).as_ref())?;
             // Without this record the piece would be fetched again after a crash; that is no reason to fail.
-            if let Err(error) = torrent.record(&Record::Written(vec![piece.piece()])) {
+            if let Err(error) = torrent.record(&Record::Written(vec![number])) {
                 tracing::debug!(%error, "a written piece could not be noted in the journal");
             }
             Ok(files)
@@ -152,7 +154,11 @@ impl Torrent {
     /// The data is on the medium: say so in the journal.
     async fn synced(self: &Arc<Self>, group: Group) {
         let (torrent, pieces) = (self.clone(), group.pieces.clone());
-        match blocking(move || torrent.record_durable(&pieces)).await {
+        let record = move || {
+            torrent.log_hashes()?;
+            torrent.record_durable(&pieces)
+        };
+        match blocking(record).await {
             Ok(recorded) => {
                 self.prove(&recorded);
                 // While pieces cannot be written, that is the trouble.

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use torrent::{Metainfo, PieceMap};
+use torrent::PieceMap;
 
 use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus};
 use super::budget::Buffer;
 use super::engine::Shared;
+use super::hash_log::HashLog;
 use super::journal_file::JournalFile;
 use super::leaves::Leaves;
 use super::ledger::Ledger;
@@ -22,7 +23,7 @@ use super::storage::Storage;
 use crate::assembly::Assembly;
 use crate::bitfield::Bitfield;
 use crate::core::{Source, TorrentCore};
-use crate::hashes::Trees;
+use crate::subject::Subject;
 
 /// A piece on its way in.
 pub type Piece = Assembly<Buffer, Source>;
@@ -44,9 +45,7 @@ pub struct Torrent {
     /// What all torrents share.
     pub engine: Arc<Shared>,
     /// What it is.
-    pub metainfo: Arc<Metainfo>,
-    /// Its merkle trees, made when a peer asks for hashes.
-    trees: OnceLock<Trees>,
+    pub subject: Subject,
     /// Its files.
     pub storage: Arc<dyn Storage>,
     /// Where its files lie, for messages.
@@ -64,6 +63,10 @@ pub struct Torrent {
     /// What peers asked for last of what lies below the piece layers.
     pub leaves: Leaves,
     trouble: Mutex<Option<Trouble>>,
+    /// What its fetchers have done wrong: nothing will mend it.
+    fault: OnceLock<String>,
+    /// Its hashes on disk, if it grows.
+    pub hash_log: Mutex<Option<HashLog>>,
     /// Announce URLs and how it goes with them.
     pub trackers: watch::Sender<Vec<TrackerSpec>>,
     /// One entry per tracker.
@@ -101,7 +104,7 @@ pub struct Parts {
     /// What all torrents share.
     pub engine: Arc<Shared>,
     /// What it is.
-    pub metainfo: Arc<Metainfo>,
+    pub subject: Subject,
     /// Its files.
     pub storage: Arc<dyn Storage>,
     /// Where its files lie.
@@ -119,21 +122,20 @@ pub struct Parts {
 impl Torrent {
     /// A torrent whose files have not been looked at.
     pub fn new(parts: Parts) -> Self {
-        let map = parts.metainfo.pieces();
-        let (mut core, mut wanted_bytes) = (parts.core, parts.metainfo.total_size());
+        let map = parts.subject.pieces();
+        let (mut core, mut wanted_bytes) = (parts.core, parts.subject.total_size());
         if let Some(wanted) = &parts.wanted {
             core.want_only(wanted);
             wanted_bytes = wanted.iter().map(|piece| payload(map, piece)).sum();
         }
         let wanted = parts.wanted.unwrap_or_else(|| Bitfield::full(map.count()));
         Self {
-            stats: watch::Sender::new(Stats::start(parts.metainfo.total_size())),
+            stats: watch::Sender::new(Stats::start(parts.subject.total_size())),
             stop: parts.engine.stop.child_token(),
             upload_limit: Limiter::new(None, parts.engine.clock),
             download_limit: Limiter::new(None, parts.engine.clock),
             engine: parts.engine,
-            metainfo: parts.metainfo,
-            trees: OnceLock::new(),
+            subject: parts.subject,
             storage: parts.storage,
             folder: Mutex::new(parts.folder),
             journal: Mutex::default(),
@@ -144,6 +146,8 @@ impl Torrent {
             passing: Passing::default(),
             leaves: Leaves::default(),
             trouble: Mutex::default(),
+            fault: OnceLock::new(),
+            hash_log: Mutex::default(),
             trackers: watch::Sender::new(parts.trackers),
             tracker_status: Mutex::default(),
             web_seeds: parts.web_seeds,
@@ -168,14 +172,9 @@ impl Torrent {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What answers hash requests.
-    pub fn trees(&self) -> &Trees {
-        self.trees.get_or_init(|| Trees::new(self.metainfo.clone()))
-    }
-
     /// Payload bytes of a piece, without padding.
     pub fn payload(&self, piece: u32) -> u64 {
-        payload(self.metainfo.pieces(), piece)
+        payload(self.subject.pieces(), piece)
     }
 
     /// Connections look again.
@@ -190,17 +189,33 @@ impl Torrent {
             return;
         }
         if let Some(trouble) = &trouble {
-            tracing::warn!(torrent = self.metainfo.name(), %trouble, "storing pieces fails");
+            tracing::warn!(torrent = self.subject.name(), %trouble, "storing pieces fails");
         } else {
-            tracing::info!(torrent = self.metainfo.name(), "storing pieces works again");
+            tracing::info!(torrent = self.subject.name(), "storing pieces works again");
         }
         *held = trouble;
         drop(held);
         self.stats_now.notify_one();
     }
 
+    /// The fetchers of a torrent that grows contradict each other, or one of them lies.
+    pub fn fault(&self, what: String) {
+        if self.fault.get().is_none() {
+            tracing::warn!(
+                torrent = self.subject.name(),
+                what,
+                "what was read at the origin cannot be right"
+            );
+        }
+        self.fault.get_or_init(|| what);
+        self.stats_now.notify_one();
+    }
+
     /// What is wrong.
     pub fn trouble(&self) -> Option<Trouble> {
+        if let Some(what) = self.fault.get() {
+            return Some(Trouble::Faulty(what.clone()));
+        }
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

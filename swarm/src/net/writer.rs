@@ -105,6 +105,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if bytes.is_empty() {
             return Ok(false);
         }
+        if self.torrent.core().has_hashes_for(self.key) {
+            // Another portion.
+            self.news.mark_changed();
+        }
         write_all(&mut self.stream, &mut [IoSlice::new(&bytes)]).await?;
         Ok(true)
     }
@@ -165,13 +169,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.data = data;
             return Ok(found == Source::Memory);
         }
-        if read_piece_now(&*torrent.storage, torrent.metainfo.pieces(), piece, begin, &mut data)? {
+        if read_piece_now(&*torrent.storage, torrent.subject.pieces(), piece, begin, &mut data)? {
             self.data = data;
             return Ok(true);
         }
         let torrent = self.torrent.clone();
         self.data = blocking(move || {
-            read_piece(&*torrent.storage, torrent.metainfo.pieces(), piece, begin, &mut data)?;
+            read_piece(&*torrent.storage, torrent.subject.pieces(), piece, begin, &mut data)?;
             Ok(data)
         })
         .await?;
@@ -187,7 +191,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         };
         match read {
             Ok(leaves) => {
-                let hashes = self.torrent.trees().answer_from(&request, &leaves);
+                let hashes = self.torrent.subject.answer_from(&request, &leaves);
                 self.link.send([Message::Hashes { request, hashes: hashes.as_flattened() }]);
             }
             Err(error) => {
@@ -203,7 +207,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let _turn = self.torrent.engine.disk.acquire().await;
         let torrent = self.torrent.clone();
         let leaves: Arc<[Leaf]> = blocking(move || leaves(&torrent, piece)).await?.into();
-        let expected = self.torrent.metainfo.pieces().v2_hash(piece);
+        let expected = self.torrent.subject.v2_hash(piece);
         if !expected.is_some_and(|expected| expected.is_of(&leaves)) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what it was"));
         }

@@ -11,7 +11,7 @@ use crate::bitfield::Bitfield;
 /// and one that lies in several files may be in the parts file, which is not made for nothing. Their files are made, full of holes,
 /// where they are not there: a file that is there may hold something else, so that the pieces have to be hashed.
 pub fn zeros(torrent: &Torrent, known: &Bitfield) -> Vec<u32> {
-    let map = torrent.metainfo.pieces();
+    let map = torrent.subject.pieces();
     let whole = (0..map.count()).find(|piece| u64::from(map.len(*piece)) == map.piece_length());
     let Some(zero) = whole.map(|piece| hash_of_zeros(map, piece)) else { return Vec::new() };
     let wanted = torrent.core().picker().lacking().without(known);
@@ -20,7 +20,8 @@ pub fn zeros(torrent: &Torrent, known: &Bitfield) -> Vec<u32> {
         segments.next().filter(|_| segments.next().is_none()).map(|segment| (piece, segment.file))
     };
     let is_whole = |piece: &u32| u64::from(map.len(*piece)) == map.piece_length();
-    let zeros = wanted.iter().filter(|piece| is_whole(piece) && map.expected(*piece, sides(map)) == zero);
+    let zeros =
+        wanted.iter().filter(|piece| is_whole(piece) && torrent.subject.expected(*piece, sides(map)) == zero);
     let zeros: Vec<(u32, usize)> = zeros.filter_map(in_one_file).collect();
     let touched: BTreeSet<usize> = zeros.iter().map(|(_, file)| *file).collect();
     // Of its full size, by a write of nothing. One that cannot be made now is made, or complained of, when bytes come.

@@ -1,6 +1,7 @@
 //! The extension handshake of BEP 10: message 20, id 0.
 //!
-//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9), `lt_donthave` (BEP 54) and `sm_coming`, our own.
+//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9) and `lt_donthave` (BEP 54), and of our own `sm_coming` and
+//! `sm_hashes`.
 
 use torrent::bencode::{self, Limits, Writer};
 
@@ -30,7 +31,7 @@ pub struct ExtensionHandshake {
     pub port: Option<u16>,
     /// `m.ut_metadata`: the id under which it takes messages of BEP 9.
     pub ut_metadata: Option<u8>,
-    /// `m.lt_donthave` and `m.sm_coming`.
+    /// `m.lt_donthave`, `m.sm_coming` and `m.sm_hashes`.
     pub notices: Notices,
     /// `metadata_size`: bytes of `info`, if it has it.
     pub metadata_size: Option<u32>,
@@ -66,6 +67,7 @@ impl ExtensionHandshake {
                 let ids = [
                     ("lt_donthave", self.notices.dont_have),
                     ("sm_coming", self.notices.coming),
+                    ("sm_hashes", self.notices.hashes),
                     ("ut_metadata", self.ut_metadata),
                 ];
                 for (name, id) in ids {
@@ -115,7 +117,11 @@ impl ExtensionHandshake {
             reqq: int("reqq").and_then(|reqq| u32::try_from(reqq).ok()),
             port: int("p").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
             ut_metadata: id("ut_metadata"),
-            notices: Notices { dont_have: id("lt_donthave"), coming: id("sm_coming") },
+            notices: Notices {
+                dont_have: id("lt_donthave"),
+                coming: id("sm_coming"),
+                hashes: id("sm_hashes"),
+            },
             metadata_size: int("metadata_size")
                 .and_then(|size| u32::try_from(size).ok())
                 .filter(|size| (1..=MAX_METADATA).contains(&(*size as usize))),

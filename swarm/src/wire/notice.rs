@@ -1,9 +1,12 @@
-//! Extension messages that name one piece: `lt_donthave` (BEP 54), and `sm_coming`, of our own.
+//! Extension messages about pieces: `lt_donthave` (BEP 54), and `sm_coming` and `sm_hashes`, of our own.
 
 /// The id under which we take `lt_donthave`: the sender has this piece no more.
 pub const LT_DONTHAVE: u8 = 2;
 /// The id under which we take `sm_coming`: the sender is fetching this piece, and passes on what it has of it.
 pub const SM_COMING: u8 = 3;
+
+/// The id under which we take `sm_hashes`: signed hashes of pieces of a torrent that grows ([`torrent::ingest::Batch`]).
+pub const SM_HASHES: u8 = 4;
 
 /// Under which ids a peer takes such messages, if it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,16 +15,18 @@ pub struct Notices {
     pub dont_have: Option<u8>,
     /// `m.sm_coming`.
     pub coming: Option<u8>,
+    /// `m.sm_hashes`.
+    pub hashes: Option<u8>,
 }
 
 impl Notices {
     /// Ours.
     pub fn own() -> Self {
-        Self { dont_have: Some(LT_DONTHAVE), coming: Some(SM_COMING) }
+        Self { dont_have: Some(LT_DONTHAVE), coming: Some(SM_COMING), hashes: Some(SM_HASHES) }
     }
 }
 
-/// The payload of such a message: a piece number of 4 bytes.
+/// The payload of a message about one piece: a piece number of 4 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PieceNotice(pub u32);
 

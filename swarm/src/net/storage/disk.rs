@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{self, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
-use torrent::{File as Payload, RelPath};
+use torrent::RelPath;
 
 use super::Storage;
 
@@ -54,14 +54,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens `folder` (made if missing); `layout` says where each of `files` lies in it.
-    pub fn open(folder: &Path, files: &[Payload], layout: &[RelPath]) -> io::Result<Self> {
+    /// Opens `folder` (made if missing); `layout` says where in it each file lies that has so many bytes.
+    pub fn open(folder: &Path, sizes: impl IntoIterator<Item = u64>, layout: &[RelPath]) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let fd = fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let whole = fs::openat2(&fd, ".", flags, Mode::empty(), BENEATH).ok();
-        let places =
-            files.iter().zip(layout).map(|(file, path)| Place { path: path.clone(), size: file.size });
+        let places = sizes.into_iter().zip(layout).map(|(size, path)| Place { path: path.clone(), size });
         let in_memory = fs::fstatfs(&fd).is_ok_and(|fs| MEMORY.contains(&fs.f_type));
         Ok(Self { folder: fd, whole, in_memory, places: places.collect(), open: Mutex::default() })
     }

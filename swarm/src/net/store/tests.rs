@@ -3,7 +3,6 @@ use std::path::Path;
 use torrent::{Builder, RelPath, Version};
 
 use super::*;
-use crate::core::InnerId;
 use crate::net::journal_file;
 use crate::net::open;
 use crate::net::storage::Memory;
@@ -31,13 +30,14 @@ pub(in crate::net) async fn to_be_checked(folder: &Path) -> (Arc<Torrent>, Vec<u
     };
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
     let engine = Engine::start(EngineConfig { listen, ..EngineConfig::default() }).await.unwrap();
-    let torrent = Arc::new(engine.shared.torrent_of(&spec, Arc::new(Memory::full(vec![bytes])), None));
-    let to_check = open::open(&torrent, spec).await.unwrap();
+    let (torrent, place) = engine.shared.torrent_of(spec.into(), Arc::new(Memory::full(vec![bytes])));
+    let torrent = Arc::new(torrent);
+    let to_check = open::open(&torrent, place).await.unwrap();
     (torrent, to_check)
 }
 
 fn replayed(torrent: &Torrent, folder: &Path) -> crate::journal::Replay {
-    let inner = InnerId::of(&torrent.metainfo);
+    let inner = torrent.subject.inner_id();
     journal_file::load(&folder.join("journal"), inner, PIECES).unwrap().unwrap().unwrap()
 }
 

@@ -63,7 +63,7 @@ impl Site {
     fn reserve(&self, key: PeerKey, rng: &mut StdRng) -> Option<Run> {
         let now = self.now();
         let rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner).per_second(now);
-        let length = self.torrent.metainfo.piece_length();
+        let length = self.torrent.subject.pieces().piece_length();
         let pieces = |bytes: u64| u32::try_from((bytes / length).max(1)).unwrap_or(u32::MAX);
         let wanted = WantedRun { least: pieces(MIN_RUN), most: pieces(web_seed::run_bytes(rate)) };
         Run::reserve(self.torrent.clone(), (key, self.source), wanted, now, rng)
@@ -71,7 +71,7 @@ impl Site {
 
     /// Fetches a run, but for what comes from elsewhere meanwhile. What cannot be stored or finds no memory is given back.
     async fn fetch(&self, run: &mut Run) -> Result<(), Failure> {
-        let map = self.torrent.metainfo.pieces();
+        let map = self.torrent.subject.pieces();
         loop {
             run.drop_superseded();
             if self.torrent.core().is_paused() || !self.open(run).await {
@@ -84,7 +84,7 @@ impl Site {
                     run.feed(&ZEROS[..part], self.now())?;
                 }
                 Some(Step::Ask { file, offset, len }) => {
-                    let size = self.torrent.metainfo.files().get(file).map_or(0, |file| file.size);
+                    let size = self.torrent.subject.size(file);
                     self.ask(run, file, Asked { offset, len, size }).await?;
                 }
             }
@@ -115,7 +115,7 @@ impl Site {
     async fn ask(&self, run: &mut Run, file: usize, asked: Asked) -> Result<(), Failure> {
         let mut news = self.torrent.news.subscribe();
         let (mut response, mut skip) = self.request(file, asked).await?;
-        let Some(mut at) = run.position(self.torrent.metainfo.pieces()) else { return Ok(()) };
+        let Some(mut at) = run.position(self.torrent.subject.pieces()) else { return Ok(()) };
         let mut left = asked.len;
         while left > 0 {
             let Some(chunk) = self.chunk(&mut response, run, &mut news, at).await? else { return Ok(()) };
@@ -155,7 +155,7 @@ impl Site {
                 }
                 _ = news.changed() => run.drop_superseded(),
             }
-            if run.position(self.torrent.metainfo.pieces()) != Some(at) {
+            if run.position(self.torrent.subject.pieces()) != Some(at) {
                 return Ok(None);
             }
         }
@@ -176,7 +176,7 @@ impl Site {
 
     /// Puts bytes that lie `at` in piece space into the pieces of the run; answers how many of them were wanted.
     async fn take(&self, run: &mut Run, bytes: &[u8], at: &mut u64) -> Result<usize, Failure> {
-        let map = self.torrent.metainfo.pieces();
+        let map = self.torrent.subject.pieces();
         let mut taken = 0;
         while taken < bytes.len() {
             // Where parts of a piece are here already, the run goes on behind them.
@@ -192,7 +192,7 @@ impl Site {
 
     /// Asks for a range, by way of redirects; answers with how many bytes come before it.
     async fn request(&self, file: usize, asked: Asked) -> Result<(Response, u64), Failure> {
-        let place = place::url(&self.url, &self.torrent.metainfo, file);
+        let place = place::url(&self.url, &self.metainfo, file);
         let mut url = Url::parse(&place).map_err(|_| Failure::NoUrl)?;
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(url.clone(), asked).await?;

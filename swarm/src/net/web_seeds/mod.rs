@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
+use torrent::Metainfo;
 use url::Url;
 
 pub use hosts::Hosts;
@@ -23,10 +24,11 @@ const MAX_WEB_SEEDS: usize = 16;
 
 /// Lists the web seeds in the torrent's figures, and starts to ask them.
 pub fn start(torrent: &Arc<Torrent>) {
+    let Some(metainfo) = torrent.subject.metainfo() else { return };
     let mut seen = HashSet::new();
     let mut urls = torrent.web_seeds.iter().filter(|url| seen.insert(*url));
     for (index, url) in urls.by_ref().take(MAX_WEB_SEEDS).enumerate() {
-        let site = Site::new(torrent, url, index);
+        let site = Site::new(torrent, metainfo.clone(), url, index);
         let mut held = torrent.web_seed_status.lock().unwrap_or_else(PoisonError::into_inner);
         held.push(WebSeedStatus { url: site.shown.clone(), ..WebSeedStatus::default() });
         drop(held);
@@ -42,6 +44,7 @@ pub fn start(torrent: &Arc<Torrent>) {
 /// A web seed of one torrent.
 struct Site {
     torrent: Arc<Torrent>,
+    metainfo: Arc<Metainfo>,
     url: String,
     /// For messages.
     shown: String,
@@ -67,7 +70,7 @@ impl Drop for Visit<'_> {
 }
 
 impl Site {
-    fn new(torrent: &Arc<Torrent>, url: &str, index: usize) -> Self {
+    fn new(torrent: &Arc<Torrent>, metainfo: Arc<Metainfo>, url: &str, index: usize) -> Self {
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let host = parsed.as_ref().and_then(|url| {
             Some(format!("{}:{}", url.host_str()?, url.port_or_known_default().unwrap_or_default()))
@@ -76,6 +79,7 @@ impl Site {
         let rate = Mutex::new(Rate::new(torrent.engine.clock.now()));
         Self {
             torrent: torrent.clone(),
+            metainfo,
             url: url.to_owned(),
             shown,
             host,

@@ -17,7 +17,10 @@ fn disk(folder: &Path) -> (Disk, PathBuf) {
     let metainfo = builder.build(vec![(path.clone(), hasher.finish())]).unwrap();
     let outside = folder.join("outside");
     std::fs::create_dir_all(outside.join("b")).unwrap();
-    (Disk::open(&folder.join("root"), metainfo.files(), &[path]).unwrap(), outside)
+    (
+        Disk::open(&folder.join("root"), metainfo.files().iter().map(|file| file.size), &[path]).unwrap(),
+        outside,
+    )
 }
 
 fn is_untouched(outside: &Path) -> bool {

@@ -1,0 +1,253 @@
+//! Torrents that grow: hashes that come in, pieces that are read at the origin, and the moment when the torrent is known whole.
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+
+use torrent::ingest::{Batch, HashTable, IngestError, SigningKey, Warrant};
+use torrent::{Metainfo, PieceHashes};
+
+use super::budget::Buffer;
+use super::handle::TorrentHandle;
+use super::store::blocking;
+use super::torrent::Torrent;
+use crate::core::{InnerId, PeerKey};
+use crate::subject::Learned;
+
+/// One in so many pieces that come from peers is hashed with SHA-1 too: nobody else than its fetcher has vouched for that.
+const SHA1_OF: u32 = 8;
+
+/// Who reads at the origin, and may say what the pieces hash to.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    /// Signs hashes.
+    pub key: SigningKey,
+    /// Says that this key may.
+    pub warrant: Warrant,
+}
+
+/// Why a piece that was read at the origin is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// Other bytes than the ones whose hash is known.
+    #[error("piece {piece} has other bytes than {before} read before: the source has changed")]
+    Changed {
+        /// Which piece.
+        piece: u32,
+        /// Who read it before, or that the torrent says so.
+        before: String,
+    },
+    /// Not as many bytes as the piece has.
+    #[error("piece {piece} has {wanted} bytes, not {given}")]
+    Length {
+        /// Which piece.
+        piece: u32,
+        /// Bytes of it.
+        wanted: u32,
+        /// Bytes given.
+        given: usize,
+    },
+    /// The hashes are not believed, by the fetcher's own node.
+    #[error(transparent)]
+    Hashes(#[from] IngestError),
+    /// They could not be computed.
+    #[error("a piece could not be hashed: {0}")]
+    Io(#[from] io::Error),
+    /// The torrent has been removed.
+    #[error("the torrent is not shared any more")]
+    Stopped,
+}
+
+/// Why a torrent that grew is not taken for the one that it is said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GraduateError {
+    /// Other files or other hashes.
+    #[error("the torrent is not the one that has grown here")]
+    Another,
+    /// The engine shares a torrent with the same infohash already.
+    #[error("the torrent is already being shared")]
+    Duplicate,
+}
+
+impl TorrentHandle {
+    /// This node begins, or ceases, to read at the origin: what it reads goes to one peer first, as from a seed in a cold swarm.
+    pub fn read_origin(&self, reads: bool) {
+        self.torrent.core().reads_origin(reads);
+    }
+
+    /// Takes the first of these pieces that has to be read at the origin: nobody has read it, or nobody is left that has it. It is given
+    /// to nobody else of this node until [`Self::put`], [`Self::unclaim`] or the end of [`Self::read_origin`].
+    pub fn claim(&self, pieces: Range<u32>) -> Option<u32> {
+        let now = self.torrent.engine.clock.now();
+        self.torrent.core().claim(pieces, now)
+    }
+
+    /// A piece that was taken is not read after all.
+    pub fn unclaim(&self, piece: u32) {
+        self.torrent.core().unclaim(piece);
+    }
+
+    /// Memory for a piece that is to be read: waits until there is some. `None` when the torrent is removed.
+    pub async fn buffer(&self, len: u32) -> Option<Buffer> {
+        let mut news = self.torrent.news.subscribe();
+        loop {
+            if let Some(buffer) = self.torrent.engine.buffer(len as usize) {
+                return Some(buffer);
+            }
+            tokio::select! {
+                _ = news.changed() => {}
+                () = tokio::time::sleep(super::store::RETRY / 20) => {}
+                () = self.torrent.stop.cancelled() => return None,
+            }
+        }
+    }
+
+    /// Takes in a piece that was read at the origin: signs its hashes if nobody knows them, tells all, writes and serves it. Returns when
+    /// it is on disk as far as the kernel says; while the disk is full it waits.
+    pub async fn put(&self, fetcher: &Fetcher, piece: u32, bytes: Buffer) -> Result<(), PutError> {
+        let torrent = &self.torrent;
+        let wanted = torrent.subject.pieces().len(piece);
+        if wanted == 0 || bytes.as_ref().len() != wanted as usize {
+            return Err(PutError::Length { piece, wanted, given: bytes.as_ref().len() });
+        }
+        let (worker, bytes) = (torrent.clone(), Arc::new(bytes));
+        let (hashed, data) = (fetcher.clone(), bytes.clone());
+        blocking(move || Ok(worker.vouch(&hashed, piece, (*data).as_ref()))).await??;
+        torrent.clone().store(piece, bytes).await;
+        if torrent.stop.is_cancelled() { Err(PutError::Stopped) } else { Ok(()) }
+    }
+
+    /// Waits until a piece is here and verified; `false` if the torrent is removed before.
+    pub async fn arrived(&self, piece: u32) -> bool {
+        let mut news = self.torrent.news.subscribe();
+        while !self.torrent.core().have().contains(piece) {
+            tokio::select! {
+                _ = news.changed() => {}
+                () = self.torrent.stop.cancelled() => return false,
+            }
+        }
+        true
+    }
+
+    /// How many pieces have known hashes: all, unless the torrent grows.
+    pub fn known_pieces(&self) -> usize {
+        let subject = &self.torrent.subject;
+        match (subject.metainfo(), subject.growth()) {
+            (None, Some(growth)) => growth.read(HashTable::known),
+            _ => subject.pieces().count() as usize,
+        }
+    }
+
+    /// The torrent of which all hashes are known. `digest`: SHA-256 of the bytes, where the content is one file.
+    pub fn grown(&self, digest: Option<[u8; 32]>) -> Option<Result<Metainfo, torrent::BuildError>> {
+        Some(self.torrent.subject.growth()?.read(|table| table.finish(digest)))
+    }
+
+    /// The torrent is known whole now: it is shared under its infohashes too, over the same connections, and nothing is hashed again.
+    pub async fn graduate(&self, metainfo: Arc<Metainfo>) -> Result<(), GraduateError> {
+        let torrent = &self.torrent;
+        if !torrent.subject.graduate(&metainfo) {
+            return Err(GraduateError::Another);
+        }
+        torrent.all_hashes_known();
+        torrent.engine.rename(torrent).map_err(|_| GraduateError::Duplicate)?;
+        torrent.core().set_wire_ids(torrent.subject.wire_ids());
+        let worker = torrent.clone();
+        let renamed = blocking(move || worker.rename_journal(InnerId::of(&metainfo))).await;
+        if let Err(error) = renamed {
+            tracing::warn!(torrent = torrent.subject.name(), %error, "the journal keeps its old name: a start hashes what is here");
+        }
+        Ok(())
+    }
+}
+
+impl Torrent {
+    /// Takes in signed hashes; `false` if nobody vouches for them.
+    pub fn take_hashes(&self, batch: &[u8], from: Option<PeerKey>) -> bool {
+        match self.accept_hashes(batch, from) {
+            Ok(_) => true,
+            Err(error @ (IngestError::Contradiction { .. } | IngestError::TooManyFetchers)) => {
+                // Who passes it on cannot know: the fetchers have signed both.
+                self.fault(error.to_string());
+                true
+            }
+            Err(error) => {
+                tracing::info!(torrent = self.subject.name(), %error, "hashes are refused");
+                false
+            }
+        }
+    }
+
+    /// As [`Self::take_hashes`]; says whether there was anything new in them.
+    pub fn accept_hashes(&self, batch: &[u8], from: Option<PeerKey>) -> Result<bool, IngestError> {
+        // Of a torrent that is known whole nothing can be learned.
+        let Some(growth) = self.subject.growth().filter(|_| self.subject.metainfo().is_none()) else {
+            return Ok(false);
+        };
+        let Learned::Pieces(pieces) = growth.learn(batch)? else { return Ok(false) };
+        self.core().hashes_known(&pieces, Arc::from(batch), from);
+        self.bump();
+        Ok(true)
+    }
+
+    /// Hashes a piece that was read at the origin, and signs that if it is news.
+    fn vouch(&self, fetcher: &Fetcher, piece: u32, bytes: &[u8]) -> Result<(), PutError> {
+        let map = self.subject.pieces();
+        let mut hasher = map.hasher(piece, map.sides());
+        hasher.update(bytes);
+        let found = hasher.finish();
+        let known = self.subject.expected(piece, map.sides());
+        if known == found {
+            return Ok(());
+        }
+        if known != PieceHashes::default() {
+            let signer = self
+                .subject
+                .growth()
+                .and_then(|growth| growth.read(|table| table.signer(piece).map(str::to_owned)));
+            return Err(PutError::Changed {
+                piece,
+                before: signer.unwrap_or_else(|| "whoever made the torrent".to_owned()),
+            });
+        }
+        let Some(growth) = self.subject.growth() else { return Ok(()) };
+        let batch = Batch::sign(&fetcher.key, &fetcher.warrant, growth.id(), piece, vec![found])?;
+        self.accept_hashes(&batch.encode(), None)?;
+        Ok(())
+    }
+
+    /// Whether the SHA-1 of a piece that verifies is what its fetcher has signed, as far as that is looked at.
+    pub fn check_sha1(&self, piece: u32, bytes: &[u8]) {
+        let is_sampled = rand::random_range(0..SHA1_OF) == 0;
+        if !is_sampled || self.subject.metainfo().is_some() {
+            return;
+        }
+        let Some(mut v1) = self.subject.v1_verifier(piece) else { return };
+        if v1.feed(0, bytes).is_err() || !v1.finish() {
+            let signer = self
+                .subject
+                .growth()
+                .and_then(|growth| growth.read(|table| table.signer(piece).map(str::to_owned)));
+            let signer = signer.unwrap_or_default();
+            self.fault(format!("the fetcher {signer} has signed a wrong SHA-1 of piece {piece}"));
+        }
+    }
+
+    fn all_hashes_known(&self) {
+        {
+            let mut core = self.core();
+            let pieces: Vec<u32> = (0..core.have().len()).collect();
+            core.know_all(&pieces);
+        }
+        self.bump();
+    }
+
+    /// Writes down the hashes that have come since the last time. Before the journal says that pieces are durable: without their
+    /// hashes they are worth nothing.
+    pub fn log_hashes(&self) -> io::Result<()> {
+        let mut log = self.hash_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(log) = log.as_mut() else { return Ok(()) };
+        let fresh = self.core().batches(log.count());
+        if fresh.is_empty() { Ok(()) } else { log.append(&fresh) }
+    }
+}
