@@ -28,7 +28,7 @@ pub use node::{
     MAX_NODE_REVISIONS, NodeDistribution, NodeDistributionSpec, NodeDistributionStatus, NodeEntry, NodePhase,
 };
 pub use revision::{
-    Content, DistributionRef, DistributionRevision, DistributionRevisionSpec, RevisionPolicy, Torrent,
+    Content, DistributionRef, DistributionRevision, DistributionRevisionSpec, Ingest, RevisionPolicy, Torrent,
 };
 pub use select::{Selection, Taint, select};
 

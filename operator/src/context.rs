@@ -62,7 +62,7 @@ pub struct Context {
     pub certificate_wanted: Notify,
     /// What trackers should hold may have changed.
     pub registry_changed: Notify,
-    /// Manifests that are being read.
+    /// Manifests that are being read, or whose files are being outlined.
     pub manifests: Semaphore,
     index: Mutex<Index>,
     ledger: Mutex<Ledger>,

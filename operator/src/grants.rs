@@ -32,11 +32,31 @@ pub struct Candidate {
     pub electable: bool,
 }
 
+/// Which of the fetchers a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// From 0.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+/// How far content is that is shared while it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// How many read it.
+    pub fetchers: usize,
+    /// The most that one of them has.
+    pub bytes: u64,
+}
+
 /// A running grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     /// Names it.
     pub id: String,
+    /// The epoch of the ingest by which others get what is read; none if they get it when it is whole.
+    pub epoch: Option<i32>,
     /// The last sign of life.
     pub renewed_at: Timestamp,
     /// When its work last grew.
@@ -177,22 +197,42 @@ impl Election {
         self.high_water = 0;
     }
 
+    /// Whether anyone was elected here: if not, what stands in the policy is of an operator before this one.
+    pub fn is_begun(&self) -> bool {
+        self.fetcher.is_some()
+    }
+
+    /// How far reading is, where others get what is read; none if they get it when it is whole.
+    pub fn reading(&self) -> Option<Reading> {
+        let grant = self.grant.as_ref().filter(|grant| grant.epoch.is_some())?;
+        Some(Reading { fetchers: 1, bytes: grant.bytes })
+    }
+
+    /// Which of the fetchers a node is.
+    pub fn place(&self, node: &str) -> Option<Place> {
+        (self.fetcher.as_deref() == Some(node)).then_some(Place { index: 0, of: 1 })
+    }
+
     /// Gives the elected node its grant. Asking again (a restarted sidecar) makes another id.
-    pub fn open(&mut self, node: &str, id: String, now: Timestamp) -> Result<(), Refusal> {
-        if self.fetcher.as_deref() != Some(node) {
-            return Err(Refusal::NotElected);
-        }
+    pub fn open(
+        &mut self,
+        node: &str,
+        id: String,
+        epoch: Option<i32>,
+        now: Timestamp,
+    ) -> Result<Place, Refusal> {
+        let place = self.place(node).ok_or(Refusal::NotElected)?;
         if let Some(wait) = self.retry_at.filter(|at| *at > now) {
             return Err(Refusal::Later(seconds_until(wait, now)));
         }
         self.retry_at = None;
-        self.grant =
-            Some(Running { id, renewed_at: now, grown_at: now, worked: 0, bytes: 0, origin_bytes: 0 });
-        Ok(())
+        let (renewed_at, grown_at) = (now, now);
+        self.grant = Some(Running { id, epoch, renewed_at, grown_at, worked: 0, bytes: 0, origin_bytes: 0 });
+        Ok(place)
     }
 
-    /// A sign of life; the answer is for how many seconds the grant goes on.
-    pub fn progress(&mut self, node: &str, said: &Progress, now: Timestamp) -> Result<u64, Refusal> {
+    /// A sign of life: the grant goes on for another [`GRANT`]. The answer is which of the fetchers the node is now.
+    pub fn progress(&mut self, node: &str, said: &Progress, now: Timestamp) -> Result<Place, Refusal> {
         let high_water = self.high_water;
         let grant = self.holding(node, &said.grant)?;
         grant.renewed_at = now;
@@ -207,7 +247,7 @@ impl Election {
             self.failures = 0;
             self.failure = None;
         }
-        Ok(GRANT_SECONDS)
+        self.place(node).ok_or(Refusal::Lost)
     }
 
     /// The fetch failed; the answer is after how many seconds this node may ask again.

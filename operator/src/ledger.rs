@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::backoff;
 use crate::grants::{Built, Grants};
+use crate::outline::Outlined;
 use crate::plan::{Resolution, SwarmView};
 use crate::resolve::{ResolveError, Resolved};
 
@@ -32,6 +33,8 @@ pub struct Ledger {
     pub distributions: BTreeMap<Uid, Known>,
     /// What was built and is about to be written, by revision: the trackers have to serve it before a node hears of it.
     pub coming: BTreeMap<String, Built>,
+    /// What content goes by that is to be read, by revision.
+    pub outlines: BTreeMap<String, Outlined>,
     /// What the trackers see, by revision.
     pub swarms: BTreeMap<String, SwarmView>,
     /// Whether each tracker answers and has the registry, by its name.
@@ -45,6 +48,7 @@ impl Ledger {
     pub fn forget(&mut self, revision: &str) {
         self.grants.forget(revision);
         self.coming.remove(revision);
+        self.outlines.remove(revision);
         self.swarms.remove(revision);
     }
 }

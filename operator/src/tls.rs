@@ -1,4 +1,5 @@
-//! The certificate of the operator's API: a CA of its own, kept in a Secret, whose certificate stands in every class's status.
+//! The certificate of the operator's API: a CA of its own, kept in a Secret, whose certificate stands in every class's status. The
+//! key with which the operator signs for fetchers is made of the same secret.
 
 mod certificates;
 
@@ -8,16 +9,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, ResourceExt};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
+use torrent::ingest::SigningKey;
 
 pub use certificates::{Bundle, CertificateError};
 
 use crate::context::{Context, FIELD_MANAGER};
-use crate::queue::{Key, Urgency};
+use crate::queue::Urgency;
 
 /// The Secret.
 pub const SECRET: &str = "samara-operator-tls";
@@ -26,24 +28,41 @@ const EVERY: Duration = Duration::from_mins(1);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What the API shows to those who connect. It can be exchanged while it runs.
+/// What the API shows to those who connect, and signs with. It can be exchanged while it runs.
 #[derive(Debug, Default)]
-pub struct Serving(RwLock<Option<(Bundle, Arc<CertifiedKey>)>>);
+pub struct Serving(RwLock<Option<Shown>>);
+
+/// A bundle, and what was read out of it.
+#[derive(Debug)]
+struct Shown {
+    bundle: Bundle,
+    certified: Arc<CertifiedKey>,
+    ingest: SigningKey,
+}
 
 impl Serving {
+    fn shown<T>(&self, read: impl FnOnce(&Shown) -> T) -> Option<T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(read)
+    }
+
     /// The certificates that vouch for the API; none until there are any.
     pub fn ca_bundle(&self) -> Option<String> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(bundle, _)| bundle.ca.clone())
+        self.shown(|shown| shown.bundle.ca.clone())
+    }
+
+    /// What signs for the nodes that may read an origin; none until there is a CA. It never leaves this process.
+    pub fn ingest_key(&self) -> Option<SigningKey> {
+        self.shown(|shown| shown.ingest.clone())
     }
 
     /// Shows this from now on. Says whether it is another than before.
     fn set(&self, bundle: Bundle) -> Result<bool, CertificateError> {
         let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if shown.as_ref().is_some_and(|(before, _)| *before == bundle) {
+        if shown.as_ref().is_some_and(|before| before.bundle == bundle) {
             return Ok(false);
         }
-        let key = bundle.certified_key()?;
-        *shown = Some((bundle, Arc::new(key)));
+        let (certified, ingest) = (Arc::new(bundle.certified_key()?), bundle.ingest_key()?);
+        *shown = Some(Shown { bundle, certified, ingest });
         Ok(true)
     }
 
@@ -62,7 +81,7 @@ impl Serving {
 
 impl ResolvesServerCert for Serving {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, key)| key.clone())
+        self.shown(|shown| shown.certified.clone())
     }
 }
 
@@ -112,9 +131,9 @@ async fn round(context: &Context) -> Result<bool, TlsError> {
         (_, None) => return Ok(false),
     };
     if context.serving.set(bundle)? {
-        let classes: Vec<Key> =
-            context.index().classes.iter().map(|class| Key::Class(class.name_any())).collect();
-        context.queue.touch(classes.into_iter().map(|key| (key, Urgency::Now)));
+        // Classes tell whom to trust, and what is being read is named after the ingest key.
+        let keys = context.index().all_keys();
+        context.queue.touch(keys.into_iter().map(|key| (key, Urgency::Now)));
     }
     Ok(true)
 }
@@ -141,6 +160,7 @@ fn read(secret: &Secret) -> Option<Bundle> {
     };
     // One that cannot be used is as good as none.
     bundle.certified_key().ok()?;
+    bundle.ingest_key().ok()?;
     Some(bundle)
 }
 

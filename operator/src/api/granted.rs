@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
-use operator_api::{GrantedFile, OriginPolicy, TorrentVersion};
+use operator_api::{GrantedFile, GrantedIngest, OriginPolicy, TorrentVersion};
 use serde::Serialize;
 
 /// So many files become one piece of the body.
@@ -22,6 +22,8 @@ pub(super) struct Head {
     pub torrent_version: TorrentVersion,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<GrantedIngest>,
 }
 
 /// An [`operator_api::Grant`].
@@ -83,7 +85,14 @@ mod tests {
                 origin_policy: OriginPolicy { allow: vec!["a".into()], deny: Vec::new() },
                 torrent_version: TorrentVersion::V2,
                 expected_digest: Some("d".into()),
-                ingest: None,
+                ingest: Some(GrantedIngest {
+                    id: "i".into(),
+                    epoch: 1,
+                    key: "k".into(),
+                    warrant: "w".into(),
+                    index: 2,
+                    of: 3,
+                }),
             };
             let head = Head {
                 id: grant.id.clone(),
@@ -91,6 +100,7 @@ mod tests {
                 origin_policy: grant.origin_policy.clone(),
                 torrent_version: grant.torrent_version,
                 expected_digest: grant.expected_digest.clone(),
+                ingest: grant.ingest.clone(),
             };
             let granted = Granted { head, files: Arc::new(grant.files.clone()) };
             let body: Vec<u8> = granted.pieces().unwrap().flat_map(|piece| piece.unwrap()).collect();

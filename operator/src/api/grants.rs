@@ -8,13 +8,16 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use crds::{Distribution, DistributionRevision};
+use crds::{Distribution, DistributionClass, DistributionRevision};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use operator_api::{Failed, GRANT_SECONDS, Lease, Progress, Retry, TorrentVersion};
+use operator_api::{
+    Failed, GRANT_SECONDS, GrantRequest, GrantedIngest, Lease, Progress, Retry, TorrentVersion,
+};
+use torrent::ingest::PublicKey;
 
 use super::granted::{Granted, Head};
-use super::{Api, ApiFailure, Caller, body};
+use super::{Api, ApiFailure, Caller, body, body_if_any, warrant};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::grants::Refusal;
@@ -70,11 +73,14 @@ pub(super) async fn open(
     State(api): State<Api>,
     Path(revision): Path<String>,
     headers: HeaderMap,
+    request: Body,
 ) -> Response {
     let result = async {
         let caller = api.caller(&headers).await?;
+        let request: GrantRequest = body_if_any(request).await?;
+        let key = warrant::key(&request)?;
         let subject = subject(&api.context, &caller, &revision)?;
-        let granted = open_grant(&api.context, &caller, &subject)?;
+        let granted = open_grant(&api.context, &caller, &subject, key)?;
         tracing::info!(%revision, node = %caller.node, grant = %granted.head.id, "granted");
         let body = granted.into_body().map_err(|_| ApiFailure::unavailable("the grant cannot be written"))?;
         Ok(([(CONTENT_TYPE, "application/json")], body))
@@ -83,40 +89,55 @@ pub(super) async fn open(
     api.answer("grant", result)
 }
 
-fn open_grant(context: &Context, caller: &Caller, subject: &Subject) -> Result<Granted, ApiFailure> {
+fn open_grant(
+    context: &Context,
+    caller: &Caller,
+    subject: &Subject,
+    key: Option<PublicKey>,
+) -> Result<Granted, ApiFailure> {
     let class = context.index().classes.named(&caller.class).cloned();
     let class = class.ok_or_else(|| ApiFailure::unavailable("the class is not there; ask again"))?;
+    let signer = key.and_then(|key| Some((context.serving.ingest_key()?, key)));
     let name = subject.revision.name_any();
     let mut ledger = context.ledger();
-    let elected = ledger.grants.view(&name).fetcher;
-    if elected.is_none() && subject.revision.spec.policy.fetchers.contains(&caller.node) {
+    let election = ledger.grants.view(&name);
+    if !election.is_begun() && subject.revision.spec.policy.fetchers.contains(&caller.node) {
         return Err(ApiFailure::unavailable("this operator has just begun to lead; ask again"));
     }
-    if elected.as_ref() != Some(&caller.node) {
-        return Err(Refusal::NotElected.into());
-    }
+    election.place(&caller.node).ok_or(Refusal::NotElected)?;
     let uid = subject.distribution.uid().unwrap_or_default();
     let resolution = ledger.distributions.get(&uid).map(|known| known.resolution.clone()).unwrap_or_default();
     let resolved = resolved(&resolution, &subject.revision)?;
+    let shared = match &signer {
+        Some((opener, _)) => warrant::name(subject, ledger.outlines.get(&name), opener)?,
+        None => None,
+    };
     let id = hex::encode(rand::random::<[u8; 16]>());
-    ledger.grants.of(&name).open(&caller.node, id.clone(), Timestamp::now())?;
+    let epoch = shared.as_ref().map(|(_, ingest)| ingest.epoch);
+    let place = ledger.grants.of(&name).open(&caller.node, id.clone(), epoch, Timestamp::now())?;
     context.metrics.grants.set(ledger.grants.running());
+    drop(ledger);
+    let ingest = shared
+        .zip(signer)
+        .map(|(shared, (opener, key))| warrant::warrant(&opener, &shared, &caller.node, key, place));
+    Ok(Granted { head: head(id, subject, &class, ingest.transpose()?), files: resolved.files })
+}
+
+fn head(id: String, subject: &Subject, class: &DistributionClass, ingest: Option<GrantedIngest>) -> Head {
     let spec = &subject.distribution.spec;
-    let head = Head {
+    let expected = spec.expected_digest.as_ref();
+    Head {
         id,
         expires_in_seconds: GRANT_SECONDS,
-        origin_policy: crate::distribution::policy(&class),
+        origin_policy: crate::distribution::policy(class),
         torrent_version: match spec.torrent.version {
             crds::TorrentVersion::Hybrid => TorrentVersion::Hybrid,
             crds::TorrentVersion::V2 => TorrentVersion::V2,
             crds::TorrentVersion::V1 => TorrentVersion::V1,
         },
-        expected_digest: spec
-            .expected_digest
-            .as_ref()
-            .map(|digest| digest.trim_start_matches("sha256:").to_owned()),
-    };
-    Ok(Granted { head, files: resolved.files })
+        expected_digest: expected.map(|digest| digest.trim_start_matches("sha256:").to_owned()),
+        ingest,
+    }
 }
 
 pub(super) async fn progress(
@@ -129,10 +150,10 @@ pub(super) async fn progress(
         let caller = api.caller(&headers).await?;
         let progress: Progress = body(request).await?;
         let subject = subject(&api.context, &caller, &revision)?;
-        let expires_in_seconds =
+        let place =
             api.context.ledger().grants.of(&revision).progress(&caller.node, &progress, Timestamp::now())?;
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Soon)]);
-        Ok(Json(Lease { expires_in_seconds, index: 0, of: 1 }))
+        Ok(Json(Lease { expires_in_seconds: GRANT_SECONDS, index: place.index, of: place.of }))
     };
     let result = result.await;
     api.answer("progress", result)

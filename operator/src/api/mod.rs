@@ -5,6 +5,7 @@ mod complete;
 mod failure;
 mod granted;
 mod grants;
+mod warrant;
 
 use std::sync::Arc;
 
@@ -96,7 +97,16 @@ async fn session(State(api): State<Api>, headers: HeaderMap) -> Response {
 
 /// A small JSON body.
 async fn body<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, ApiFailure> {
+    parse(&daemon::read_body(body, BODY).await?)
+}
+
+/// A small JSON body, or none at all.
+async fn body_if_any<T: serde::de::DeserializeOwned + Default>(body: Body) -> Result<T, ApiFailure> {
     let bytes = daemon::read_body(body, BODY).await?;
-    serde_json::from_slice(&bytes)
+    if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes) }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiFailure> {
+    serde_json::from_slice(bytes)
         .map_err(|error| ApiFailure::bad_request(format!("the body cannot be read: {error}")))
 }

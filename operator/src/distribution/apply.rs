@@ -11,9 +11,10 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use super::source;
+use super::{outline, source};
 use crate::context::{Context, FIELD_MANAGER};
 use crate::events;
+use crate::outline::{Name, Outlined};
 use crate::plan::{Observed, Plan, Step};
 use crate::queue::Key;
 
@@ -79,6 +80,12 @@ pub async fn apply(
                     source::begin(context, key, distribution, class);
                 }
             }
+            (Step::Outline { revision, epoch, key: ingest_key }, Some(distribution)) => {
+                if let Some(resolved) = observed.resolution.resolved.clone() {
+                    let outlined = Outlined { epoch, key: ingest_key, name: Name::Pending };
+                    outline::begin(context, key, distribution, resolved, outlined, revision);
+                }
+            }
             (Step::AddFinalizer, Some(distribution)) => set_finalizer(context, distribution, true).await?,
             (Step::RemoveFinalizer, Some(distribution)) => {
                 set_finalizer(context, distribution, false).await?;
@@ -89,6 +96,7 @@ pub async fn apply(
             (Step::Tell(note), Some(distribution)) => events::tell(context, distribution.as_ref(), note),
             (
                 Step::Resolve
+                | Step::Outline { .. }
                 | Step::AddFinalizer
                 | Step::RemoveFinalizer
                 | Step::WriteStatus(_)

@@ -2,6 +2,7 @@
 
 mod apply;
 mod observe;
+mod outline;
 mod source;
 
 use std::sync::Arc;

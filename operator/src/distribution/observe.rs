@@ -26,7 +26,9 @@ pub fn observe(context: &Context, namespace: &str, name: &str, now: Timestamp) -
     let nodes = class_name.as_ref().map(|class| nodes_of(&index, class)).unwrap_or_default();
     let crowded_out = class_name.as_ref().map(|class| crowded_out(&index, class, &id)).unwrap_or_default();
     drop(index);
-    let mut observed = Observed { distribution, revisions, class, nodes, crowded_out, ..Observed::default() };
+    let ingest_key = context.serving.ingest_key().map(|key| key.public());
+    let mut observed =
+        Observed { distribution, revisions, class, nodes, ingest_key, crowded_out, ..Observed::default() };
     consult(&mut context.ledger(), &mut observed, now);
     observed
 }
@@ -108,6 +110,7 @@ fn settle(ledger: &mut Ledger, uid: &str, revisions: &[Arc<DistributionRevision>
         if fetched || known.copy_missing_since.is_none() {
             ledger.grants.forget(&name);
             ledger.coming.remove(&name);
+            ledger.outlines.remove(&name);
         }
     }
 }
@@ -122,6 +125,9 @@ fn recall(ledger: &Ledger, uid: &str, names: &[String], observed: &mut Observed)
     }
     for name in names {
         observed.elections.insert(name.clone(), ledger.grants.view(name));
+        if let Some(outlined) = ledger.outlines.get(name) {
+            observed.outlines.insert(name.clone(), outlined.clone());
+        }
         if let Some(swarm) = ledger.swarms.get(name) {
             observed.swarms.insert(name.clone(), swarm.clone());
         }
@@ -173,7 +179,7 @@ mod tests {
         known.copy_missing_since = Some(now - SignedDuration::from_secs(90));
         let election = ledger.grants.of("r");
         election.elect(Some("a"), now);
-        election.open("a", "1".into(), now).unwrap();
+        election.open("a", "1".into(), None, now).unwrap();
         consult(&mut ledger, &mut observed, now);
         assert!(
             observed.elections["r"].grant.is_some(),

@@ -47,7 +47,10 @@ pub fn begin(context: &Arc<Context>, key: &Key, distribution: &Arc<Distribution>
 }
 
 /// A manifest may be large, and waits until there is room for it; files that stand in the object do not.
-async fn wait_for_room<'a>(room: &'a Semaphore, distribution: &Distribution) -> Option<SemaphorePermit<'a>> {
+pub(super) async fn wait_for_room<'a>(
+    room: &'a Semaphore,
+    distribution: &Distribution,
+) -> Option<SemaphorePermit<'a>> {
     distribution.spec.source.http.as_ref()?.manifest_url.as_ref()?;
     // Never closed, so waiting cannot fail.
     room.acquire().await.ok()

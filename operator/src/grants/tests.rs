@@ -48,8 +48,8 @@ fn silence_for_thirty_seconds_loses_the_election() {
     let (mut election, first, other) = elected();
     assert_eq!(choose(&mut election, &["a", "b"], 29).unwrap(), first);
     assert_eq!(choose(&mut election, &["a", "b"], 30).unwrap(), other, "it never asked for its grant");
-    assert_eq!(election.open(&first, "1".into(), at(31)), Err(Refusal::NotElected));
-    election.open(&other, "2".into(), at(31)).unwrap();
+    assert_eq!(election.open(&first, "1".into(), None, at(31)), Err(Refusal::NotElected));
+    election.open(&other, "2".into(), None, at(31)).unwrap();
     election.progress(&other, &said("2", 10), at(55)).unwrap();
     assert_eq!(choose(&mut election, &["a", "b"], 84).unwrap(), other);
     assert_eq!(
@@ -64,7 +64,7 @@ fn silence_for_thirty_seconds_loses_the_election() {
 #[test]
 fn signs_of_life_without_bytes_are_not_enough() {
     let (mut election, first, other) = elected();
-    election.open(&first, "1".into(), at(0)).unwrap();
+    election.open(&first, "1".into(), None, at(0)).unwrap();
     for second in (5..60).step_by(5) {
         election.progress(&first, &said("1", 100), at(second)).unwrap();
         assert_eq!(choose(&mut election, &["a", "b"], second).unwrap(), first);
@@ -77,7 +77,7 @@ fn signs_of_life_without_bytes_are_not_enough() {
 #[test]
 fn hashing_what_lies_on_the_disk_is_work() {
     let (mut election, first, _) = elected();
-    election.open(&first, "1".into(), at(0)).unwrap();
+    election.open(&first, "1".into(), None, at(0)).unwrap();
     for second in (5..600).step_by(5) {
         let progress = Progress { worked: second as u64, ..said("1", 100) };
         election.progress(&first, &progress, at(second)).unwrap();
@@ -90,7 +90,7 @@ fn the_only_one_keeps_it() {
     let mut election = Election::default();
     choose(&mut election, &["a"], 0);
     assert_eq!(choose(&mut election, &["a"], 500).unwrap(), "a");
-    election.open("a", "1".into(), at(501)).unwrap();
+    election.open("a", "1".into(), None, at(501)).unwrap();
     assert_eq!(choose(&mut election, &["a"], 900).unwrap(), "a");
     assert!(election.progress("a", &said("1", 1), at(901)).is_ok(), "it was only slow");
     assert_eq!(choose(&mut election, &[], 902), None);
@@ -99,23 +99,23 @@ fn the_only_one_keeps_it() {
 #[test]
 fn a_node_that_is_gone_loses_it_at_once() {
     let (mut election, first, other) = elected();
-    election.open(&first, "1".into(), at(0)).unwrap();
+    election.open(&first, "1".into(), None, at(0)).unwrap();
     assert_eq!(choose(&mut election, &[&other], 1).unwrap(), other);
 }
 
 #[test]
 fn a_bad_disk_moves_it_and_a_bad_origin_waits() {
     let (mut election, first, other) = elected();
-    election.open(&first, "1".into(), at(0)).unwrap();
+    election.open(&first, "1".into(), None, at(0)).unwrap();
     let wait = election.fail(&first, "1", failure(reason::ORIGIN_UNAVAILABLE), 0.0, at(1)).unwrap();
     assert_eq!(wait, 1);
-    assert_eq!(election.open(&first, "2".into(), at(1)), Err(Refusal::Later(1)));
+    assert_eq!(election.open(&first, "2".into(), None, at(1)), Err(Refusal::Later(1)));
     assert_eq!(choose(&mut election, &["a", "b"], 2).unwrap(), first);
-    election.open(&first, "2".into(), at(2)).unwrap();
+    election.open(&first, "2".into(), None, at(2)).unwrap();
     election.fail(&first, "2", failure(reason::DISK_FULL), 0.0, at(3)).unwrap();
     assert_eq!(choose(&mut election, &["a", "b"], 3).unwrap(), other);
     assert_eq!(election.failure.as_ref().unwrap().reason, reason::DISK_FULL);
-    election.open(&other, "3".into(), at(5)).unwrap();
+    election.open(&other, "3".into(), None, at(5)).unwrap();
     election.fail(&other, "3", failure(reason::DISK_FULL), 0.0, at(6)).unwrap();
     let back = choose(&mut election, &["a", "b"], 12).unwrap();
     assert!(["a", "b"].contains(&back.as_str()), "all disks are full: someone goes on trying");
@@ -128,7 +128,7 @@ fn a_way_that_fails_again_and_again_is_left() {
     for attempt in 0..3 {
         second += 40;
         choose(&mut election, &[&first], second);
-        election.open(&first, format!("{attempt}"), at(second)).unwrap();
+        election.open(&first, format!("{attempt}"), None, at(second)).unwrap();
         election
             .fail(&first, &format!("{attempt}"), failure(reason::ORIGIN_UNAVAILABLE), 0.0, at(second))
             .unwrap();
@@ -143,12 +143,12 @@ fn pauses_grow_to_thirty_seconds_and_new_bytes_end_them() {
     let mut waits = Vec::new();
     for attempt in 0..7 {
         let (id, now) = (attempt.to_string(), at(attempt * 100));
-        election.open("a", id.clone(), now).unwrap();
+        election.open("a", id.clone(), None, now).unwrap();
         election.progress("a", &said(&id, 50), now).unwrap();
         waits.push(election.fail("a", &id, failure(reason::ORIGIN_UNAVAILABLE), 0.0, now).unwrap());
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30], "the same 50 bytes every time are no progress");
-    election.open("a", "x".into(), at(1000)).unwrap();
+    election.open("a", "x".into(), None, at(1000)).unwrap();
     assert!(election.failure.is_some(), "still told");
     election.progress("a", &said("x", 51), at(1001)).unwrap();
     assert!(election.failure.is_none());
@@ -162,13 +162,13 @@ fn wrong_bytes_are_not_read_over_and_over() {
     let mut last = 0;
     for attempt in 0..12 {
         let (id, now) = (attempt.to_string(), at(attempt * 1000));
-        election.open("a", id.clone(), now).unwrap();
+        election.open("a", id.clone(), None, now).unwrap();
         last = election.fail("a", &id, failure(reason::DIGEST_MISMATCH), 0.0, now).unwrap();
     }
     assert_eq!(last, 600);
-    assert!(election.open("a", "y".into(), at(11_100)).is_err());
+    assert!(election.open("a", "y".into(), None, at(11_100)).is_err());
     election.retry_now();
-    election.open("a", "y".into(), at(11_100)).unwrap();
+    election.open("a", "y".into(), None, at(11_100)).unwrap();
 }
 
 #[test]
@@ -184,8 +184,8 @@ fn an_operator_that_starts_anew_leaves_the_fetcher_alone() {
 #[test]
 fn only_the_holder_of_the_grant_can_end_it() {
     let (mut election, first, other) = elected();
-    election.open(&first, "1".into(), at(0)).unwrap();
-    election.open(&first, "2".into(), at(1)).unwrap();
+    election.open(&first, "1".into(), None, at(0)).unwrap();
+    election.open(&first, "2".into(), None, at(1)).unwrap();
     let built = Built {
         torrent: crds::Torrent { info_hash_v1: None, info_hash_v2: None, bytes: 1 },
         manifest_digest: String::new(),

@@ -4,8 +4,10 @@ use crds::condition::{AVAILABLE, BUILT, PROGRESSING, READY, RESOLVED, STALLED};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::progress::human_size;
 use super::status::Picture;
 use crate::failure::cut;
+use crate::grants::Reading;
 
 /// The longest message of a condition, in bytes.
 const LONGEST_MESSAGE: usize = 300;
@@ -72,12 +74,23 @@ fn built(picture: &Picture<'_>) -> Verdict {
     if picture.is_built() && picture.digest_problem.is_none() {
         return verdict(BUILT, true, "Built", "");
     }
-    match (picture.build_problem(), &picture.fetcher) {
-        (Some(problem), _) => verdict(BUILT, false, &problem.reason, problem.message.as_str()),
-        (None, _) if picture.target.is_none() => verdict(BUILT, false, "NotResolved", ""),
+    if let Some(problem) = picture.build_problem() {
+        return verdict(BUILT, false, &problem.reason, problem.message.as_str());
+    }
+    let Some(target) = picture.target else { return verdict(BUILT, false, "NotResolved", "") };
+    match (picture.reading, &picture.fetcher) {
+        (Some(reading), _) => verdict(BUILT, false, "Reading", told(reading, target.spec.content.bytes)),
         (None, Some(node)) => verdict(BUILT, false, "Fetching", format!("node {node} reads the origin")),
         (None, None) => verdict(BUILT, false, "NoFetcher", "no selected node can read the origin yet"),
     }
+}
+
+/// How much of the origin nodes can have by now.
+fn told(reading: Reading, bytes: i64) -> String {
+    let whole = human_size(u64::try_from(bytes).unwrap_or_default());
+    let fetchers =
+        if reading.fetchers == 1 { "1 node".to_owned() } else { format!("{} nodes", reading.fetchers) };
+    format!("{} of {whole} are read, by {fetchers}, and shared with the others", human_size(reading.bytes))
 }
 
 fn available(picture: &Picture<'_>) -> Verdict {
@@ -115,6 +128,7 @@ fn progressing(picture: &Picture<'_>) -> Verdict {
     let reason = match picture.target {
         None => "Resolving",
         Some(_) if picture.is_built() => "Distributing",
+        Some(_) if picture.reading.is_some() => "Reading",
         Some(_) => "Fetching",
     };
     verdict(PROGRESSING, true, reason, "")

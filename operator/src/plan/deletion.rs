@@ -23,7 +23,12 @@ pub fn plan(
     let mut marked = true;
     for revision in own.iter().filter(|revision| revision.metadata.deletion_timestamp.is_none()) {
         let mut wanted = DistributionRevision::clone(revision);
-        wanted.spec.policy = policy(distribution, revision.spec.policy.current, Vec::new());
+        wanted.spec.policy = policy(
+            distribution,
+            revision.spec.policy.current,
+            Vec::new(),
+            revision.spec.policy.ingest.clone(),
+        );
         wanted.spec.policy.deleting = true;
         if wanted.spec != revision.spec {
             marked = false;

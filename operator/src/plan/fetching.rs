@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
-use crds::{Distribution, DistributionRevision, RevisionPolicy};
+use crds::{Distribution, DistributionRevision, Ingest, RevisionPolicy};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::ingest::{self, Sharing};
 use super::nodes::Crowd;
 use super::revisions::{Choice, SOURCE_HASH_ANNOTATION, disowned, is_built};
 use super::{Observed, Plan, Step};
 
 /// The policy of a revision of this `Distribution`.
-pub fn policy(distribution: &Distribution, current: bool, fetchers: Vec<String>) -> RevisionPolicy {
+pub fn policy(
+    distribution: &Distribution,
+    current: bool,
+    fetchers: Vec<String>,
+    ingest: Option<Ingest>,
+) -> RevisionPolicy {
     let spec = &distribution.spec;
     RevisionPolicy {
         node_selector: spec.placement.node_selector.clone(),
         tolerations: spec.placement.tolerations.clone(),
         fetchers,
-        ingest: None,
+        ingest,
         current,
         deleting: false,
         on_delete: spec.retention.on_delete,
@@ -45,15 +51,20 @@ pub fn plan(
         let is_target = choice.target.is_some_and(|target| target.name_any() == name);
         let mut wanted = DistributionRevision::clone(revision);
         let mut fetchers = Vec::new();
+        let mut sharing = Sharing::kept(revision);
         if is_target {
-            fetchers = elect(plan, observed, choice, revision, crowd, now);
+            sharing = ingest::plan(plan, observed, distribution, revision);
+            // Whoever is told to read asks at once, and is to hear then how to share.
+            if !sharing.pending || !revision.spec.policy.fetchers.is_empty() {
+                fetchers = elect(plan, observed, choice, revision, crowd, now);
+            }
             take_in(&mut wanted, observed);
             let hash = choice.source_hash.clone();
             wanted.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), hash);
         } else if choice.target.is_some() {
             wanted = disowned(revision, &choice.source_hash).unwrap_or(wanted);
         }
-        wanted.spec.policy = policy(distribution, current.as_ref() == Some(&name), fetchers);
+        wanted.spec.policy = policy(distribution, current.as_ref() == Some(&name), fetchers, sharing.ingest);
         if wanted.spec != revision.spec || wanted.annotations() != revision.annotations() {
             plan.step(Step::UpdateRevision(Box::new(wanted)));
         }

@@ -5,6 +5,7 @@
 //! | `revisions` | which revision is current, whether to resolve or make one |
 //! | `retiring` | which revisions nobody needs any more |
 //! | `fetching` | who reads the origin, and what the revisions' policies say |
+//! | `ingest` | under which name the content is shared while it is read |
 //! | `deletion` | the way out |
 //! | `nodes` | which nodes count, and how far each is |
 //! | `status`, `conditions`, `problems`, `failures`, `progress` | what the user is told |
@@ -15,6 +16,7 @@ mod conditions;
 mod deletion;
 mod failures;
 mod fetching;
+mod ingest;
 mod nodes;
 mod problems;
 mod progress;
@@ -32,6 +34,7 @@ use crds::{
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
+use torrent::ingest::PublicKey;
 
 pub use conditions::whole_seconds;
 pub use deletion::LONGEST_WAIT;
@@ -43,6 +46,7 @@ pub use status::PROGRESS_EVERY;
 use crate::failure::Failure;
 use crate::grants::Election;
 use crate::index::{NodeFacts, SidecarPod};
+use crate::outline::Outlined;
 use crate::resolve::Resolved;
 
 /// What is known of a `Distribution`'s source.
@@ -88,6 +92,10 @@ pub struct Observed {
     pub resolution: Resolution,
     /// The elections of its revisions.
     pub elections: BTreeMap<String, Election>,
+    /// The operator's ingest key, once there is one.
+    pub ingest_key: Option<PublicKey>,
+    /// What its revisions go by while they are read.
+    pub outlines: BTreeMap<String, Outlined>,
     /// What the trackers see, by revision.
     pub swarms: BTreeMap<String, SwarmView>,
     /// Bytes that all nodes together got per second lately.
@@ -113,6 +121,15 @@ pub enum Step {
     CreateRevision(Box<DistributionRevision>),
     /// Write a revision whose policy, torrents or annotation have to change. Carries the resource version it was made from.
     UpdateRevision(Box<DistributionRevision>),
+    /// Make the name under which a revision's content is shared while it is read.
+    Outline {
+        /// The revision.
+        revision: String,
+        /// How often reading was begun anew before.
+        epoch: i32,
+        /// The operator's ingest key.
+        key: PublicKey,
+    },
     /// Take note of who reads the origin of a revision.
     Elect {
         /// The revision.

@@ -143,7 +143,7 @@ fn make(distribution: &Distribution, resolved: &Resolved, source_hash: &str) -> 
         },
         torrents: Vec::new(),
         manifest_digest: None,
-        policy: fetching::policy(distribution, true, Vec::new()),
+        policy: fetching::policy(distribution, true, Vec::new(), None),
     };
     let mut revision = DistributionRevision::new(&name, spec);
     let labels = revision.labels_mut();

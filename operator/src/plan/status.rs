@@ -19,6 +19,7 @@ use super::progress::{human_size, percent};
 use super::revisions::{Choice, is_built};
 use super::{Note, Observed, Plan, Step, failures};
 use crate::failure::Failure;
+use crate::grants::{Election, Reading};
 
 /// Counts and progress are written at most this often; conditions at once.
 pub const PROGRESS_EVERY: SignedDuration = SignedDuration::from_secs(10);
@@ -32,6 +33,8 @@ pub struct Picture<'a> {
     previous: Option<&'a Arc<DistributionRevision>>,
     /// Who reads the origin.
     pub fetcher: Option<String>,
+    /// How far reading is, where nodes get what is read.
+    pub reading: Option<Reading>,
     /// How many nodes are how far with the target.
     pub counts: NodeCounts,
     /// At least one whole copy is there.
@@ -66,6 +69,7 @@ impl<'a> Picture<'a> {
             shown,
             previous: previous(own, shown),
             fetcher: election.and_then(|election| election.fetcher.clone()).filter(|_| choice.needs_origin),
+            reading: election.and_then(Election::reading).filter(|_| choice.needs_origin),
             counts: NodeCounts::default(),
             available: observed.swarms.get(&name).is_some_and(|swarm| swarm.seeders > 0),
             digest_problem: digest_problem(distribution, choice.target),
@@ -167,12 +171,13 @@ fn previous<'a>(
 /// Bytes that a node has which is not Ready: what it tells the trackers, or as the fetcher.
 fn have(observed: &Observed, revision: &str, node: &str, bytes: u64) -> u64 {
     let left = observed.swarms.get(revision).and_then(|swarm| swarm.left.get(node));
-    if let Some(left) = left {
-        return bytes.saturating_sub(*left);
-    }
+    let announced = left.map_or(0, |left| bytes.saturating_sub(*left));
     let election =
         observed.elections.get(revision).filter(|election| election.fetcher.as_deref() == Some(node));
-    election.and_then(|election| election.grant.as_ref()).map_or(0, |grant| grant.bytes.min(bytes))
+    let said =
+        election.and_then(|election| election.grant.as_ref()).map_or(0, |grant| grant.bytes.min(bytes));
+    // A fetcher tells the operator more often than the trackers.
+    announced.max(said)
 }
 
 /// Writes the status if that is worth it now, and tells the user of what changed.

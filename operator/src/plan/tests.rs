@@ -1,6 +1,7 @@
 //! Tables: what is seen, and what is then done.
 
 mod clocks;
+mod ingest;
 mod lost;
 mod replaced;
 mod room;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::grants::Built;
+use crate::outline::Name;
 use crate::resolve::source_hash;
 
 const UID: &str = "11111111-2222-3333-4444-555555555555";
@@ -101,6 +103,10 @@ fn carry_out(observed: &mut Observed, steps: Vec<Step>) {
                 Arc::make_mut(observed.distribution.as_mut().unwrap()).status = Some(*status);
             }
             Step::Resolve => observed.resolution.running = true,
+            Step::Outline { revision, epoch, key } => {
+                let id = torrent::IngestId::of(format!("{revision} {epoch} {key}").as_bytes());
+                observed.outlines.insert(revision, Outlined { epoch, key, name: Name::Known(id) });
+            }
             Step::AddFinalizer | Step::RemoveFinalizer | Step::DeleteOrphan(_) | Step::Tell(_) => {}
         }
     }

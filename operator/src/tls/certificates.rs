@@ -11,6 +11,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use torrent::ingest::SigningKey;
 
 /// How long the CA lives.
 const CA_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
@@ -18,6 +20,8 @@ const CA_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
 const LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
 /// Certificates begin so long before they are made: clocks differ.
 const EARLIER: SignedDuration = SignedDuration::from_hours(24);
+/// So that the ingest key is the key of nothing else.
+const INGEST_DOMAIN: &[u8] = b"samara ingest key 1\0";
 
 /// Why certificates cannot be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +110,14 @@ impl Bundle {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         Ok(CertifiedKey::from_der(chain, key, &provider)?)
     }
+
+    /// What signs for the nodes that may read an origin. It comes from the key of the CA: every leader has the same, and no second
+    /// secret has to be kept.
+    pub fn ingest_key(&self) -> Result<SigningKey, CertificateError> {
+        let ca_key = PrivateKeyDer::from_pem_slice(self.ca_key.as_bytes())?;
+        let seed = Sha256::new().chain_update(INGEST_DOMAIN).chain_update(ca_key.secret_der()).finalize();
+        Ok(SigningKey::from_seed(&seed.into()))
+    }
 }
 
 fn past_half(made: Timestamp, life: SignedDuration, now: Timestamp) -> bool {
@@ -188,6 +200,19 @@ mod tests {
         assert_eq!((third.ca.clone(), third.made.names.clone()), (first.ca.clone(), other));
         let fourth = Bundle::renewed(Some(&first), &names(), days(365 * 5 + 10)).unwrap().unwrap();
         assert!(fourth.ca.ends_with(&first.ca) && fourth.ca != first.ca, "both vouch for a while");
+    }
+
+    #[test]
+    fn the_ingest_key_lives_as_long_as_the_ca() {
+        let now = Timestamp::now();
+        let first = Bundle::renewed(None, &names(), now).unwrap().unwrap();
+        let key = |bundle: &Bundle| bundle.ingest_key().unwrap().public();
+        let other_name = Bundle::renewed(Some(&first), &["127.0.0.1".to_owned()], now).unwrap().unwrap();
+        assert_eq!(key(&first), key(&other_name), "another certificate of the same CA");
+        let stored_by_another = Bundle { ca_key: first.ca_key.replace('\n', "\r\n"), ..first.clone() };
+        assert_eq!(key(&first), key(&stored_by_another), "the key counts, not how it is written");
+        let other_ca = Bundle::renewed(None, &names(), now).unwrap().unwrap();
+        assert_ne!(key(&first), key(&other_ca));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use crds::DistributionRevision;
 use crds::condition::READY;
-use crds::{DistributionRevision, Torrent};
 use futures::future::join_all;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// A tracker that fails so often in a row is not ready.
 const FAILURES: u32 = 2;
 
-/// A built revision and the first of its infohashes.
+/// A revision that nodes share, and the name of its swarm.
 pub(super) struct Work {
     pub(super) revision: Arc<DistributionRevision>,
     pub(super) infohash: String,
@@ -42,7 +42,7 @@ struct Class {
     trackers: Vec<(String, String)>,
     registry: Bytes,
     digest: String,
-    /// Built and not yet everywhere.
+    /// Shared and not yet everywhere.
     work: Vec<Work>,
 }
 
@@ -103,13 +103,13 @@ fn classes(context: &Context) -> Vec<Class> {
 fn class(context: &Context, name: String) -> Option<Class> {
     let index = context.index();
     let ledger = context.ledger();
-    let registry = serde_json::to_vec(&registry(&index, &ledger.coming, &name)).ok()?;
+    let registry = serde_json::to_vec(&registry(&index, &ledger, &name)).ok()?;
     Some(Class {
         token: ledger.tokens.get(&name)?.clone(),
         trackers: urls(&index, &name, &context.settings.namespace),
         digest: hex::encode(Sha256::digest(&registry)),
         registry: registry.into(),
-        work: built(&index, &name).into_iter().filter(|work| is_at_work(&index, work)).collect(),
+        work: shared(&index, &name).into_iter().filter(|work| is_at_work(&index, work)).collect(),
         name,
     })
 }
@@ -123,12 +123,12 @@ pub async fn register(context: &Context, name: &str) {
     }
 }
 
-fn built(index: &Index, class: &str) -> Vec<Work> {
-    let built = index.revisions_of(class).filter_map(|revision| {
-        let infohash = name_of(revision.spec.torrents.first()?)?;
+fn shared(index: &Index, class: &str) -> Vec<Work> {
+    let shared = index.revisions_of(class).filter_map(|revision| {
+        let infohash = name_of(revision)?;
         Some(Work { revision: revision.clone(), infohash })
     });
-    built.collect()
+    shared.collect()
 }
 
 /// Whether the nodes are still at it. When all is at rest, nobody asks after it.
@@ -141,8 +141,12 @@ fn is_at_work(index: &Index, work: &Work) -> bool {
     work.revision.spec.policy.current && !ready
 }
 
-fn name_of(torrent: &Torrent) -> Option<String> {
-    torrent.info_hash_v2.clone().or(torrent.info_hash_v1.clone())
+/// The first of its infohashes; what it goes by while it is read, until there are any.
+fn name_of(revision: &DistributionRevision) -> Option<String> {
+    match revision.spec.torrents.first() {
+        Some(torrent) => torrent.info_hash_v2.clone().or(torrent.info_hash_v1.clone()),
+        None => revision.spec.policy.ingest.as_ref().map(|ingest| ingest.id.clone()),
+    }
 }
 
 /// One round with the trackers of a class: how each visit ended. `looks`: also ask how far the nodes are. That is as much to read as

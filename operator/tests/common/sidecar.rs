@@ -4,11 +4,13 @@ use crds::DistributionRevision;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use operator_api::{Completed, Failed, Grant, Progress, Retry, Session};
+use operator_api::{Completed, Failed, Grant, Lease, Progress, Retry, Session};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use torrent::ingest::{PublicKey, SigningKey};
 use torrent::manifest::{Entry, Manifest};
 use torrent::{Builder, RelPath, Version};
+use tracker_api::{REGISTRY_CONTENT_PATH, Registry};
 
 use super::{NAMESPACE, World, parse};
 
@@ -19,6 +21,8 @@ pub struct FakeSidecar {
     url: String,
     trackers: Vec<String>,
     token: String,
+    /// With which it signs the hashes of what it reads.
+    key: SigningKey,
 }
 
 /// What a fetcher made of the origin's bytes.
@@ -49,6 +53,7 @@ impl FakeSidecar {
             url: operator.url,
             trackers: status.trackers.into_iter().map(|tracker| tracker.url).collect(),
             token: token.into(),
+            key: SigningKey::from_seed(&Sha256::digest(node).into()),
         }
     }
 
@@ -66,14 +71,36 @@ impl FakeSidecar {
     }
 
     pub async fn grant(&self, revision: &str) -> Result<Grant, u16> {
-        let (status, body) = self.post(&format!("/v1/grants/{revision}"), json!({})).await;
+        self.ask(revision, json!({})).await
+    }
+
+    /// With its key, so that it may share what it reads.
+    pub async fn sharing_grant(&self, revision: &str) -> Result<Grant, u16> {
+        self.ask(revision, json!({"key": self.public_key().to_string()})).await
+    }
+
+    pub fn public_key(&self) -> PublicKey {
+        self.key.public()
+    }
+
+    async fn ask(&self, revision: &str, request: serde_json::Value) -> Result<Grant, u16> {
+        let (status, body) = self.post(&format!("/v1/grants/{revision}"), request).await;
         if status == 200 { Ok(parse(body)) } else { Err(status) }
     }
 
     /// Asks until the answer is not "later".
     pub async fn patient_grant(&self, revision: &str) -> Grant {
+        self.patiently(revision, json!({})).await
+    }
+
+    /// The same with its key.
+    pub async fn patient_sharing_grant(&self, revision: &str) -> Grant {
+        self.patiently(revision, json!({"key": self.public_key().to_string()})).await
+    }
+
+    async fn patiently(&self, revision: &str, request: serde_json::Value) -> Grant {
         for _ in 0..400 {
-            match self.grant(revision).await {
+            match self.ask(revision, request.clone()).await {
                 Ok(grant) => return grant,
                 Err(503) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
                 Err(status) => panic!("{} gets {status} for {revision}", self.node),
@@ -83,8 +110,44 @@ impl FakeSidecar {
     }
 
     pub async fn progress(&self, revision: &str, grant: &str, bytes: u64) -> u16 {
+        self.sign_of_life(revision, grant, bytes).await.err().unwrap_or(200)
+    }
+
+    pub async fn sign_of_life(&self, revision: &str, grant: &str, bytes: u64) -> Result<Lease, u16> {
         let progress = Progress { grant: grant.into(), bytes, origin_bytes: bytes, worked: bytes };
-        self.post(&format!("/v1/grants/{revision}/progress"), serde_json::to_value(progress).unwrap()).await.0
+        let path = format!("/v1/grants/{revision}/progress");
+        let (status, body) = self.post(&path, serde_json::to_value(progress).unwrap()).await;
+        if status == 200 { Ok(parse(body)) } else { Err(status) }
+    }
+
+    /// The registry, as the first tracker has it.
+    pub async fn registry(&self) -> Registry {
+        let url = format!("{}{REGISTRY_CONTENT_PATH}", self.trackers[0]);
+        let answer = self.http.get(url).bearer_auth(self.tracker_token().await).send().await.unwrap();
+        answer.json().await.unwrap()
+    }
+
+    /// Tells the trackers under a name of 64 digits how much is left.
+    pub async fn announce(&self, name: &str, left: u64) {
+        let escaped: String = name.as_bytes()[..40]
+            .chunks(2)
+            .fold(String::new(), |all, pair| format!("{all}%{}", std::str::from_utf8(pair).unwrap()));
+        let token = self.tracker_token().await;
+        for tracker in &self.trackers {
+            let url = format!(
+                "{tracker}/announce?info_hash={escaped}&peer_id={:-<20}&port=6881&uploaded=0&downloaded=0&left={left}&node={}",
+                self.node, self.node
+            );
+            let answer = self.http.get(url).bearer_auth(&token).send().await.unwrap();
+            let answer = String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned();
+            assert!(!answer.contains("failure"), "{answer}");
+        }
+    }
+
+    async fn tracker_token(&self) -> String {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let secret = secrets.get("samara-tracker-default").await.unwrap();
+        String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap()
     }
 
     pub async fn fail(&self, revision: &str, grant: &str, reason: &str, message: &str) -> Result<u64, u16> {
@@ -125,9 +188,7 @@ impl FakeSidecar {
     }
 
     pub async fn store(&self, revision: &str, built: &Built) {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let secret = secrets.get("samara-tracker-default").await.unwrap();
-        let token = String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap();
+        let token = self.tracker_token().await;
         let hash = built.completed.info_hash_v2.as_ref().unwrap();
         for tracker in &self.trackers {
             for (path, body) in [

@@ -1,0 +1,111 @@
+//! Content that is shared while its origin is read, over the in-memory API.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a test fails by panicking
+
+mod common;
+
+use common::World;
+use kube::ResourceExt;
+use operator_api::{Grant, GrantedIngest, TorrentVersion};
+use serde_json::json;
+use torrent::ingest::{Outline, PublicKey, Warrant};
+use torrent::{RelPath, Version, piece_length_for};
+
+/// The ingest of a grant, checked as a node checks it: by the outline that it makes itself.
+fn checked(revision: &str, grant: &Grant, node: &str, signs_with: PublicKey) -> GrantedIngest {
+    let ingest = grant.ingest.clone().unwrap();
+    let key = PublicKey::parse(&ingest.key).unwrap();
+    assert_eq!(grant.torrent_version, TorrentVersion::Hybrid);
+    let files: Vec<_> =
+        grant.files.iter().map(|file| (RelPath::parse(&file.path).unwrap(), file.size)).collect();
+    let total = files.iter().map(|(_, size)| size).sum();
+    let outline =
+        Outline::new(revision, ingest.epoch, key, Version::Hybrid, piece_length_for(total), files).unwrap();
+    assert_eq!(outline.id().to_string(), ingest.id);
+    let warrant = Warrant::decode(&hex::decode(&ingest.warrant).unwrap()).unwrap();
+    assert!(warrant.is_of(outline.id(), key));
+    assert_eq!((warrant.fetcher(), warrant.key()), (node, signs_with));
+    ingest
+}
+
+#[tokio::test]
+async fn nodes_get_on_while_the_origin_is_read() {
+    let world = World::with_class(141, &["a", "b"]).await;
+    let url = world.origin.put("x", &b"7".repeat(100_000), "1");
+    world.distribute("data", json!([{"url": url}, {"url": url, "path": "sub/y"}])).await;
+    let revision = world.revision(|revision| !revision.spec.policy.fetchers.is_empty()).await;
+    let name = revision.name_any();
+    let id = revision.spec.policy.ingest.unwrap().id;
+
+    let fetcher = world.fetcher(&name).await;
+    let grant = fetcher.patient_sharing_grant(&name).await;
+    let ingest = checked(&name, &grant, &fetcher.node, fetcher.public_key());
+    assert_eq!((&ingest.id, ingest.epoch, ingest.index, ingest.of), (&id, 0, 0, 1));
+    let lease = fetcher.sign_of_life(&name, &grant.id, 50_000).await.unwrap();
+    assert_eq!((lease.index, lease.of), (0, 1));
+    let message = world.until_condition("data", "Built", "False", "Reading").await;
+    assert!(message.contains("of 195Ki"), "{message}");
+
+    let registered = fetcher.registry().await;
+    assert_eq!(registered.swarms[0].infohashes, std::slice::from_ref(&id));
+    let other = world.sidecar(if fetcher.node == "a" { "b" } else { "a" }).await;
+    other.announce(&id, 100_000).await;
+    world
+        .until("the other's half counts", async || {
+            let status = world.distribution("data").await.status.unwrap();
+            status.progress.is_some_and(|progress| progress.percent >= 25)
+        })
+        .await;
+
+    let built = fetcher.build(&grant).await;
+    fetcher.store(&name, &built).await;
+    assert_eq!(fetcher.complete(&name, &built).await, 204);
+    let hashes = &built.completed;
+    let names = [hashes.info_hash_v2.clone().unwrap(), hashes.info_hash_v1.clone().unwrap(), id.clone()];
+    assert_eq!(fetcher.registry().await.swarms[0].infohashes, names);
+    let written = world.revisions().get(&name).await.unwrap();
+    assert_eq!(written.spec.policy.ingest.unwrap().id, id, "nodes go by it until they know the torrent");
+}
+
+#[tokio::test]
+async fn a_grant_without_a_key_is_one_to_fetch_it_whole() {
+    let world = World::with_class(142, &["a"]).await;
+    let url = world.origin.put("x", b"payload", "1");
+    world.distribute("data", json!([{"url": url}])).await;
+    let name = world.revision(|revision| !revision.spec.policy.fetchers.is_empty()).await.name_any();
+    let fetcher = world.fetcher(&name).await;
+    assert_eq!(fetcher.patient_grant(&name).await.ingest, None);
+    let path = format!("/v1/grants/{name}");
+    assert_eq!(fetcher.post(&path, json!({"key": "00"})).await.0, 400);
+    assert_eq!(fetcher.post(&path, json!({"key": 1})).await.0, 400);
+    world.until_condition("data", "Built", "False", "Fetching").await;
+
+    // v1-only content has nothing by which a part of it could be shared.
+    let v1 = json!({"torrent": {"version": "V1"}});
+    world.edit("data", v1).await;
+    let other = world.revision(|revision| revision.name_any() != name).await.name_any();
+    let fetcher = world.fetcher(&other).await;
+    assert_eq!(fetcher.patient_sharing_grant(&other).await.ingest, None);
+    assert_eq!(world.revisions().get(&other).await.unwrap().spec.policy.ingest, None);
+}
+
+#[tokio::test]
+async fn a_new_leader_gives_the_same_name_and_the_same_word() {
+    let mut world = World::with_class(143, &["a", "b"]).await;
+    let url = world.origin.put("x", b"payload", "1");
+    world.distribute("data", json!([{"url": url}])).await;
+    let revision = world.revision(|revision| !revision.spec.policy.fetchers.is_empty()).await;
+    let name = revision.name_any();
+    let fetcher = world.fetcher(&name).await;
+    let before = fetcher.patient_sharing_grant(&name).await.ingest.unwrap();
+    world.stop_operator().await;
+    let written = world.writes.lock().unwrap().len();
+    world.start_operator().await;
+    world.until("the new one answers", async || world.sidecar("a").await.session().await.is_ok()).await;
+    let fetcher = world.sidecar(&fetcher.node).await;
+    let grant = fetcher.patient_sharing_grant(&name).await;
+    assert_eq!(checked(&name, &grant, &fetcher.node, fetcher.public_key()), before);
+    let writes = world.writes.lock().unwrap();
+    let revisions = writes[written..].iter().filter(|write| write.contains("distributionrevisions"));
+    assert_eq!(revisions.count(), 0, "{:?}", &writes[written..]);
+}
