@@ -12,6 +12,7 @@ use operator_api::reason;
 use swarm::{Engine, EngineConfig, EngineError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use torrent::ingest::SigningKey;
 
 use crate::class::ClassInfo;
 use crate::clients::{Trackers, keep_session};
@@ -76,6 +77,7 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
         trackers: Trackers::new(session.clone())?,
         session,
         token: config.token.clone(),
+        fetcher_key: SigningKey::from_seed(&rand::random()),
         denied_origins: config.denied_origins.clone(),
         metrics: Metrics::register(&health),
     });

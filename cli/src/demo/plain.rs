@@ -29,7 +29,7 @@ pub async fn read(distribution: &Distribution) -> Result<Expected> {
     let start = Instant::now();
     let mut files = BTreeMap::new();
     for file in resolved.files.iter() {
-        let range = ReadRange { from: 0, validator: Validator::from(file) };
+        let range = ReadRange { from: 0, until: None, validator: Validator::from(file) };
         let mut body =
             origin.read(&file.url, range).await.with_context(|| format!("cannot read {}", file.path))?;
         let mut hasher = Sha256::new();

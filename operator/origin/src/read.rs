@@ -1,5 +1,6 @@
 //! The bytes of a file, held against what was resolved.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -43,11 +44,13 @@ impl From<&GrantedFile> for Validator {
     }
 }
 
-/// What to read: everything from a position on.
+/// What to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRange {
     /// The first byte wanted. Above 0 it is asked for with `Range` and `If-Range`.
     pub from: u64,
+    /// Behind the last byte wanted; `None`: all to the end, which is asked for without a `Range` if it is the whole file.
+    pub until: Option<u64>,
     /// What the file must be.
     pub validator: Validator,
 }
@@ -77,15 +80,20 @@ impl Origin {
 
     /// Opens a file for reading. See [`Body::start`]: an origin that knows no ranges starts at 0 again.
     pub async fn read(&self, url: &str, range: ReadRange) -> Result<Body, OriginError> {
-        let ReadRange { from, validator } = range;
-        let answer = self.send(Method::GET, url, conditions(from, &validator)).await?;
-        let start = match answer.response.status() {
-            StatusCode::OK => check_whole(&answer, &validator)?,
-            StatusCode::PARTIAL_CONTENT if from > 0 => check_part(&answer, from, &validator)?,
-            StatusCode::PRECONDITION_FAILED => {
+        let ReadRange { from, until, validator } = range;
+        let size = validator.size;
+        let part = (from > 0 || until.is_some_and(|until| until < size))
+            .then(|| from..until.unwrap_or(size).min(size));
+        let answer = self.send(Method::GET, url, conditions(part.as_ref(), &validator)).await?;
+        let read = match (answer.response.status(), part) {
+            (StatusCode::OK, _) => check_whole(&answer, &validator)?,
+            (StatusCode::PARTIAL_CONTENT, Some(part)) => check_part(&answer, part, &validator)?,
+            (StatusCode::PRECONDITION_FAILED, _) => {
                 return Err(changed(&answer.url, "the validator does not match any more".to_owned()));
             }
-            StatusCode::RANGE_NOT_SATISFIABLE => return Err(unsatisfiable(&answer, from, validator.size)),
+            (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
+                return Err(unsatisfiable(&answer, from, validator.size));
+            }
             _ => return Err(status_error(&answer)),
         };
         let Answer { url, response } = answer;
@@ -96,7 +104,7 @@ impl Origin {
             last_modified: header(headers, LAST_MODIFIED.as_str()).map(str::to_owned),
         };
         let flow = Flow::new(url, response, self.timeouts);
-        Ok(Body { flow, start, position: start, seen })
+        Ok(Body { flow, position: read.start, read, seen })
     }
 }
 
@@ -104,7 +112,7 @@ impl Origin {
 #[derive(Debug)]
 pub struct Body {
     flow: Flow,
-    start: u64,
+    read: Range<u64>,
     position: u64,
     seen: Validator,
 }
@@ -118,17 +126,22 @@ impl Body {
     /// The position of the first byte that comes: what was asked for, or 0 if the origin ignores ranges. Then the bytes are
     /// still those of the same version, but the reader starts over.
     pub fn start(&self) -> u64 {
-        self.start
+        self.read.start
     }
 
-    /// The next bytes; `None` after exactly as many as were resolved.
+    /// Behind the last byte that comes: what was asked for, or the size of the file if the origin ignores ranges.
+    pub fn end(&self) -> u64 {
+        self.read.end
+    }
+
+    /// The next bytes; `None` after exactly as many as were asked for.
     ///
     /// [`OriginError::Length`] if there are more or fewer, [`OriginError::Unreachable`] if the connection breaks (go on
     /// from where you are), [`OriginError::Stalled`] if hardly anything comes. Waiting for the caller does not count.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, OriginError> {
         let chunk = self.flow.chunk().await?;
         let got = self.position + chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        let expected = self.seen.size;
+        let expected = self.read.end;
         if got > expected || (chunk.is_none() && got < expected) {
             return Err(OriginError::Length { url: redacted(&self.flow.url), expected, got });
         }
@@ -175,7 +188,7 @@ impl Flow {
 }
 
 /// The headers that make the origin say so itself if the file has changed (RFC 9110 section 13).
-fn conditions(from: u64, validator: &Validator) -> HeaderMap {
+fn conditions(part: Option<&Range<u64>>, validator: &Validator) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut set = |name: HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -183,8 +196,8 @@ fn conditions(from: u64, validator: &Validator) -> HeaderMap {
         }
     };
     let (etag, modified) = (validator.etag.as_deref(), validator.last_modified.as_deref());
-    if from > 0 {
-        set(RANGE, &format!("bytes={from}-{}", validator.size.saturating_sub(1)));
+    if let Some(part) = part {
+        set(RANGE, &format!("bytes={}-{}", part.start, part.end.saturating_sub(1)));
         if let Some(value) = etag.or(modified) {
             set(IF_RANGE, value);
         }
@@ -197,18 +210,18 @@ fn conditions(from: u64, validator: &Validator) -> HeaderMap {
 }
 
 /// 200: the whole file, of the version that was resolved.
-fn check_whole(answer: &Answer, validator: &Validator) -> Result<u64, OriginError> {
+fn check_whole(answer: &Answer, validator: &Validator) -> Result<Range<u64>, OriginError> {
     check_validator(answer, validator, false)?;
     match said_length(&answer.response) {
         Some(said) if said != validator.size => {
             Err(changed(&answer.url, format!("{said} bytes instead of {}", validator.size)))
         }
-        _ => Ok(0),
+        _ => Ok(0..validator.size),
     }
 }
 
-/// 206: the rest of the file, from where it was asked for, of the version that was resolved.
-fn check_part(answer: &Answer, from: u64, validator: &Validator) -> Result<u64, OriginError> {
+/// 206: the part of the file that was asked for, of the version that was resolved.
+fn check_part(answer: &Answer, part: Range<u64>, validator: &Validator) -> Result<Range<u64>, OriginError> {
     check_validator(answer, validator, true)?;
     let text = header(answer.response.headers(), CONTENT_RANGE.as_str());
     let range = text.and_then(content_range);
@@ -218,10 +231,11 @@ fn check_part(answer: &Answer, from: u64, validator: &Validator) -> Result<u64, 
     if let Some(size) = size.filter(|&size| size != validator.size) {
         return Err(changed(&answer.url, format!("{size} bytes instead of {}", validator.size)));
     }
-    if first != from || last.checked_add(1) != Some(validator.size) {
-        return Err(unusable(&answer.url, format!("asked from byte {from}, it sent {first}-{last}")));
+    if first != part.start || last.checked_add(1) != Some(part.end) {
+        let why = format!("asked for bytes {}-{}, it sent {first}-{last}", part.start, part.end - 1);
+        return Err(unusable(&answer.url, why));
     }
-    Ok(from)
+    Ok(part)
 }
 
 /// A part that was asked for with `If-Range` may leave out its `Last-Modified` (RFC 9110 section 15.3.7): that it is a part

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crds::OperatorEndpoint;
 use operator_api::{
-    Completed, ErrorBody, Failed, GRANTS_PATH, Grant, Lease, Progress, Retry, SESSION_PATH, Session,
+    Completed, ErrorBody, Failed, GRANTS_PATH, Grant, GrantRequest, Lease, Progress, Retry, SESSION_PATH,
+    Session,
 };
 use reqwest::StatusCode;
 use rustls::RootCertStore;
@@ -13,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use torrent::ingest::PublicKey;
 
 use super::TokenSource;
 use super::body::{capped, causes};
@@ -101,9 +103,10 @@ impl OperatorClient {
         self.post(SESSION_PATH, None::<&()>).await
     }
 
-    /// The right to read a revision's origin.
-    pub async fn grant(&self, revision: &str) -> Result<Grant, OperatorError> {
-        self.post(&format!("{GRANTS_PATH}{revision}"), None::<&()>).await
+    /// The right to read a revision's origin, and to vouch with this key for what is read.
+    pub async fn grant(&self, revision: &str, key: PublicKey) -> Result<Grant, OperatorError> {
+        let request = GrantRequest { key: Some(key.to_string()) };
+        self.post(&format!("{GRANTS_PATH}{revision}"), Some(&request)).await
     }
 
     /// A sign of life.

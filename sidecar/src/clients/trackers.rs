@@ -118,6 +118,26 @@ impl Trackers {
         join_all(stores).await.into_iter().filter_map(Result::err).collect()
     }
 
+    /// Stores a revision's outline at those trackers that have it not; the errors of those that did not take it come back.
+    pub async fn keep_outline(
+        &self,
+        trackers: &[String],
+        revision: &str,
+        id: &str,
+        outline: &Bytes,
+    ) -> Vec<TrackerError> {
+        let keeps = trackers.iter().map(|tracker| async move {
+            match self.send(Method::HEAD, tracker, &format!("{MANIFESTS_PATH}{id}"), None).await {
+                Err(TrackerError::Missing(_)) => {
+                    let path = format!("{MANIFESTS_PATH}{id}?revision={revision}");
+                    self.send(Method::PUT, tracker, &path, Some(outline.clone())).await
+                }
+                other => other,
+            }
+        });
+        join_all(keeps).await.into_iter().filter_map(Result::err).collect()
+    }
+
     async fn first(&self, trackers: &[String], path: &str) -> Result<Bytes, TrackerError> {
         let mut last = TrackerError::None;
         for tracker in trackers {

@@ -66,6 +66,8 @@ pub struct Desired {
     pub distribution_uid: String,
     /// Its torrents exist.
     pub torrents: bool,
+    /// It can be shared before they do.
+    pub ingest: bool,
     /// It is the one that the link is to point to.
     pub current: bool,
     /// The `Distribution` goes.
@@ -118,9 +120,9 @@ pub enum Data {
 /// What can be done with a revision; one thing at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Job {
-    /// Reads the origin.
+    /// Reads the origin, and shares it when it is whole.
     Fetch,
-    /// Gets it from peers, publishes it, seeds it.
+    /// Gets it from peers (or reads the origin, sharing it meanwhile), publishes it, seeds it.
     Share,
     /// Removes it.
     Remove,
@@ -218,10 +220,11 @@ fn want_desired(observed: &Observed, desired: &Desired, local: &Local) -> Want {
             Data::Incoming => Want::Nothing,
         };
     }
-    if desired.fetch_here && local.data != Data::Published {
+    let grows = desired.ingest && !desired.torrents;
+    if desired.fetch_here && local.data != Data::Published && !grows {
         // Also when the torrents exist: then every whole copy is lost, and peers have nothing to give.
         Want::Job(Job::Fetch)
-    } else if desired.torrents {
+    } else if desired.torrents || grows {
         Want::Job(Job::Share)
     } else {
         Want::Nothing

@@ -55,6 +55,15 @@ pub enum FetchError {
     /// The operator does not take it.
     #[error("the operator does not take it: {0}; it is read again")]
     Refused(String),
+    /// A piece that was read cannot be taken into the torrent.
+    #[error(transparent)]
+    Put(#[from] swarm::PutError),
+    /// What the fetchers have read does not fit together.
+    #[error("{0}")]
+    Faulty(String),
+    /// The grant is one for content that is shared when it is whole.
+    #[error("the operator grants no reading of content that is shared meanwhile: it is asked again")]
+    NoIngest,
     /// It was told to stop.
     #[error("the fetch was stopped")]
     Stopped,
@@ -71,7 +80,10 @@ impl FetchError {
             Self::Path { .. } | Self::Conflict(_) | Self::Build(_) => reason::INVALID_PATH,
             Self::Manifest(_) => reason::INVALID_MANIFEST,
             Self::Digest { .. } => reason::DIGEST_MISMATCH,
-            Self::Trackers(_) | Self::Refused(_) => reason::METAINFO_UNAVAILABLE,
+            Self::Put(swarm::PutError::Changed { .. }) => reason::SOURCE_CHANGED,
+            Self::Put(swarm::PutError::Hashes(_)) | Self::Faulty(_) => reason::FETCHER_FAULTY,
+            Self::Put(_) => reason::DISK_ERROR,
+            Self::NoIngest | Self::Trackers(_) | Self::Refused(_) => reason::METAINFO_UNAVAILABLE,
             Self::Stopped => reason::ORIGIN_UNAVAILABLE,
         }
     }

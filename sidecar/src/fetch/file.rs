@@ -94,8 +94,10 @@ async fn connection(
     // Nothing would tell if the rest were of another version.
     let continued = validator.is_telling() || granted.sha256.is_some();
     let from = if continued { *position } else { 0 };
-    let mut body =
-        reading.origin.read(&granted.url, ReadRange { from, validator: validator.clone() }).await?;
+    let mut body = reading
+        .origin
+        .read(&granted.url, ReadRange { from, until: None, validator: validator.clone() })
+        .await?;
     if !validator.is_telling() {
         validator.clone_from(body.validator());
     }
@@ -160,6 +162,6 @@ fn check(reading: &Reading, granted: &GrantedFile, hashes: FileHashes) -> Result
     }
 }
 
-fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
+pub(super) fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
     hex.parse::<torrent::InfoHashV2>().ok().map(|hash| hash.0)
 }

@@ -7,7 +7,7 @@ use operator_api::reason;
 use swarm::{AddError, Assume, Phase, Trouble};
 
 use super::documents::Documents;
-use super::end::{End, RETRY, disk, problem_of};
+use super::end::{End, RETRY, disk};
 use super::share::Sharing;
 use super::steps::{self, Prepared};
 use super::twin::{self, Twin};
@@ -89,14 +89,14 @@ impl Sharing {
     }
 
     /// Follows the engine until everything is here.
-    async fn wait_complete(&mut self) -> Result<(), End> {
+    pub(super) async fn wait_complete(&mut self) -> Result<(), End> {
         let Some(handle) = self.handle.clone() else { return Ok(()) };
         let mut stats = handle.changed();
         let (mut class, mut token) = (self.context.class.clone(), self.context.session.watch());
         let mut unproven = self.record().unproven;
         loop {
             let now = stats.borrow_and_update().clone();
-            self.follow(&now);
+            self.follow(&now, false);
             if let (Some(Trouble::Disk(_)), false) = (&now.trouble, self.alone) {
                 // It may be a linked file that is damaged and that the engine rightly does not write to.
                 self.alone = true;
@@ -125,22 +125,6 @@ impl Sharing {
         let saved = disk(move || steps::proved(&layout, &mut record).map(|()| record));
         if let Ok(record) = saved.await {
             *self.record() = record;
-        }
-    }
-
-    fn follow(&mut self, stats: &swarm::Stats) {
-        // A torrent that is added anew counts from 0.
-        self.context.metrics.far_bytes.inc_by(stats.downloaded_far.saturating_sub(self.far_bytes));
-        self.far_bytes = stats.downloaded_far;
-        let peer_bytes = self.peer_bytes + stats.downloaded.saturating_sub(stats.wasted);
-        self.job.update(|state| state.status.peer_bytes = peer_bytes);
-        if stats.phase != Phase::Checking {
-            self.context.ledger.arrived(&self.job.revision, stats.have);
-        }
-        match &stats.trouble {
-            Some(trouble) => self.job.problem(problem_of(trouble)),
-            None if stats.phase != Phase::Complete => self.job.phase(NodePhase::Downloading),
-            None => {}
         }
     }
 }

@@ -4,6 +4,7 @@ mod documents;
 mod download;
 mod end;
 mod evidence;
+mod grow;
 mod keeper;
 mod share;
 mod simple;

@@ -85,15 +85,29 @@ async fn share_until_stopped(context: Arc<Context>, job: JobHandle) {
 impl Sharing {
     async fn round(&mut self) -> Result<Infallible, End> {
         let place = self.find().await?;
-        let documents = self.documents(place).await?;
-        if place == Place::Incoming {
-            self.download(&documents).await?;
-            self.publish(&documents).await?;
-        } else {
+        if place == Place::Store {
+            let documents = self.documents(place).await?;
             self.account(&documents, self.context.layout.published(&self.job.revision)).await?;
             self.open_published(&documents).await?;
+            return self.seed(&documents).await;
         }
+        let documents = if let Some(ingest) = self.growing() {
+            let documents = self.grow(&ingest).await?;
+            self.wait_complete().await?;
+            documents
+        } else {
+            let documents = self.documents(place).await?;
+            self.download(&documents).await?;
+            documents
+        };
+        self.publish(&documents).await?;
         self.seed(&documents).await
+    }
+
+    /// The ingest to join, if the revision has no torrents yet.
+    fn growing(&self) -> Option<crds::Ingest> {
+        let spec = self.job.spec()?;
+        spec.policy.ingest.clone().filter(|_| spec.torrents.is_empty())
     }
 
     async fn find(&mut self) -> Result<Place, End> {
@@ -121,7 +135,7 @@ impl Sharing {
         self.record.as_mut().expect("a round begins with finding the record")
     }
 
-    async fn documents(&mut self, place: Place) -> Result<Documents, End> {
+    pub(super) async fn documents(&mut self, place: Place) -> Result<Documents, End> {
         let folder = match place {
             Place::Store => self.context.layout.published(&self.job.revision),
             Place::Incoming => self.context.layout.coming(&self.job.revision),

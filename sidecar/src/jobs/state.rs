@@ -9,6 +9,7 @@ use swarm::{Engine, TrackerSpec};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use torrent::Metainfo;
+use torrent::ingest::SigningKey;
 
 use crate::class::ClassInfo;
 use crate::clients::{Session, TokenSource, Trackers};
@@ -35,6 +36,8 @@ pub struct Context {
     pub trackers: Trackers,
     /// What is shown to the operator.
     pub token: TokenSource,
+    /// Vouches for what this node reads at origins; made anew at each start.
+    pub fetcher_key: SigningKey,
     /// Never an origin.
     pub denied_origins: Vec<IpAddr>,
     /// What is counted.

@@ -7,12 +7,14 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use swarm::Assume;
+use torrent::ingest::Outline;
 use torrent::manifest::Manifest;
+use torrent::{IngestId, Limits, Plan, RelPath};
 
 use super::evidence::{Evidence, assume};
 use crate::store::{
     Folder, Layout, Record, Reused, StoreError, allocated, clean_leftovers, is_whole, link, open_beneath,
-    publish, reuse_files, shared_bytes, unseal, withdraw,
+    publish, read_file_capped, remove_tree, reuse_files, shared_bytes, unseal, withdraw, write_durably,
 };
 
 /// Where a revision lies.
@@ -140,6 +142,31 @@ pub fn proved(layout: &Layout, record: &mut Record) -> Result<(), StoreError> {
     record.save(&layout.coming(&record.revision))
 }
 
+/// The outline in a revision's folder, if it is the one of this name.
+pub fn outline_of(folder: &Folder, id: IngestId) -> Result<Option<Outline>, StoreError> {
+    let cap = Limits::OWN.bencode.bytes as u64;
+    let bytes = read_file_capped(&folder.outline(), cap)?;
+    Ok(bytes.filter(|bytes| IngestId::of(bytes) == id).and_then(|bytes| Outline::parse(&bytes).ok()))
+}
+
+/// Reading begins by this outline. What came by another one is dropped: it proved wrong, or is of other files.
+pub fn begin_outline(folder: &Folder, outline: &Outline) -> Result<(), StoreError> {
+    fs::create_dir_all(folder.path()).map_err(StoreError::io("make", folder.path()))?;
+    for old in [folder.outline(), folder.journal(), folder.hashes(), folder.data()] {
+        remove_tree(&old)?;
+    }
+    write_durably(&folder.outline(), &outline.encode())
+}
+
+/// Gets the folder in `incoming/` ready for files that come in by an outline; answers the bytes that are taken.
+pub fn prepare_growth(folder: &Folder, plan: &Plan) -> Result<u64, StoreError> {
+    let data = folder.data();
+    fs::create_dir_all(&data).map_err(StoreError::io("make", &data))?;
+    unseal(&data)?;
+    make_files(&data, plan.files().iter().filter(|(_, size)| *size == 0).map(|(path, _)| path))?;
+    Ok(allocated(&data))
+}
+
 fn let_go(data: &Path, manifest: &Manifest) -> Result<(), StoreError> {
     for entry in manifest.entries() {
         let path = data.join(entry.path.as_str());
@@ -153,10 +180,14 @@ fn let_go(data: &Path, manifest: &Manifest) -> Result<(), StoreError> {
 }
 
 fn make_empty_files(data: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    make_files(data, manifest.entries().iter().filter(|entry| entry.size == 0).map(|entry| &entry.path))
+}
+
+fn make_files<'a>(data: &Path, paths: impl Iterator<Item = &'a RelPath>) -> Result<(), StoreError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::open(data, flags, Mode::empty()).map_err(StoreError::sys("open", data))?;
-    for entry in manifest.entries().iter().filter(|entry| entry.size == 0) {
-        open_beneath(&folder, &entry.path, OFlags::WRONLY | OFlags::CREATE)?;
+    for path in paths {
+        open_beneath(&folder, path, OFlags::WRONLY | OFlags::CREATE)?;
     }
     Ok(())
 }

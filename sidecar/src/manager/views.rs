@@ -34,6 +34,7 @@ pub(super) fn desired(revision: &DistributionRevision, node: &str) -> Desired {
     Desired {
         distribution_uid: spec.distribution.uid.clone(),
         torrents: !spec.torrents.is_empty(),
+        ingest: policy.ingest.is_some(),
         current: policy.current,
         deleting: policy.deleting,
         on_delete: policy.on_delete,

@@ -19,7 +19,7 @@ pub fn doubt(folder: &Folder) -> Result<(), StoreError> {
         Ok(_) | Err(StoreError::Damaged { .. }) => {}
         Err(error) => return Err(error),
     }
-    for mark in [folder.complete(), folder.journal(), folder.fetch_journal()] {
+    for mark in [folder.complete(), folder.journal(), folder.hashes(), folder.fetch_journal()] {
         remove_tree(&mark)?;
     }
     sync_folder(folder.path())

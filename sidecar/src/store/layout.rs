@@ -123,6 +123,16 @@ impl Folder {
         self.0.join("journal")
     }
 
+    /// Beside the journal: the hashes of content that is still being read.
+    pub fn hashes(&self) -> PathBuf {
+        self.0.join("journal.hashes")
+    }
+
+    /// What is known of content that is still being read.
+    pub fn outline(&self) -> PathBuf {
+        self.0.join("outline")
+    }
+
     /// The fetcher's journal.
     pub fn fetch_journal(&self) -> PathBuf {
         self.0.join("fetch.journal")

@@ -58,7 +58,7 @@ impl Step {
             Self::Seal => seal(&from.data()),
             Self::Complete => write_durably(&from.complete(), b""),
             Self::DropJournals => {
-                for journal in [from.journal(), from.fetch_journal()] {
+                for journal in [from.journal(), from.hashes(), from.outline(), from.fetch_journal()] {
                     remove_tree(&journal)?;
                 }
                 Ok(())

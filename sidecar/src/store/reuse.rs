@@ -84,6 +84,11 @@ impl Donors {
         same.then(|| self.revisions[*whose].as_str())
     }
 
+    /// Whether there is a file that holds this content.
+    pub fn has(&self, content: &Content) -> bool {
+        self.files.contains_key(content)
+    }
+
     /// Links the file that holds this content to `to`, if there is one of that size and nothing stands there yet.
     pub fn link(&self, content: &Content, to: &Path) -> Result<bool, StoreError> {
         let Some((_, from)) = self.files.get(content).filter(|_| content.1 > 0) else { return Ok(false) };

@@ -10,19 +10,21 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response};
 use crds::{
     CLASS_LABEL, ClassTrackerStatus, Content, DistributionClass, DistributionClassSpec,
-    DistributionClassStatus, DistributionRef, DistributionRevision, DistributionRevisionSpec,
+    DistributionClassStatus, DistributionRef, DistributionRevision, DistributionRevisionSpec, Ingest,
     NodeDistribution, NodeEntry, NodePhase, OperatorEndpoint, RevisionPolicy, Torrent,
 };
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use memory_api::MemoryApi;
-use operator_api::{Grant, GrantedFile, OriginPolicy, TorrentVersion};
+use operator_api::{Grant, GrantedFile, GrantedIngest, OriginPolicy, TorrentVersion};
 use serde_json::{Value, json};
 use sidecar::{SidecarConfig, TokenSource};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use torrent::ingest::Outline;
+use torrent::{RelPath, Version, piece_length_for};
 use tracker_api::{RegisteredNode, RegisteredSwarm, Registry, SwarmReport};
 
 use crate::operator::FakeOperator;
@@ -165,15 +167,65 @@ impl Cluster {
 
     /// A revision of `Distribution` ns/`name` whose files are (path, name at the origin), to be fetched by `fetcher`.
     pub async fn revision(&mut self, revision: &str, name: &str, files: &[(&str, &str)], fetcher: &str) {
+        let files = self.granted(files);
+        self.make(revision, name, files, &[fetcher], None).await;
+    }
+
+    /// As [`Self::revision`], shared while it is read, by several fetchers.
+    pub async fn growing(
+        &mut self,
+        revision: &str,
+        name: &str,
+        files: &[(&str, &str)],
+        fetchers: &[&str],
+        epoch: u32,
+    ) {
+        let files = self.granted(files);
+        let ingest = ingest_of(revision, &files, epoch);
+        self.make(revision, name, files, fetchers, Some(ingest)).await;
+    }
+
+    /// What the operator does when what was read proves wrong: the same revision, another ingest.
+    pub async fn begin_anew(
+        &mut self,
+        revision: &str,
+        files: &[(&str, &str)],
+        fetchers: &[&str],
+        epoch: u32,
+    ) {
+        let files = self.granted(files);
+        let ingest = ingest_of(revision, &files, epoch);
+        let old = self.operator.script.lock().unwrap().grants.values().next().cloned().unwrap();
+        let grant = Grant { files, ingest: Some(ingest.clone()), id: format!("{}-{epoch}", old.id), ..old };
+        self.grant(revision, &grant, fetchers);
+        let swarm = self.registry.swarms.iter_mut().find(|swarm| swarm.revisions[0] == revision).unwrap();
+        swarm.infohashes = vec![ingest.id.clone()];
+        self.register().await;
+        let policy = json!({ "fetchers": fetchers, "ingest": { "id": ingest.id, "epoch": epoch } });
+        self.patch(revision, json!({ "policy": policy })).await;
+    }
+
+    fn granted(&self, files: &[(&str, &str)]) -> Vec<GrantedFile> {
         let file = |(path, source): &(&str, &str)| GrantedFile {
             path: (*path).to_owned(),
             url: format!("{}/{source}", self.origin),
             size: source.split_once('-').unwrap().1.parse().unwrap(),
-            sha256: None,
+            // Declared, and not so.
+            sha256: path.starts_with("wrong").then(|| "00".repeat(32)),
             etag: Some(format!("\"{source}\"")),
             last_modified: None,
         };
-        let files: Vec<GrantedFile> = files.iter().map(file).collect();
+        files.iter().map(file).collect()
+    }
+
+    async fn make(
+        &mut self,
+        revision: &str,
+        name: &str,
+        files: Vec<GrantedFile>,
+        fetchers: &[&str],
+        ingest: Option<GrantedIngest>,
+    ) {
         let bytes = files.iter().map(|file| file.size as i64).sum();
         let spec = DistributionRevisionSpec {
             distribution: DistributionRef {
@@ -187,7 +239,10 @@ impl Cluster {
             manifest_digest: None,
             policy: RevisionPolicy {
                 current: true,
-                fetchers: vec![fetcher.into()],
+                fetchers: fetchers.iter().map(|&node| node.into()).collect(),
+                ingest: ingest
+                    .as_ref()
+                    .map(|ingest| Ingest { id: ingest.id.clone(), epoch: ingest.epoch as i32 }),
                 ..RevisionPolicy::default()
             },
         };
@@ -198,18 +253,31 @@ impl Cluster {
             origin_policy: OriginPolicy { allow: vec!["127.0.0.0/8".into()], deny: Vec::new() },
             torrent_version: TorrentVersion::Hybrid,
             expected_digest: None,
-            ingest: None,
+            ingest,
         };
-        self.operator.script.lock().unwrap().grants.insert((revision.into(), fetcher.into()), grant);
+        self.grant(revision, &grant, fetchers);
         self.registry.swarms.push(RegisteredSwarm {
             revisions: vec![revision.into()],
-            infohashes: Vec::new(),
+            infohashes: grant.ingest.iter().map(|ingest| ingest.id.clone()).collect(),
             manifest: None,
         });
         self.register().await;
         let mut object = DistributionRevision::new(revision, spec);
         object.labels_mut().insert(CLASS_LABEL.into(), CLASS.into());
         self.revisions().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Gives each of these nodes its seat.
+    pub fn grant(&self, revision: &str, grant: &Grant, fetchers: &[&str]) {
+        let mut script = self.operator.script.lock().unwrap();
+        script.grants.retain(|(of, _), _| of != revision);
+        for (index, node) in fetchers.iter().enumerate() {
+            let mut grant = grant.clone();
+            if let Some(ingest) = &mut grant.ingest {
+                (ingest.index, ingest.of) = (index as u32, fetchers.len() as u32);
+            }
+            script.grants.insert((revision.into(), (*node).into()), grant);
+        }
     }
 
     /// Waits for the fetcher, then does what the operator does with its word.
@@ -221,8 +289,8 @@ impl Cluster {
         })
         .await;
         let swarm = self.registry.swarms.iter_mut().find(|swarm| swarm.revisions[0] == revision).unwrap();
-        swarm.infohashes =
-            [&completed.info_hash_v1, &completed.info_hash_v2].into_iter().flatten().cloned().collect();
+        let known = [&completed.info_hash_v1, &completed.info_hash_v2];
+        swarm.infohashes.splice(0..0, known.into_iter().flatten().cloned());
         swarm.manifest = Some(completed.manifest_digest.clone());
         self.register().await;
         let torrent = Torrent {
@@ -296,6 +364,16 @@ impl Cluster {
     }
 }
 
+/// What the operator grants of an ingest of these files; the warrant follows when a node says its key.
+fn ingest_of(revision: &str, files: &[GrantedFile], epoch: u32) -> GrantedIngest {
+    let key = crate::operator::opener().public();
+    let paths = files.iter().map(|file| (RelPath::parse(&file.path).unwrap(), file.size)).collect();
+    let length = piece_length_for(files.iter().map(|file| file.size).sum());
+    let outline = Outline::new(revision, epoch, key, Version::Hybrid, length, paths).unwrap();
+    let (id, key, warrant) = (outline.id().to_string(), key.to_string(), String::new());
+    GrantedIngest { id, epoch, key, warrant, index: 0, of: 1 }
+}
+
 /// Waits for something, but not for ever.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     for _ in 0..600 {
@@ -336,17 +414,17 @@ async fn origin(given: Arc<AtomicU64>) -> String {
 fn serve(name: &str, headers: &HeaderMap, given: Arc<AtomicU64>) -> Response<Body> {
     let bytes = bytes_of(name);
     let range =
-        headers.get("range").and_then(|value| value.to_str().ok()?.strip_prefix("bytes=")?.split('-').next());
-    let from: usize = range.and_then(|from| from.parse().ok()).unwrap_or(0);
-    let mut answer = Response::builder()
-        .header("etag", format!("\"{name}\""))
-        .header("content-length", bytes.len() - from);
+        headers.get("range").and_then(|value| value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'));
+    let from: usize = range.and_then(|(from, _)| from.parse().ok()).unwrap_or(0);
+    let until = range.and_then(|(_, last)| last.parse::<usize>().ok()).map_or(bytes.len(), |last| last + 1);
+    let mut answer =
+        Response::builder().header("etag", format!("\"{name}\"")).header("content-length", until - from);
     if range.is_some() {
-        let range = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
+        let range = format!("bytes {from}-{}/{}", until - 1, bytes.len());
         answer = answer.status(206).header("content-range", range);
     }
     let slow = name.starts_with("slow");
-    let chunks: Vec<Vec<u8>> = bytes[from..].chunks(64 << 10).map(<[u8]>::to_vec).collect();
+    let chunks: Vec<Vec<u8>> = bytes[from..until].chunks(64 << 10).map(<[u8]>::to_vec).collect();
     let stream = futures::stream::unfold(chunks.into_iter(), move |mut chunks| {
         let given = Arc::clone(&given);
         async move {

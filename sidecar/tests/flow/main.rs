@@ -8,6 +8,7 @@
 )]
 
 mod cluster;
+mod ingest;
 mod operator;
 mod repair;
 

@@ -8,9 +8,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use operator_api::{Completed, ErrorBody, Failed, Grant, Lease, Progress, Retry, Session};
+use operator_api::{Completed, ErrorBody, Failed, Grant, GrantRequest, Lease, Progress, Retry, Session};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use torrent::ingest::{PublicKey, SigningKey, Warrant};
 
 /// What it knows. Tests change it.
 #[derive(Default)]
@@ -86,11 +87,23 @@ async fn grant(
     State(operator): State<FakeOperator>,
     Path(revision): Path<String>,
     headers: HeaderMap,
+    Json(asked): Json<GrantRequest>,
 ) -> Response {
-    match operator.script.lock().unwrap().grants.get(&(revision, node(&headers))) {
-        Some(grant) => Json(grant.clone()).into_response(),
-        None => lost(),
+    let node = node(&headers);
+    let Some(mut grant) = operator.script.lock().unwrap().grants.get(&(revision, node.clone())).cloned()
+    else {
+        return lost();
+    };
+    if let (Some(ingest), Some(key)) = (&mut grant.ingest, &asked.key) {
+        let (id, key) = (ingest.id.parse().unwrap(), PublicKey::parse(key).unwrap());
+        ingest.warrant = hex::encode(Warrant::new(&opener(), id, &node, key).unwrap().encode());
     }
+    Json(grant).into_response()
+}
+
+/// Whose word the nodes take for who may read.
+pub fn opener() -> SigningKey {
+    SigningKey::from_seed(&[1; 32])
 }
 
 async fn progress(
@@ -102,7 +115,7 @@ async fn progress(
     let mut script = operator.script.lock().unwrap();
     let ours = script.grants.get(&(revision.clone(), node(&headers))).is_some_and(|g| g.id == progress.grant);
     script.progress.push((revision, progress));
-    if ours { Json(Lease { expires_in_seconds: 30, index: 0, of: 1 }).into_response() } else { lost() }
+    if ours { Json(Lease { expires_in_seconds: 30, index: 0, of: 0 }).into_response() } else { lost() }
 }
 
 async fn complete(

@@ -4,7 +4,7 @@
 //! peer has is read again when nothing else is left: who had it may come back sooner. As long as this node reads, it deals with its
 //! pieces as a seed does in a cold swarm ([`super::handout`]): each goes to one peer first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const LOST_AFTER: Duration = Duration::from_secs(3);
 pub(super) struct Origin {
     read: bool,
     claimed: BTreeSet<u32>,
-    /// Since when something is missing that nobody has.
-    lost_since: Option<Duration>,
+    /// Pieces whose hashes are known and that nobody has, and since when that is seen.
+    lost: BTreeMap<u32, Duration>,
 }
 
 impl Origin {
@@ -47,23 +47,29 @@ impl TorrentCore {
 
     /// Takes the first piece of a range that has to be read and that no other reader of this node has taken.
     pub fn claim(&mut self, pieces: Range<u32>, now: Duration) -> Option<u32> {
-        let unread = |core: &Self, piece: u32| core.picker.state(piece) == PieceState::HashUnknown;
-        let lost = |core: &Self, piece: u32| core.picker.state(piece) == PieceState::NobodyHas;
-        let free = |core: &Self, piece: u32| !core.origin.claimed.contains(&piece);
-        if let Some(piece) = pieces.clone().find(|piece| unread(self, *piece) && free(self, *piece)) {
-            self.origin.claimed.insert(piece);
-            return Some(piece);
-        }
-        let Some(piece) = pieces.into_iter().find(|piece| lost(self, *piece) && free(self, *piece)) else {
-            self.origin.lost_since = None;
-            return None;
-        };
-        let since = *self.origin.lost_since.get_or_insert(now);
-        if now.saturating_sub(since) < LOST_AFTER || !self.picker.reserve_piece(piece) {
-            return None;
-        }
+        let unread = pieces.clone().find(|piece| self.is_unread(*piece));
+        let piece = unread.or_else(|| pieces.into_iter().find(|piece| self.is_lost(*piece, now)))?;
+        // Of one that was lost nobody of this node may ask a peer now.
+        self.picker.reserve_piece(piece);
         self.origin.claimed.insert(piece);
         Some(piece)
+    }
+
+    /// How many of these pieces have to be read, those that have been taken not among them.
+    pub fn unread(&mut self, pieces: Range<u32>, now: Duration) -> u32 {
+        pieces.filter(|piece| self.is_unread(*piece) || self.is_lost(*piece, now)).count() as u32
+    }
+
+    fn is_unread(&self, piece: u32) -> bool {
+        self.picker.state(piece) == PieceState::HashUnknown && !self.origin.claimed.contains(&piece)
+    }
+
+    fn is_lost(&mut self, piece: u32, now: Duration) -> bool {
+        if self.picker.state(piece) != PieceState::NobodyHas {
+            self.origin.lost.remove(&piece);
+            return false;
+        }
+        now.saturating_sub(*self.origin.lost.entry(piece).or_insert(now)) >= LOST_AFTER
     }
 
     /// Takes this very piece, if it has to be read.
@@ -133,7 +139,9 @@ mod tests {
         (1..PIECES).for_each(|piece| core.peer_has(peer, piece).unwrap());
         assert_eq!(core.claim(0..PIECES, ZERO), None);
         assert_eq!(core.claim(0..PIECES, LOST_AFTER / 2), None);
+        assert_eq!((core.unread(0..PIECES, ZERO), core.unread(0..PIECES, LOST_AFTER)), (0, 1));
         assert_eq!(core.claim(0..PIECES, LOST_AFTER), Some(0));
+        assert_eq!(core.unread(0..PIECES, LOST_AFTER), 0);
         core.unclaim(0);
         assert_eq!(core.picker().state(0), PieceState::NobodyHas);
         core.disconnected(peer);

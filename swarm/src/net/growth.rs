@@ -9,7 +9,8 @@ use torrent::{Metainfo, PieceHashes};
 
 use super::budget::Buffer;
 use super::handle::TorrentHandle;
-use super::store::blocking;
+use super::storage::read_piece;
+use super::store::{Counted, blocking};
 use super::torrent::Torrent;
 use crate::core::{InnerId, PeerKey};
 use crate::subject::Learned;
@@ -82,6 +83,27 @@ impl TorrentHandle {
         self.torrent.core().claim(pieces, now)
     }
 
+    /// How many of these pieces have to be read at the origin, those that have been taken not among them.
+    pub fn unread(&self, pieces: Range<u32>) -> u32 {
+        let now = self.torrent.engine.clock.now();
+        self.torrent.core().unread(pieces, now)
+    }
+
+    /// Whether the hash of a piece is known.
+    pub fn knows(&self, piece: u32) -> bool {
+        self.torrent.subject.verifier(piece).is_some()
+    }
+
+    /// Whether a piece is here and verified.
+    pub fn has(&self, piece: u32) -> bool {
+        self.torrent.core().have().contains(piece)
+    }
+
+    /// Whether all pieces are.
+    pub fn is_whole(&self) -> bool {
+        self.torrent.core().is_seed()
+    }
+
     /// A piece that was taken is not read after all.
     pub fn unclaim(&self, piece: u32) {
         self.torrent.core().unclaim(piece);
@@ -115,6 +137,31 @@ impl TorrentHandle {
         blocking(move || Ok(worker.vouch(&hashed, piece, (*data).as_ref()))).await??;
         torrent.clone().store(piece, bytes).await;
         if torrent.stop.is_cancelled() { Err(PutError::Stopped) } else { Ok(()) }
+    }
+
+    /// Takes in a piece whose bytes lie on the disk already, from elsewhere: reads and vouches for it, and writes nothing.
+    pub async fn adopt(&self, fetcher: &Fetcher, piece: u32) -> Result<(), PutError> {
+        let (worker, by) = (self.torrent.clone(), fetcher.clone());
+        let adopted = blocking(move || {
+            let map = worker.subject.pieces();
+            let failures = worker.ledger().failures();
+            let mut bytes = vec![0; map.len(piece) as usize];
+            read_piece(&*worker.storage, map, piece, 0, &mut bytes)?;
+            if let Err(error) = worker.vouch(&by, piece, &bytes) {
+                return Ok(Err(error));
+            }
+            let files = map.segments(piece).map(|segment| segment.file).collect();
+            Ok(Ok(worker.count(piece, files, failures)))
+        });
+        let counted = adopted.await??;
+        self.torrent.stored(piece, counted == Counted::New);
+        Ok(())
+    }
+
+    /// Whether bytes are those of a piece whose hash is known; of others nothing is said.
+    pub async fn compare(&self, piece: u32, bytes: Buffer) -> Result<(), PutError> {
+        let worker = self.torrent.clone();
+        blocking(move || Ok(worker.hash(piece, bytes.as_ref()).map(drop))).await?
     }
 
     /// Waits until a piece is here and verified; `false` if the torrent is removed before.
@@ -192,28 +239,31 @@ impl Torrent {
 
     /// Hashes a piece that was read at the origin, and signs that if it is news.
     fn vouch(&self, fetcher: &Fetcher, piece: u32, bytes: &[u8]) -> Result<(), PutError> {
+        let (found, is_known) = self.hash(piece, bytes)?;
+        let Some(growth) = self.subject.growth().filter(|_| !is_known) else { return Ok(()) };
+        let batch = Batch::sign(&fetcher.key, &fetcher.warrant, growth.id(), piece, vec![found])?;
+        self.accept_hashes(&batch.encode(), None)?;
+        Ok(())
+    }
+
+    /// The hashes of a piece that was read at the origin, and whether they were known; an error if others were.
+    fn hash(&self, piece: u32, bytes: &[u8]) -> Result<(PieceHashes, bool), PutError> {
         let map = self.subject.pieces();
         let mut hasher = map.hasher(piece, map.sides());
         hasher.update(bytes);
         let found = hasher.finish();
-        let known = self.subject.expected(piece, map.sides());
-        if known == found {
-            return Ok(());
+        match self.subject.expected(piece, map.sides()) {
+            known if known == found => Ok((found, true)),
+            known if known == PieceHashes::default() => Ok((found, false)),
+            _ => {
+                let before = self.signer(piece).unwrap_or_else(|| "whoever made the torrent".to_owned());
+                Err(PutError::Changed { piece, before })
+            }
         }
-        if known != PieceHashes::default() {
-            let signer = self
-                .subject
-                .growth()
-                .and_then(|growth| growth.read(|table| table.signer(piece).map(str::to_owned)));
-            return Err(PutError::Changed {
-                piece,
-                before: signer.unwrap_or_else(|| "whoever made the torrent".to_owned()),
-            });
-        }
-        let Some(growth) = self.subject.growth() else { return Ok(()) };
-        let batch = Batch::sign(&fetcher.key, &fetcher.warrant, growth.id(), piece, vec![found])?;
-        self.accept_hashes(&batch.encode(), None)?;
-        Ok(())
+    }
+
+    fn signer(&self, piece: u32) -> Option<String> {
+        self.subject.growth()?.read(|table| table.signer(piece).map(str::to_owned))
     }
 
     /// Whether the SHA-1 of a piece that verifies is what its fetcher has signed, as far as that is looked at.
@@ -224,11 +274,7 @@ impl Torrent {
         }
         let Some(mut v1) = self.subject.v1_verifier(piece) else { return };
         if v1.feed(0, bytes).is_err() || !v1.finish() {
-            let signer = self
-                .subject
-                .growth()
-                .and_then(|growth| growth.read(|table| table.signer(piece).map(str::to_owned)));
-            let signer = signer.unwrap_or_default();
+            let signer = self.signer(piece).unwrap_or_default();
             self.fault(format!("the fetcher {signer} has signed a wrong SHA-1 of piece {piece}"));
         }
     }

@@ -91,7 +91,8 @@ impl Torrent {
         Counted::New
     }
 
-    fn stored(&self, piece: u32, is_new: bool) {
+    /// A piece is here: who waits for it looks again.
+    pub fn stored(&self, piece: u32, is_new: bool) {
         self.resume();
         self.passed_whole(piece);
         if !is_new {

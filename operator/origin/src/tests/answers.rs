@@ -204,6 +204,7 @@ async fn t086_a_file_that_changed_is_not_mixed() {
 async fn t086_without_an_etag_the_date_decides() {
     let dated = |from| ReadRange {
         from,
+        until: None,
         validator: Validator { size: 10, etag: None, last_modified: Some(DAY.to_owned()) },
     };
     let server = Server::start(|request| match request.path() {
@@ -219,6 +220,30 @@ async fn t086_without_an_etag_the_date_decides() {
     let requests = server.requests();
     assert_eq!(requests[0].header("if-unmodified-since"), Some(DAY));
     assert_eq!(requests[1].header("if-range"), Some(DAY));
+}
+
+#[tokio::test]
+async fn a_part_is_asked_for_and_taken_as_it_was_asked_for() {
+    let server = Server::start(|request| match request.path() {
+        "/part" => Reply::sized(206, &[("Content-Range", "bytes 2-5/10"), ("ETag", "\"1\"")], b"2345"),
+        "/more" => Reply::sized(206, &[("Content-Range", "bytes 2-9/10"), ("ETag", "\"1\"")], b"23456789"),
+        "/short" => Reply::new(206, &[("Content-Range", "bytes 2-5/10"), ("ETag", "\"1\"")], b"23"),
+        _ => Reply::sized(200, &[("ETag", "\"1\"")], b"0123456789"),
+    })
+    .await;
+    let part = |from, until| ReadRange { until: Some(until), ..tagged(from, 10, "\"1\"") };
+    let body = origin().read(&server.url("/part"), part(2, 6)).await.unwrap();
+    assert_eq!((body.start(), body.end()), (2, 6));
+    assert_eq!(drain(&origin(), &server.url("/part"), part(2, 6)).await.unwrap(), b"2345");
+    assert!(origin().read(&server.url("/more"), part(2, 6)).await.is_err());
+    assert!(drain(&origin(), &server.url("/short"), part(2, 6)).await.is_err());
+    let whole = origin().read(&server.url("/ignores"), part(0, 6)).await.unwrap();
+    assert_eq!((whole.start(), whole.end()), (0, 10));
+    drain(&origin(), &server.url("/ignores"), part(0, 10)).await.unwrap();
+    let asked: Vec<_> = server.requests().iter().map(|r| r.header("range").map(str::to_owned)).collect();
+    assert_eq!(asked[0].as_deref(), Some("bytes=2-5"));
+    assert_eq!(asked[4].as_deref(), Some("bytes=0-5"));
+    assert_eq!(asked[5], None, "the whole file is asked for as ever");
 }
 
 #[tokio::test]

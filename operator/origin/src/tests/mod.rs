@@ -60,11 +60,15 @@ impl Lookup for Scripted {
 }
 
 fn whole(size: u64) -> ReadRange {
-    ReadRange { from: 0, validator: Validator { size, etag: None, last_modified: None } }
+    ReadRange { from: 0, until: None, validator: Validator { size, etag: None, last_modified: None } }
 }
 
 fn tagged(from: u64, size: u64, etag: &str) -> ReadRange {
-    ReadRange { from, validator: Validator { size, etag: Some(etag.to_owned()), last_modified: None } }
+    ReadRange {
+        from,
+        until: None,
+        validator: Validator { size, etag: Some(etag.to_owned()), last_modified: None },
+    }
 }
 
 async fn drain(origin: &Origin, url: &str, range: ReadRange) -> Result<Vec<u8>, OriginError> {

@@ -1,0 +1,244 @@
+//! The elected node's job where content is shared while it is read: the torrent grows with each piece that comes from the origin.
+//!
+//! Several fetchers may be at it. The first of them makes metainfo and manifest when all pieces are here, whoever has read them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crds::NodePhase;
+use operator_api::{GrantedFile, GrantedIngest};
+use origin::{Options, Origin};
+use swarm::{Fetcher, TorrentHandle, Trouble};
+use tokio_util::sync::CancellationToken;
+use torrent::ingest::{Outline, PublicKey, Warrant};
+use torrent::manifest::{Entry, Manifest};
+use torrent::{RelPath, Version, piece_length_for};
+
+use super::digests;
+use super::hold::{End, Hold, blocking, infohashes, rest};
+use super::reader::Reader;
+use super::{FetchError, check_grant};
+use crate::contents::hex;
+use crate::jobs::{Context, JobHandle, stoppable};
+use crate::store::{Folder, Record, StoreError, write_durably};
+
+/// How often a fetcher looks whether the trackers still have the outline.
+const OUTLINE_LOOK: Duration = Duration::from_secs(5);
+/// And how often until the first has it: the registry may be on its way to it.
+const OUTLINE_RETRY: Duration = Duration::from_millis(100);
+
+/// The outline that a grant makes, if it is the one that the revision names. Asks the operator for the grant.
+pub async fn granted_outline(
+    context: &Arc<Context>,
+    job: &JobHandle,
+    stop: &CancellationToken,
+) -> Result<Option<Outline>, FetchError> {
+    match Hold::open(context, job, stop).await {
+        Ok(hold) => {
+            let Some(ingest) = &hold.grant.ingest else { return Ok(None) };
+            outline(&hold, ingest).map(|(outline, _)| Some(outline))
+        }
+        Err(End::Stopped) => Err(FetchError::Stopped),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Reads at the origin, as the operator's grants allow, until the operator has taken the result or `stop` is cancelled.
+pub async fn fetch_growing(
+    context: Arc<Context>,
+    job: JobHandle,
+    handle: TorrentHandle,
+    stop: CancellationToken,
+) {
+    loop {
+        let end = attempt(&context, &job, &handle, &stop).await;
+        if rest(&job, &stop, end).await.is_break() {
+            return;
+        }
+    }
+}
+
+async fn attempt(
+    context: &Arc<Context>,
+    job: &JobHandle,
+    handle: &TorrentHandle,
+    stop: &CancellationToken,
+) -> End {
+    let hold = match Hold::open(context, job, stop).await {
+        Ok(hold) => hold,
+        Err(end) => return end,
+    };
+    job.phase(NodePhase::Fetching);
+    let halt = stop.child_token();
+    let end = hold.under(&halt, grow(&hold, handle, &halt)).await;
+    handle.read_origin(false);
+    end
+}
+
+async fn grow(hold: &Hold, handle: &TorrentHandle, halt: &CancellationToken) -> Result<(), FetchError> {
+    // Ended when this ends; `halt` says whether anybody wanted that.
+    let over = halt.child_token();
+    let ingest = hold.grant.ingest.as_ref().ok_or(FetchError::NoIngest)?;
+    let (outline, files) = outline(hold, ingest)?;
+    let outline = Arc::new(outline);
+    let warrant = hex::decode(&ingest.warrant).ok().and_then(|bytes| Warrant::decode(&bytes).ok());
+    let warrant = warrant.ok_or_else(|| FetchError::Refused("its warrant cannot be read".to_owned()))?;
+    let fetcher = Fetcher { key: hold.context.fetcher_key.clone(), warrant };
+    let options = Options { denied: hold.context.denied_origins.clone(), ..Options::default() };
+    let origin = Origin::new(&hold.grant.origin_policy, options)?;
+    let content = (outline.clone(), files.clone());
+    let reader = Reader::new(hold, handle.clone(), origin, fetcher, content, over.clone());
+    handle.read_origin(true);
+    let mut seat = hold.seat.subscribe();
+    let lead = async {
+        // Fails when the hold is gone, and this with it.
+        drop(seat.wait_for(|seat| seat.index == 0).await);
+        finish(hold, handle, (&outline, &files), &over).await
+    };
+    let read = async {
+        reader.run().await?;
+        std::future::pending().await
+    };
+    let doing = async {
+        tokio::select! {
+            result = lead => result,
+            result = read => result,
+            () = keep_outline(hold, &outline) => Ok(()),
+            error = count(hold, handle) => Err(error),
+        }
+    };
+    let result = stoppable(halt, doing).await.unwrap_or(Err(FetchError::Stopped));
+    // Nothing is written any more when this has returned.
+    over.cancel();
+    reader.ended().await;
+    count_once(hold, handle);
+    result
+}
+
+/// The outline that the grant's files make, and those in its order.
+fn outline(hold: &Hold, ingest: &GrantedIngest) -> Result<(Outline, Vec<GrantedFile>), FetchError> {
+    let mut files: Vec<(RelPath, &GrantedFile)> =
+        check_grant(&hold.grant)?.into_iter().zip(&hold.grant.files).collect();
+    files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let granted = files.iter().map(|(_, file)| GrantedFile::clone(file)).collect();
+    let files: Vec<(RelPath, u64)> = files.into_iter().map(|(path, file)| (path, file.size)).collect();
+    let size = files.iter().map(|(_, size)| size).sum();
+    let version = match hold.grant.torrent_version {
+        operator_api::TorrentVersion::Hybrid => Version::Hybrid,
+        operator_api::TorrentVersion::V2 => Version::V2,
+        operator_api::TorrentVersion::V1 => Version::V1,
+    };
+    let refused = |why: &str| FetchError::Refused(why.to_owned());
+    let key = PublicKey::parse(&ingest.key).ok_or_else(|| refused("its key cannot be read"))?;
+    let outline = Outline::new(&hold.job.revision, ingest.epoch, key, version, piece_length_for(size), files)
+        .map_err(|error| FetchError::Refused(error.to_string()))?;
+    if outline.id().to_string() == ingest.id {
+        Ok((outline, granted))
+    } else {
+        Err(refused("the files that it grants are not those of the ingest"))
+    }
+}
+
+/// Sees to it that the trackers have the outline: without it no other node can join.
+async fn keep_outline(hold: &Hold, outline: &Outline) {
+    let (id, bytes) = (outline.id().to_string(), bytes::Bytes::from(outline.encode()));
+    loop {
+        let trackers = hold.context.class().trackers.clone();
+        let missing = hold.context.trackers.keep_outline(&trackers, &hold.job.revision, &id, &bytes).await;
+        if missing.len() == trackers.len() {
+            for error in missing {
+                tracing::debug!(revision = hold.job.revision, %error, "the outline lies at no tracker yet");
+            }
+            tokio::time::sleep(OUTLINE_RETRY).await;
+        } else {
+            tokio::time::sleep(OUTLINE_LOOK).await;
+        }
+    }
+}
+
+/// Follows the torrent: what peers bring counts as getting on, for a fetcher that waits for the others.
+/// Ends with an error when the fetchers contradict each other.
+async fn count(hold: &Hold, handle: &TorrentHandle) -> FetchError {
+    loop {
+        count_once(hold, handle);
+        if let Some(Trouble::Faulty(what)) = handle.stats().trouble {
+            return FetchError::Faulty(what);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn count_once(hold: &Hold, handle: &TorrentHandle) {
+    let stats = handle.stats();
+    hold.counters.on_disk.store(stats.have, Ordering::Relaxed);
+    let worked = stats.have
+        + hold.counters.digested.load(Ordering::Relaxed)
+        + hold.counters.origin.load(Ordering::Relaxed);
+    hold.counters.worked.store(worked, Ordering::Relaxed);
+    hold.count();
+}
+
+/// When all pieces are here: digests, manifest, metainfo; to the trackers and to the operator.
+async fn finish(
+    hold: &Hold,
+    handle: &TorrentHandle,
+    (outline, files): (&Outline, &[GrantedFile]),
+    halt: &CancellationToken,
+) -> Result<(), FetchError> {
+    let folder = hold.context.layout.coming(&hold.job.revision);
+    let digests = digests::of(handle, outline, &folder.data(), &hold.counters.digested, halt).await?;
+    check_declared(files, &digests)?;
+    let entries = outline.plan().files().iter().zip(&digests);
+    let entries =
+        entries.map(|((path, size), sha256)| Entry { path: path.clone(), size: *size, sha256: *sha256 });
+    let manifest = Manifest::new(entries.collect())?;
+    let found = hex(&manifest.digest());
+    if let Some(expected) = hold.grant.expected_digest.as_ref().filter(|expected| **expected != found) {
+        let what = "the content manifest".to_owned();
+        return Err(FetchError::Digest { what, expected: expected.clone(), found });
+    }
+    let grown = handle.grown(digests.first().copied()).ok_or(FetchError::NoIngest)??;
+    let metainfo = hold.context.with_trackers(grown);
+    hold.count();
+    save(hold, &folder, &metainfo, &manifest).await?;
+    hold.store(&metainfo, &manifest).await?;
+    hold.complete(&metainfo, &manifest).await
+}
+
+/// Each file that has a declared digest must have it.
+fn check_declared(files: &[GrantedFile], digests: &[[u8; 32]]) -> Result<(), FetchError> {
+    for (file, digest) in files.iter().zip(digests) {
+        let found = hex(digest);
+        if let Some(expected) = file.sha256.as_ref().filter(|expected| **expected != found) {
+            return Err(FetchError::Digest { what: file.path.clone(), expected: expected.clone(), found });
+        }
+    }
+    Ok(())
+}
+
+/// Into the folder, where this node finds them when the revision names the torrent.
+async fn save(
+    hold: &Hold,
+    folder: &Folder,
+    metainfo: &torrent::Metainfo,
+    manifest: &Manifest,
+) -> Result<(), FetchError> {
+    let (bytes, listed) = (metainfo.encode(), manifest.to_bytes());
+    let (v1, v2) = infohashes(metainfo);
+    let digest = hex(&manifest.digest());
+    let (folder, revision) = (folder.clone(), hold.job.revision.clone());
+    let origin_bytes = hold.job.state.borrow().status.origin_bytes;
+    blocking(move || {
+        write_durably(&folder.manifest(), &listed)?;
+        write_durably(&folder.metainfo(), &bytes)?;
+        let mut record = Record::load(&folder)?
+            .ok_or(StoreError::Damaged { path: folder.record(), why: "it is missing".into() })?;
+        record.revision = revision;
+        (record.info_hash_v1, record.info_hash_v2) = (v1, v2);
+        record.manifest_digest = Some(digest);
+        record.origin_bytes = origin_bytes;
+        record.save(&folder)
+    })
+    .await
+}

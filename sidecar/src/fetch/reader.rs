@@ -1,0 +1,259 @@
+//! Reads at the origin what has to be read, stripe by stripe, and puts it into the torrent piece by piece.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use operator_api::GrantedFile;
+use origin::{Origin, Validator};
+use swarm::{Buffer, Fetcher, TorrentHandle};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use torrent::PieceMap;
+use torrent::ingest::Outline;
+
+use super::connection::{Connection, Place};
+use super::hold::{Hold, Seat};
+use super::stripes::{Stripes, Unread};
+use super::{Counters, FetchError, MAX_FILES};
+use crate::jobs::stoppable;
+use crate::store::Layout;
+
+/// Pieces of one reader that are being hashed and written while the next is read.
+const PUTS: usize = 4;
+/// When there is nothing to read now, it is looked again after so long.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Reads at the origin under one grant.
+pub(super) struct Reader {
+    pub(super) handle: TorrentHandle,
+    pub(super) origin: Origin,
+    pub(super) fetcher: Fetcher,
+    /// In the order of the torrent.
+    pub(super) files: Vec<GrantedFile>,
+    pub(super) outline: Arc<Outline>,
+    pub(super) counters: Counters,
+    pub(super) layout: Layout,
+    pub(super) revision: String,
+    pub(super) data: PathBuf,
+    /// What files that were resolved without a validator have shown since.
+    validators: Mutex<BTreeMap<usize, Validator>>,
+    stripes: Mutex<Stripes>,
+    seat: watch::Receiver<Seat>,
+    began: Instant,
+    pub(super) halt: CancellationToken,
+    /// Pieces on their way to the disk.
+    tasks: TaskTracker,
+    puts: Arc<Semaphore>,
+    failure: Arc<Mutex<Option<FetchError>>>,
+}
+
+/// What the torrent lacks.
+struct Lacking<'a>(&'a TorrentHandle);
+
+impl Unread for Lacking<'_> {
+    fn unread(&self, pieces: &Range<u32>) -> u32 {
+        self.0.unread(pieces.clone())
+    }
+}
+
+impl Reader {
+    /// Of the files of a grant, in the order of the torrent.
+    pub fn new(
+        hold: &Hold,
+        handle: TorrentHandle,
+        origin: Origin,
+        fetcher: Fetcher,
+        (outline, files): (Arc<Outline>, Vec<GrantedFile>),
+        halt: CancellationToken,
+    ) -> Self {
+        let stripes = Stripes::new(outline.plan().pieces(), files.len());
+        Self {
+            handle,
+            origin,
+            fetcher,
+            files,
+            outline,
+            counters: hold.counters.clone(),
+            layout: hold.context.layout.clone(),
+            revision: hold.job.revision.clone(),
+            data: hold.context.layout.coming(&hold.job.revision).data(),
+            validators: Mutex::default(),
+            stripes: Mutex::new(stripes),
+            seat: hold.seat.subscribe(),
+            began: Instant::now(),
+            halt,
+            tasks: TaskTracker::new(),
+            puts: Arc::new(Semaphore::new(PUTS)),
+            failure: Arc::default(),
+        }
+    }
+
+    /// Reads until nothing has to be read any more; the first error ends it.
+    pub async fn run(&self) -> Result<(), FetchError> {
+        self.reuse().await?;
+        let readers = (MAX_FILES.min(self.files.len()) / self.seat().of as usize).max(1);
+        let mut running: FuturesUnordered<_> = (0..readers).map(|_| self.read()).collect();
+        let failed = async {
+            while self.failed().is_none() {
+                tokio::time::sleep(LOOK).await;
+            }
+            self.failed().take().map_or(Ok(()), Err)
+        };
+        let reading = async {
+            while let Some(result) = running.next().await {
+                result?;
+            }
+            Ok::<_, FetchError>(())
+        };
+        tokio::select! {
+            result = reading => result?,
+            result = failed => result?,
+        }
+        self.written().await
+    }
+
+    /// Waits until nothing of it is being written any more.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn written(&self) -> Result<(), FetchError> {
+        let _all = self.puts.acquire_many(PUTS as u32).await;
+        self.failed().take().map_or(Ok(()), Err)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<FetchError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stripes(&self) -> MutexGuard<'_, Stripes> {
+        self.stripes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seat(&self) -> Seat {
+        *self.seat.borrow()
+    }
+
+    pub(super) fn map(&self) -> &PieceMap {
+        self.outline.plan().pieces()
+    }
+
+    /// One reader: one connection at a time.
+    async fn read(&self) -> Result<(), FetchError> {
+        let (mut connection, mut seat) = (None, self.seat.clone());
+        while !self.handle.is_whole() {
+            if seat.has_changed().unwrap_or(false) {
+                seat.mark_unchanged();
+                self.stripes().reseat();
+            }
+            let taken = self.stripes().take(self.seat(), &Lacking(&self.handle), self.began.elapsed());
+            let Some(stripe) = taken else {
+                connection = None;
+                tokio::time::sleep(LOOK).await;
+                continue;
+            };
+            let pieces = self.stripes().pieces(stripe);
+            let helps = !self.seat().owns(stripe);
+            let result = self.read_stripe(pieces, helps, &mut connection).await;
+            self.stripes().leave(stripe);
+            if !result? {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what of a stripe has to be read; says whether there was anything. Who `helps` gives way when its owner is at it too.
+    async fn read_stripe(
+        &self,
+        pieces: Range<u32>,
+        helps: bool,
+        connection: &mut Option<Connection>,
+    ) -> Result<bool, FetchError> {
+        let mut begun = false;
+        for piece in pieces.clone() {
+            if self.handle.claim(piece..piece + 1).is_none() {
+                continue;
+            }
+            let claim = Claim { handle: &self.handle, piece, kept: false };
+            let Some(segment) = self.map().segments(piece).next() else { continue };
+            begun = true;
+            let left = u64::from(pieces.end - piece) * self.map().piece_length();
+            let (file, from) = (segment.file, segment.offset_in_file);
+            let place = Place { file, from, until: from + left };
+            let buffer = self.handle.buffer(segment.len).await.ok_or(FetchError::Stopped)?;
+            let buffer = self.fill(place, buffer, connection).await?;
+            if helps && self.handle.knows(piece) {
+                *connection = None;
+                break;
+            }
+            self.put(claim, buffer).await?;
+        }
+        Ok(begun)
+    }
+
+    /// Hashes and writes a piece while others are read.
+    async fn put(&self, claim: Claim<'_>, bytes: Buffer) -> Result<(), FetchError> {
+        let turn = self.puts.clone().acquire_owned().await.map_err(|_| FetchError::Stopped)?;
+        if let Some(error) = self.failed().take() {
+            return Err(error);
+        }
+        let (handle, fetcher, failure) = (self.handle.clone(), self.fetcher.clone(), self.failure.clone());
+        let piece = claim.keep();
+        self.tasks.spawn(async move {
+            if let Err(error) = handle.put(&fetcher, piece, bytes).await {
+                handle.unclaim(piece);
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.into());
+            }
+            drop(turn);
+        });
+        Ok(())
+    }
+
+    /// What a file must be: as it was resolved, or as it has shown itself first.
+    pub(super) fn validator(&self, file: usize) -> Validator {
+        let seen = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&file).cloned().unwrap_or_else(|| Validator::from(&self.files[file]))
+    }
+
+    /// A file that was resolved without a validator has shown one.
+    pub(super) fn validator_seen(&self, file: usize, seen: &Validator) {
+        if !self.validator(file).is_telling() {
+            self.validators.lock().unwrap_or_else(PoisonError::into_inner).insert(file, seen.clone());
+        }
+    }
+
+    /// Waits, unless it is told to stop.
+    pub(super) async fn pause(&self, pause: Duration) -> Result<(), FetchError> {
+        stoppable(&self.halt, tokio::time::sleep(pause)).await.map_err(|_| FetchError::Stopped)
+    }
+}
+
+/// A piece that is given back unless it is kept.
+struct Claim<'a> {
+    handle: &'a TorrentHandle,
+    piece: u32,
+    kept: bool,
+}
+
+impl Claim<'_> {
+    fn keep(mut self) -> u32 {
+        self.kept = true;
+        self.piece
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.handle.unclaim(self.piece);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Which part of the content a fetcher reads next. Pure.
+//!
+//! Files are cut into stripes. With several fetchers each has every n-th one, so that all of them read on a broad front; who is through
+//! with its own helps with those that nobody has begun, from the back, and with those that someone has left lying.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+use torrent::PieceMap;
+
+use super::hold::Seat;
+
+/// Bytes of a stripe: at 100 MB/s two requests in three seconds.
+const STRIPE: u64 = 64 << 20;
+/// One that someone has begun, whosever it is, and that gets on no more is taken over after so long.
+const LEFT_LYING: Duration = Duration::from_secs(5);
+
+/// The stripes of one content, and who is at which.
+#[derive(Debug)]
+pub struct Stripes {
+    all: Vec<Range<u32>>,
+    /// Those that readers of this node are at.
+    taken: BTreeSet<usize>,
+    /// Everything before it among our own is read, or was a moment ago.
+    next: usize,
+    /// Pieces that were still to be read of those that someone has begun, and when that was first seen.
+    watched: BTreeMap<usize, (u32, Duration)>,
+}
+
+/// How much of a stripe is still to be read: pieces that nobody has read, or that are lost.
+pub trait Unread {
+    /// So many of these pieces.
+    fn unread(&self, pieces: &Range<u32>) -> u32;
+}
+
+impl Stripes {
+    /// Of all files of a torrent.
+    pub fn new(map: &PieceMap, files: usize) -> Self {
+        let step = (STRIPE / map.piece_length()).max(1) as u32;
+        let cut = |file: Range<u32>| {
+            let end = file.end;
+            file.step_by(step as usize).map(move |start| start..end.min(start + step))
+        };
+        let all = (0..files).flat_map(|file| cut(map.of_file(file))).collect();
+        Self { all, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new() }
+    }
+
+    /// The fetchers are others now.
+    pub fn reseat(&mut self) {
+        self.next = 0;
+        self.watched.clear();
+    }
+
+    /// Takes the next stripe that has to be read; `None` if there is none now.
+    pub fn take(&mut self, seat: Seat, unread: &impl Unread, now: Duration) -> Option<usize> {
+        let own = |stripe: &usize| seat.owns(*stripe);
+        let alone = seat.of == 1;
+        let mine = (self.next..self.all.len()).filter(own).find(|stripe| {
+            let (pieces, taken) = (&self.all[*stripe], self.taken.contains(stripe));
+            let left = if taken { 0 } else { unread.unread(pieces) };
+            left > 0 && (alone || left == pieces.len() as u32)
+        });
+        if let Some(stripe) = mine {
+            self.next = stripe + 1;
+            self.taken.insert(stripe);
+            return Some(stripe);
+        }
+        // Again from the start: what failed is free again.
+        self.next = 0;
+        let helped = (0..self.all.len()).rev().find(|stripe| self.is_free(*stripe, alone, unread, now))?;
+        self.watched.remove(&helped);
+        self.taken.insert(helped);
+        Some(helped)
+    }
+
+    /// Whether a stripe is to be read, and nobody is likely to be at it.
+    fn is_free(&mut self, stripe: usize, alone: bool, unread: &impl Unread, now: Duration) -> bool {
+        let pieces = &self.all[stripe];
+        let left = if self.taken.contains(&stripe) { 0 } else { unread.unread(pieces) };
+        if left == 0 || alone || left == pieces.len() as u32 {
+            self.watched.remove(&stripe);
+            return left > 0;
+        }
+        let seen = self.watched.entry(stripe).or_insert((left, now));
+        if seen.0 != left {
+            *seen = (left, now);
+        }
+        now.saturating_sub(seen.1) >= LEFT_LYING
+    }
+
+    /// The pieces of a stripe.
+    pub fn pieces(&self, stripe: usize) -> Range<u32> {
+        self.all[stripe].clone()
+    }
+
+    /// A reader is through with a stripe, or has given up.
+    pub fn leave(&mut self, stripe: usize) {
+        self.taken.remove(&stripe);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use torrent::{Builder, RelPath, Version};
+
+    use super::*;
+
+    const ALONE: Seat = Seat { index: 0, of: 1 };
+    const ZERO: Duration = Duration::ZERO;
+
+    struct Content(BTreeSet<u32>);
+
+    impl Unread for Content {
+        fn unread(&self, pieces: &Range<u32>) -> u32 {
+            pieces.clone().filter(|piece| self.0.contains(piece)).count() as u32
+        }
+    }
+
+    fn stripes(sizes: &[u64]) -> (Stripes, Content) {
+        let path = |at: usize| RelPath::parse(&format!("{at:03}")).unwrap();
+        let files = sizes.iter().enumerate().map(|(at, size)| (path(at), *size)).collect();
+        let plan = Builder::new(Version::Hybrid, 1 << 20).unwrap().plan(files).unwrap();
+        let content = Content((0..plan.pieces().count()).collect());
+        (Stripes::new(plan.pieces(), sizes.len()), content)
+    }
+
+    fn take_all(stripes: &mut Stripes, content: &Content, seat: Seat) -> Vec<Range<u32>> {
+        let mut taken = Vec::new();
+        while let Some(stripe) = stripes.take(seat, content, ZERO) {
+            taken.push(stripes.pieces(stripe));
+        }
+        taken
+    }
+
+    #[test]
+    fn stripes_cover_all_files_once_and_none_lies_in_two() {
+        let (mut stripes, content) = stripes(&[5, (130 << 20) + 1, 0, 64 << 20]);
+        let taken = take_all(&mut stripes, &content, ALONE);
+        assert_eq!(taken, [0..1, 1..65, 65..129, 129..132, 132..196]);
+        assert_eq!(stripes.take(ALONE, &content, ZERO), None, "all are taken");
+        stripes.leave(2);
+        assert_eq!(stripes.take(ALONE, &content, ZERO), Some(2), "it was given up");
+    }
+
+    #[test]
+    fn fetchers_begin_with_their_own_and_help_from_the_back() {
+        let (mut first, content) = stripes(&[6 * (64 << 20)]);
+        let seat = Seat { index: 1, of: 3 };
+        let order: Vec<u32> =
+            take_all(&mut first, &content, seat).iter().map(|pieces| pieces.start / 64).collect();
+        assert_eq!(order, [1, 4, 5, 3, 2, 0]);
+    }
+
+    #[test]
+    fn what_another_is_at_is_left_to_it_until_it_lies_there_too_long() {
+        let (mut stripes, mut content) = stripes(&[2 * (64 << 20)]);
+        let seat = Seat { index: 0, of: 2 };
+        assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
+        content.0.remove(&64);
+        assert_eq!(stripes.take(seat, &content, ZERO), None);
+        content.0.remove(&65);
+        assert_eq!(stripes.take(seat, &content, LEFT_LYING), None, "it gets on");
+        assert_eq!(stripes.take(seat, &content, LEFT_LYING * 2), Some(1));
+    }
+
+    #[test]
+    fn a_stripe_of_our_own_that_a_helper_has_begun_is_left_to_it() {
+        let (mut stripes, mut content) = stripes(&[2 * (64 << 20)]);
+        let seat = Seat { index: 1, of: 2 };
+        content.0.remove(&64);
+        assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
+        assert_eq!(stripes.take(seat, &content, ZERO), None);
+        assert_eq!(stripes.take(seat, &content, LEFT_LYING), Some(1));
+    }
+
+    #[test]
+    fn what_is_read_already_is_not_taken() {
+        let (mut stripes, mut content) = stripes(&[3 * (64 << 20)]);
+        content.0.retain(|piece| *piece >= 128);
+        assert_eq!(take_all(&mut stripes, &content, ALONE), [128..192]);
+        let (mut stripes, _) = self::stripes(&[1]);
+        assert_eq!(stripes.take(ALONE, &Content(BTreeSet::new()), ZERO), None);
+    }
+}

@@ -1,0 +1,132 @@
+//! Content that is shared while it is read.
+
+use operator_api::reason;
+use serde_json::json;
+
+use crate::cluster::{Cluster, eventually, same};
+
+const FILES: &[(&str, &str)] =
+    &[("data/a.bin", "a-9000000"), ("ü b.bin", "b-100"), ("leer", "c-0"), ("z", "d-1048576")];
+const BYTES: u64 = 9_000_100 + 1_048_576;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_have_it_when_the_origin_has_been_read_once() {
+    let mut cluster = Cluster::start().await;
+    let units = [cluster.sidecar("a").await, cluster.sidecar("b").await, cluster.sidecar("c").await];
+    cluster.growing("set-1", "set", FILES, &["a"], 0).await;
+    cluster.build("set-1").await;
+    for (node, unit) in ["a", "b", "c"].iter().zip(&units) {
+        cluster.ready(node, "set-1").await;
+        assert!(same(&unit.link("set"), FILES));
+        let left = std::fs::read_dir(unit.root.join("store/set-1")).unwrap().flatten();
+        let left: Vec<_> = left.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        assert!(!left.iter().any(|name| name.starts_with("journal") || name == "outline"), "{left:?}");
+    }
+    assert_eq!(cluster.origin_bytes(), BYTES);
+    // A newcomer joins the torrent as it is known by then.
+    let late = cluster.sidecar("late").await;
+    cluster.ready("late", "set-1").await;
+    assert!(same(&late.link("set"), FILES));
+    assert_eq!(cluster.origin_bytes(), BYTES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_have_nearly_all_before_the_origin_is_at_its_end() {
+    let mut cluster = Cluster::start().await;
+    let _units = [cluster.sidecar("a").await, cluster.sidecar("b").await];
+    cluster.growing("set-1", "set", &[("big", "slow-12000000")], &["a"], 0).await;
+    // The operator does not know of a torrent yet.
+    eventually("b has most of it from a", || async {
+        let entry = cluster.entry("b", "set-1").await;
+        let early = cluster.origin_bytes() < 12_000_000;
+        let incoming = std::fs::metadata(_units[1].root.join("incoming/set-1/data/big")).is_ok();
+        (entry.is_some() && early && incoming).then_some(())
+    })
+    .await;
+    cluster.build("set-1").await;
+    cluster.ready("b", "set-1").await;
+    assert_eq!(cluster.origin_bytes(), 12_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_fetchers_read_it_once_between_them() {
+    let mut cluster = Cluster::start().await;
+    let units = [cluster.sidecar("a").await, cluster.sidecar("b").await, cluster.sidecar("c").await];
+    let files = &[("one", "a-70000000"), ("two", "b-70000000")];
+    cluster.growing("set-1", "set", files, &["b", "a"], 0).await;
+    cluster.build("set-1").await;
+    for (node, unit) in ["a", "b", "c"].iter().zip(&units) {
+        cluster.ready(node, "set-1").await;
+        assert!(same(&unit.link("set"), files));
+    }
+    let (read, [a, b]) =
+        (cluster.origin_bytes(), [cluster.entry("a", "set-1").await, cluster.entry("b", "set-1").await]);
+    // At the seams a piece may be read twice.
+    assert!(read <= 140_000_000 + (4 << 20), "{read}");
+    assert!(a.unwrap().origin_bytes > 0 && b.unwrap().origin_bytes > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_fetcher_goes_on_where_one_has_died() {
+    let mut cluster = Cluster::start().await;
+    let dying = cluster.sidecar("a").await;
+    let heir = cluster.sidecar("b").await;
+    let witness = cluster.sidecar("c").await;
+    let files = &[("big", "slow-12000000")];
+    cluster.growing("set-1", "set", files, &["a"], 0).await;
+    eventually("half is read", || async { (cluster.origin_bytes() > 6_000_000).then_some(()) }).await;
+    dying.stop().await;
+    let grant = cluster.operator.script.lock().unwrap().grants[&("set-1".into(), "a".into())].clone();
+    cluster.grant("set-1", &grant, &["b"]);
+    cluster.patch("set-1", json!({ "policy": { "fetchers": ["b"] } })).await;
+    cluster.build("set-1").await;
+    for (node, unit) in [("b", &heir), ("c", &witness)] {
+        cluster.ready(node, "set-1").await;
+        assert!(same(&unit.link("set"), files));
+    }
+    // What was on its way when the fetcher died is read again; what others held is not.
+    assert!(cluster.origin_bytes() < 12_000_000 + 3_500_000, "{}", cluster.origin_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_digest_that_differs_is_reported_and_nothing_is_published() {
+    let mut cluster = Cluster::start().await;
+    let units = [cluster.sidecar("a").await, cluster.sidecar("b").await];
+    cluster.growing("set-1", "set", &[("wrong", "a-2000000")], &["a"], 0).await;
+    let failed = eventually("the fetcher says so", || async {
+        let script = cluster.operator.script.lock().unwrap();
+        script.failed.iter().find(|(_, failed)| failed.reason == reason::DIGEST_MISMATCH).cloned()
+    })
+    .await;
+    assert!(failed.1.message.contains("wrong"), "{}", failed.1.message);
+    assert!(units.iter().all(|unit| !unit.link("set").exists()));
+    // The operator begins anew: all drop what they have, and get other bytes under another name.
+    let files = &[("x", "b-2000000")];
+    let before = cluster.origin_bytes();
+    cluster.begin_anew("set-1", files, &["b"], 1).await;
+    cluster.build("set-1").await;
+    for (node, unit) in ["a", "b"].iter().zip(&units) {
+        cluster.ready(node, "set-1").await;
+        assert!(same(&unit.link("set"), files));
+    }
+    assert_eq!(cluster.origin_bytes() - before, 2_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_start_again_and_read_on() {
+    let mut cluster = Cluster::start().await;
+    let mut units = vec![cluster.sidecar("a").await, cluster.sidecar("b").await];
+    let files = &[("big", "slow-12000000")];
+    cluster.growing("set-1", "set", files, &["a"], 0).await;
+    eventually("half is read", || async { (cluster.origin_bytes() > 6_000_000).then_some(()) }).await;
+    for unit in units.drain(..) {
+        unit.stop().await;
+    }
+    units = vec![cluster.sidecar("a").await, cluster.sidecar("b").await];
+    cluster.build("set-1").await;
+    for (node, unit) in ["a", "b"].iter().zip(&units) {
+        cluster.ready(node, "set-1").await;
+        assert!(same(&unit.link("set"), files));
+    }
+    assert!(cluster.origin_bytes() < 12_000_000 + 3_500_000, "{}", cluster.origin_bytes());
+}
