@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Fetchers;
+
 /// Content that every selected node is to have.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -33,6 +35,9 @@ pub struct DistributionSpec {
     pub class_name: String,
     /// Where the bytes come from. Editing it makes a new revision.
     pub source: Source,
+    /// How the origin is read.
+    #[serde(default)]
+    pub origin: Origin,
     /// `sha256:<hex>` that the content manifest must have (`status.revision.digest`); anything else is not published.
     #[schemars(length(equal = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,6 +103,18 @@ pub struct HttpFile {
     #[schemars(range(min = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
+}
+
+/// How the origin is read. Editing it acts on a read that has begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Origin {
+    /// How many nodes read it, each its part: `Auto` or 1 to 8. `Auto` is one below 256 MiB, and else as many as make it faster.
+    pub fetchers: Fetchers,
+    /// The most bytes per second that all of them together may read, as a number of bytes or with a suffix (`100Mi`).
+    #[schemars(length(max = 32), regex(pattern = r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<String>,
 }
 
 /// Which nodes get the content.

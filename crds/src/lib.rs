@@ -11,7 +11,9 @@
 
 mod class;
 mod distribution;
+mod fetchers;
 mod node;
+mod quantity;
 mod revision;
 mod select;
 
@@ -21,12 +23,14 @@ pub use class::{
 };
 pub use distribution::{
     Distribution, DistributionSpec, DistributionStatus, FailureGroup, HttpFile, HttpSource, NodeCounts,
-    OnDelete, Placement, ProgressStatus, Retention, RevisionStatus, Source, Toleration, TorrentOptions,
-    TorrentVersion, TransferStatus,
+    OnDelete, Origin, Placement, ProgressStatus, Retention, RevisionStatus, Source, Toleration,
+    TorrentOptions, TorrentVersion, TransferStatus,
 };
+pub use fetchers::Fetchers;
 pub use node::{
     MAX_NODE_REVISIONS, NodeDistribution, NodeDistributionSpec, NodeDistributionStatus, NodeEntry, NodePhase,
 };
+pub use quantity::parse_quantity;
 pub use revision::{
     Content, DistributionRef, DistributionRevision, DistributionRevisionSpec, Ingest, RevisionPolicy, Torrent,
 };

@@ -32,6 +32,19 @@ impl Failure {
         )
     }
 
+    /// Whether the way from a node to the origin may be at fault, so that another node may fare better.
+    pub fn is_of_the_way(&self) -> bool {
+        self.reason == reason::ORIGIN_UNAVAILABLE
+    }
+
+    /// Whether what was read is wrong, wherever it lies by now.
+    pub fn is_of_the_bytes(&self) -> bool {
+        matches!(
+            self.reason.as_str(),
+            reason::DIGEST_MISMATCH | reason::SOURCE_CHANGED | reason::FETCHER_FAULTY
+        )
+    }
+
     /// Whether the source has to be resolved again before the next try.
     pub fn asks_for_resolving(&self) -> bool {
         matches!(
@@ -40,6 +53,7 @@ impl Failure {
                 | reason::ORIGIN_NOT_FOUND
                 | reason::ORIGIN_LENGTH_MISMATCH
                 | reason::DIGEST_MISMATCH
+                | reason::FETCHER_FAULTY
         )
     }
 }

@@ -109,3 +109,84 @@ async fn a_new_leader_gives_the_same_name_and_the_same_word() {
     let revisions = writes[written..].iter().filter(|write| write.contains("distributionrevisions"));
     assert_eq!(revisions.count(), 0, "{:?}", &writes[written..]);
 }
+
+/// A Distribution of one file, read by two.
+async fn read_by_two(world: &World, spec: serde_json::Value) -> String {
+    let url = world.origin.put("x", b"payload", "1");
+    world.distribute("data", json!([{"url": url}])).await;
+    world.edit("data", json!({"origin": spec})).await;
+    world.revision(|revision| revision.spec.policy.fetchers.len() == 2).await.name_any()
+}
+
+#[tokio::test]
+async fn two_fetchers_know_their_part_and_a_dead_one_is_replaced() {
+    let world = World::with_class(144, &["a", "b", "c"]).await;
+    let name = read_by_two(&world, json!({"fetchers": 2, "bandwidth": "100Mi"})).await;
+    let seated = world.revisions().get(&name).await.unwrap().spec.policy.fetchers;
+    let mut grants = Vec::new();
+    for (index, node) in seated.iter().enumerate() {
+        let sidecar = world.sidecar(node).await;
+        let grant = sidecar.patient_sharing_grant(&name).await;
+        let ingest = checked(&name, &grant, node, sidecar.public_key());
+        assert_eq!((ingest.index as usize, ingest.of), (index, 2));
+        assert_eq!(grant.bandwidth_per_second, Some(50 << 20), "half of it");
+        grants.push((sidecar, grant));
+    }
+    let spare = ["a", "b", "c"].into_iter().find(|node| !seated.contains(&(*node).to_owned())).unwrap();
+    let spare = world.sidecar(spare).await;
+    assert_eq!(spare.sharing_grant(&name).await.unwrap_err(), 403, "no third one reads");
+
+    // The first one dies: the second, which has bytes, makes the torrent, and the third helps.
+    let (second, grant) = grants.pop().unwrap();
+    second.sign_of_life(&name, &grant.id, 3).await.unwrap();
+    world.delete_pod(&seated[0]).await;
+    let expected = [seated[1].clone(), spare.node.clone()];
+    world
+        .until("the seats move", async || {
+            world.revisions().get(&name).await.unwrap().spec.policy.fetchers == expected
+        })
+        .await;
+    let lease = second.sign_of_life(&name, &grant.id, 4).await.unwrap();
+    assert_eq!((lease.index, lease.of, lease.bandwidth_per_second), (0, 2, Some(50 << 20)));
+    let helper = spare.patient_sharing_grant(&name).await;
+    assert_eq!(helper.ingest.unwrap().index, 1);
+
+    let built = second.build(&grant).await;
+    second.store(&name, &built).await;
+    assert_eq!(second.complete(&name, &built).await, 204);
+    assert_eq!(
+        spare.sign_of_life(&name, &helper.id, 7).await.unwrap_err(),
+        409,
+        "it is built: nobody reads on"
+    );
+}
+
+#[tokio::test]
+async fn what_proves_wrong_is_read_anew_under_another_name() {
+    let world = World::with_class(145, &["a", "b"]).await;
+    let name = read_by_two(&world, json!({"fetchers": 2})).await;
+    let first = world.revisions().get(&name).await.unwrap();
+    let old = first.spec.policy.ingest.unwrap();
+    let (a, b) = (world.sidecar("a").await, world.sidecar("b").await);
+    let (of_a, of_b) = (a.patient_sharing_grant(&name).await, b.patient_sharing_grant(&name).await);
+    a.fail(&name, &of_a.id, "DigestMismatch", "x is not what was declared").await.unwrap();
+    let message = world.until_condition("data", "Stalled", "True", "DigestMismatch").await;
+    assert_eq!(message, "reading anew: x is not what was declared");
+    assert_eq!(b.sign_of_life(&name, &of_b.id, 9).await.unwrap_err(), 409, "nobody goes on with it");
+    assert_eq!(b.sharing_grant(&name).await.unwrap_err(), 503, "there is a pause");
+
+    let grant = b.patient_sharing_grant(&name).await;
+    let new = checked(&name, &grant, "b", b.public_key());
+    assert_eq!(new.epoch, 1);
+    assert_ne!(new.id, old.id);
+    let written = world.revisions().get(&name).await.unwrap().spec.policy.ingest.unwrap();
+    assert_eq!((written.id.as_str(), written.epoch), (new.id.as_str(), 1));
+    world
+        .until("the trackers forget the old name", async || {
+            b.registry().await.swarms[0].infohashes == std::slice::from_ref(&written.id)
+        })
+        .await;
+    assert_eq!(a.patient_sharing_grant(&name).await.ingest.unwrap().epoch, 1);
+    world.carry_through(&name, &["a", "b"]).await;
+    world.until_condition("data", "Ready", "True", "").await;
+}

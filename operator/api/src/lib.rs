@@ -42,6 +42,9 @@ pub struct Grant {
     /// SHA-256 (hex) that the content manifest must have, if the user declared one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_digest: Option<String>,
+    /// So many bytes per second may this node read from the origin, if the user said how many all fetchers may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_per_second: Option<u64>,
     /// How the content is shared while it is read; absent where it is shared only when it is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<GrantedIngest>,
@@ -146,6 +149,9 @@ pub struct Lease {
     /// See [`GrantedIngest::of`]; 0 from an operator that knows of none but this one.
     #[serde(default)]
     pub of: u32,
+    /// See [`Grant::bandwidth_per_second`]: it changes with the number of fetchers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_per_second: Option<u64>,
 }
 
 /// The whole content is on the fetcher's disk and its metainfo at the trackers.

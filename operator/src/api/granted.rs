@@ -23,6 +23,8 @@ pub(super) struct Head {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth_per_second: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ingest: Option<GrantedIngest>,
 }
 
@@ -85,6 +87,7 @@ mod tests {
                 origin_policy: OriginPolicy { allow: vec!["a".into()], deny: Vec::new() },
                 torrent_version: TorrentVersion::V2,
                 expected_digest: Some("d".into()),
+                bandwidth_per_second: Some(7),
                 ingest: Some(GrantedIngest {
                     id: "i".into(),
                     epoch: 1,
@@ -100,6 +103,7 @@ mod tests {
                 origin_policy: grant.origin_policy.clone(),
                 torrent_version: grant.torrent_version,
                 expected_digest: grant.expected_digest.clone(),
+                bandwidth_per_second: grant.bandwidth_per_second,
                 ingest: grant.ingest.clone(),
             };
             let granted = Granted { head, files: Arc::new(grant.files.clone()) };

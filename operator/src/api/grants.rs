@@ -20,7 +20,7 @@ use super::granted::{Granted, Head};
 use super::{Api, ApiFailure, Caller, body, body_if_any, warrant};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::grants::Refusal;
+use crate::grants::{Place, Refusal};
 use crate::index::{ObjectId, owner_key};
 use crate::plan::Resolution;
 use crate::queue::Urgency;
@@ -120,10 +120,16 @@ fn open_grant(
     let ingest = shared
         .zip(signer)
         .map(|(shared, (opener, key))| warrant::warrant(&opener, &shared, &caller.node, key, place));
-    Ok(Granted { head: head(id, subject, &class, ingest.transpose()?), files: resolved.files })
+    Ok(Granted { head: head(id, subject, &class, place, ingest.transpose()?), files: resolved.files })
 }
 
-fn head(id: String, subject: &Subject, class: &DistributionClass, ingest: Option<GrantedIngest>) -> Head {
+fn head(
+    id: String,
+    subject: &Subject,
+    class: &DistributionClass,
+    place: Place,
+    ingest: Option<GrantedIngest>,
+) -> Head {
     let spec = &subject.distribution.spec;
     let expected = spec.expected_digest.as_ref();
     Head {
@@ -136,8 +142,15 @@ fn head(id: String, subject: &Subject, class: &DistributionClass, ingest: Option
             crds::TorrentVersion::V1 => TorrentVersion::V1,
         },
         expected_digest: expected.map(|digest| digest.trim_start_matches("sha256:").to_owned()),
+        bandwidth_per_second: share(&subject.distribution, place),
         ingest,
     }
+}
+
+/// What one of the fetchers may read in a second: as much as each of the others.
+fn share(distribution: &Distribution, place: Place) -> Option<u64> {
+    let all = crds::parse_quantity(distribution.spec.origin.bandwidth.as_deref()?)?;
+    Some((all / u64::from(place.of.max(1))).max(1))
 }
 
 pub(super) async fn progress(
@@ -153,7 +166,9 @@ pub(super) async fn progress(
         let place =
             api.context.ledger().grants.of(&revision).progress(&caller.node, &progress, Timestamp::now())?;
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Soon)]);
-        Ok(Json(Lease { expires_in_seconds: GRANT_SECONDS, index: place.index, of: place.of }))
+        let bandwidth_per_second = share(&subject.distribution, place);
+        let (index, of) = (place.index, place.of);
+        Ok(Json(Lease { expires_in_seconds: GRANT_SECONDS, index, of, bandwidth_per_second }))
     };
     let result = result.await;
     api.answer("progress", result)

@@ -71,9 +71,9 @@ pub async fn apply(
             (Step::CreateRevision(revision), _) => create(context, *revision).await?,
             (Step::UpdateRevision(revision), _) => update(context, *revision).await?,
             (Step::DeleteRevision { name, uid, version }, _) => delete(context, &name, uid, version).await?,
-            (Step::Elect { revision, fetcher }, _) => {
-                tracing::info!(%key, %revision, ?fetcher, "elected");
-                context.ledger().grants.of(&revision).elect(fetcher.as_deref(), Timestamp::now());
+            (Step::Elect { revision, fetchers }, _) => {
+                tracing::info!(%key, %revision, ?fetchers, "elected");
+                context.ledger().grants.of(&revision).elect(&fetchers, Timestamp::now());
             }
             (Step::Resolve, Some(distribution)) => {
                 if let Some(class) = &observed.class {

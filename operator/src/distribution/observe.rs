@@ -178,11 +178,11 @@ mod tests {
         let known = ledger.distributions.get_mut(UID).unwrap();
         known.copy_missing_since = Some(now - SignedDuration::from_secs(90));
         let election = ledger.grants.of("r");
-        election.elect(Some("a"), now);
+        election.elect(&["a".to_owned()], now);
         election.open("a", "1".into(), None, now).unwrap();
         consult(&mut ledger, &mut observed, now);
         assert!(
-            observed.elections["r"].grant.is_some(),
+            observed.elections["r"].grant("a").is_some(),
             "who was just elected is not written yet, and stays"
         );
 

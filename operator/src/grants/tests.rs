@@ -1,4 +1,10 @@
+mod anew;
+mod seats;
+
+use operator_api::{Progress, reason};
+
 use super::*;
+use crate::failure::Failure;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + seconds).unwrap()
@@ -26,9 +32,14 @@ fn elected() -> (Election, String, String) {
 
 /// Decides and takes note of it.
 fn choose(election: &mut Election, nodes: &[&str], seconds: i64) -> Option<String> {
-    let decision = election.decide("r", election.fetcher.clone().as_deref(), &candidates(nodes), at(seconds));
-    election.elect(decision.fetcher.as_deref(), at(seconds));
-    decision.fetcher
+    seat(election, nodes, 1, seconds).into_iter().next()
+}
+
+/// The same with so many seats.
+fn seat(election: &mut Election, nodes: &[&str], wanted: usize, seconds: i64) -> Vec<String> {
+    let decision = election.decide("r", &election.fetchers(), wanted, &candidates(nodes), at(seconds));
+    election.elect(&decision.fetchers, at(seconds));
+    decision.fetchers
 }
 
 #[test]
@@ -37,8 +48,9 @@ fn elections_spread_over_the_nodes() {
     let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
     let mut hits = std::collections::BTreeMap::<String, u32>::new();
     for revision in 0..1000 {
-        let decision = Election::default().decide(&format!("r{revision}"), None, &candidates(&nodes), at(0));
-        *hits.entry(decision.fetcher.unwrap()).or_default() += 1;
+        let decision =
+            Election::default().decide(&format!("r{revision}"), &[], 1, &candidates(&nodes), at(0));
+        *hits.entry(decision.fetchers[0].clone()).or_default() += 1;
     }
     assert!(hits.len() == 10 && hits.values().all(|count| (50..200).contains(count)), "{hits:?}");
 }
@@ -114,7 +126,7 @@ fn a_bad_disk_moves_it_and_a_bad_origin_waits() {
     election.open(&first, "2".into(), None, at(2)).unwrap();
     election.fail(&first, "2", failure(reason::DISK_FULL), 0.0, at(3)).unwrap();
     assert_eq!(choose(&mut election, &["a", "b"], 3).unwrap(), other);
-    assert_eq!(election.failure.as_ref().unwrap().reason, reason::DISK_FULL);
+    assert_eq!(election.failure().unwrap().reason, reason::DISK_FULL);
     election.open(&other, "3".into(), None, at(5)).unwrap();
     election.fail(&other, "3", failure(reason::DISK_FULL), 0.0, at(6)).unwrap();
     let back = choose(&mut election, &["a", "b"], 12).unwrap();
@@ -149,9 +161,9 @@ fn pauses_grow_to_thirty_seconds_and_new_bytes_end_them() {
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30], "the same 50 bytes every time are no progress");
     election.open("a", "x".into(), None, at(1000)).unwrap();
-    assert!(election.failure.is_some(), "still told");
+    assert!(election.failure().is_some(), "still told");
     election.progress("a", &said("x", 51), at(1001)).unwrap();
-    assert!(election.failure.is_none());
+    assert!(election.failure().is_none());
     assert_eq!(election.fail("a", "x", failure(reason::ORIGIN_UNAVAILABLE), 0.0, at(1002)).unwrap(), 1);
 }
 
@@ -174,9 +186,9 @@ fn wrong_bytes_are_not_read_over_and_over() {
 #[test]
 fn an_operator_that_starts_anew_leaves_the_fetcher_alone() {
     let mut election = Election::default();
-    let decision = election.decide("r", Some("b"), &candidates(&["a", "b"]), at(0));
-    assert_eq!(decision, Decision { fetcher: Some("b".into()), wake_at: Some(at(30)) });
-    election.elect(decision.fetcher.as_deref(), at(0));
+    let decision = election.decide("r", &["b".to_owned()], 1, &candidates(&["a", "b"]), at(0));
+    assert_eq!(decision, Decision { fetchers: vec!["b".into()], wake_at: Some(at(30)) });
+    election.elect(&decision.fetchers, at(0));
     assert_eq!(choose(&mut election, &["a", "b"], 29).unwrap(), "b");
     assert_eq!(choose(&mut election, &["a", "b"], 30).unwrap(), "a");
 }

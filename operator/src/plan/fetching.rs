@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::{Distribution, DistributionRevision, Ingest, RevisionPolicy};
+use crds::{Distribution, DistributionRevision, Fetchers, Ingest, RevisionPolicy};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -10,6 +10,7 @@ use super::ingest::{self, Sharing};
 use super::nodes::Crowd;
 use super::revisions::{Choice, SOURCE_HASH_ANNOTATION, disowned, is_built};
 use super::{Observed, Plan, Step};
+use crate::grants::{Candidate, Election, MOST_FETCHERS, WORTH_SEVERAL};
 
 /// The policy of a revision of this `Distribution`.
 pub fn policy(
@@ -30,7 +31,7 @@ pub fn policy(
     }
 }
 
-/// Elects a fetcher where one is needed, takes in what a fetcher built, and brings every policy up to date.
+/// Elects fetchers where they are needed, takes in what they built, and brings every policy up to date.
 pub fn plan(
     plan: &mut Plan,
     observed: &Observed,
@@ -53,10 +54,12 @@ pub fn plan(
         let mut fetchers = Vec::new();
         let mut sharing = Sharing::kept(revision);
         if is_target {
-            sharing = ingest::plan(plan, observed, distribution, revision);
+            sharing = ingest::plan(plan, observed, distribution, revision, now);
             // Whoever is told to read asks at once, and is to hear then how to share.
             if !sharing.pending || !revision.spec.policy.fetchers.is_empty() {
-                fetchers = elect(plan, observed, choice, revision, crowd, now);
+                let shared = sharing.ingest.is_some();
+                let wanted = Wanted { distribution, shared, candidates: crowd.candidates() };
+                fetchers = elect(plan, observed, choice, revision, &wanted, now);
             }
             take_in(&mut wanted, observed);
             let hash = choice.source_hash.clone();
@@ -65,9 +68,13 @@ pub fn plan(
             wanted = disowned(revision, &choice.source_hash).unwrap_or(wanted);
         }
         wanted.spec.policy = policy(distribution, current.as_ref() == Some(&name), fetchers, sharing.ingest);
-        if wanted.spec != revision.spec || wanted.annotations() != revision.annotations() {
-            plan.step(Step::UpdateRevision(Box::new(wanted)));
+        if wanted.spec == revision.spec && wanted.annotations() == revision.annotations() {
+            continue;
         }
+        let (before, after) = (revision.spec.policy.ingest.as_ref(), wanted.spec.policy.ingest.as_ref());
+        let note = ingest::note(observed, before, after, &name);
+        plan.step(Step::UpdateRevision(Box::new(wanted)));
+        plan.steps.extend(note.map(Step::Tell));
     }
 }
 
@@ -77,23 +84,45 @@ fn elect(
     observed: &Observed,
     choice: &Choice<'_>,
     revision: &DistributionRevision,
-    crowd: &Crowd<'_>,
+    wanted: &Wanted<'_>,
     now: Timestamp,
 ) -> Vec<String> {
     let name = revision.name_any();
-    let nothing = crate::grants::Election::default();
+    let nothing = Election::default();
     let election = observed.elections.get(&name).unwrap_or(&nothing);
     if !choice.needs_origin || election.built.is_some() {
         return Vec::new();
     }
-    let written = revision.spec.policy.fetchers.first().map(String::as_str);
-    let decision = election.decide(&name, written, &crowd.candidates(), now);
+    let written = &revision.spec.policy.fetchers;
+    let decision = election.decide(&name, written, wanted.count(revision, election), &wanted.candidates, now);
     plan.wake(decision.wake_at);
     // Also when it is the same: an operator that has just started takes note of who was elected before it.
-    if election.fetcher != decision.fetcher || written != decision.fetcher.as_deref() {
-        plan.step(Step::Elect { revision: name, fetcher: decision.fetcher.clone() });
+    if election.fetchers() != decision.fetchers || *written != decision.fetchers {
+        plan.step(Step::Elect { revision: name, fetchers: decision.fetchers.clone() });
     }
-    decision.fetcher.into_iter().collect()
+    decision.fetchers
+}
+
+/// How many fetchers are wanted, and who there is.
+struct Wanted<'a> {
+    distribution: &'a Distribution,
+    shared: bool,
+    candidates: Vec<Candidate>,
+}
+
+impl Wanted<'_> {
+    /// Several only where they get what the others read: else each would read all of it.
+    fn count(&self, revision: &DistributionRevision, election: &Election) -> usize {
+        if !self.shared || is_built(revision) {
+            return 1;
+        }
+        let bytes = u64::try_from(revision.spec.content.bytes).unwrap_or_default();
+        match self.distribution.spec.origin.fetchers {
+            Fetchers::Exactly(count) => usize::from(count).min(MOST_FETCHERS),
+            Fetchers::Auto if bytes < WORTH_SEVERAL => 1,
+            Fetchers::Auto => election.worth(revision.spec.policy.fetchers.len()),
+        }
+    }
 }
 
 /// Writes the torrents once.

@@ -1,11 +1,13 @@
 //! Under which name a revision's content is shared while it is read.
 
 use crds::{Distribution, DistributionRevision, Ingest, TorrentVersion};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use torrent::ingest::PublicKey;
 
 use super::revisions::is_built;
-use super::{Observed, Plan, Step};
+use super::{Note, Observed, Plan, Step};
+use crate::grants::Election;
 use crate::outline::{Name, Outlined};
 
 /// What was found out.
@@ -30,11 +32,15 @@ pub fn plan(
     observed: &Observed,
     distribution: &Distribution,
     revision: &DistributionRevision,
+    now: Timestamp,
 ) -> Sharing {
     let kept = Sharing::kept(revision);
     let Some(key) = key(observed, distribution, revision) else { return kept };
-    let epoch = kept.ingest.as_ref().map_or(0, |ingest| ingest.epoch);
     let name = revision.name_any();
+    let epoch = match &kept.ingest {
+        Some(ingest) => epoch(plan, observed.elections.get(&name), ingest.epoch, now),
+        None => 0,
+    };
     let made = |outlined: &&Outlined| (outlined.epoch, outlined.key) == (epoch, key);
     match observed.outlines.get(&name).filter(made).map(|outlined| outlined.name) {
         Some(Name::Known(id)) => {
@@ -47,6 +53,31 @@ pub fn plan(
             Sharing { pending: true, ..kept }
         }
     }
+}
+
+/// One more than before, once the pause is over after which wrong bytes are read anew: then no node takes what is of the epoch before.
+fn epoch(plan: &mut Plan, election: Option<&Election>, epoch: i32, now: Timestamp) -> i32 {
+    let Some(doubt) = election.and_then(|election| election.doubt(epoch)) else { return epoch };
+    match doubt.until.filter(|until| *until > now) {
+        Some(until) => {
+            plan.wake(Some(until));
+            epoch
+        }
+        None => epoch.saturating_add(1),
+    }
+}
+
+/// What the user is told when reading begins anew.
+pub fn note(
+    observed: &Observed,
+    before: Option<&Ingest>,
+    after: Option<&Ingest>,
+    revision: &str,
+) -> Option<Note> {
+    let (before, after) = (before?, after?);
+    let doubt = observed.elections.get(revision)?.doubt(before.epoch)?;
+    let message = format!("{} (begun anew {} times)", doubt.failure.message, after.epoch);
+    (after.epoch > before.epoch).then_some(Note { warning: true, reason: "ReadingAnew".to_owned(), message })
 }
 
 /// The operator's key, if the revision is to have an ingest and its files are known.

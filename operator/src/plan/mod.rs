@@ -134,8 +134,8 @@ pub enum Step {
     Elect {
         /// The revision.
         revision: String,
-        /// The node.
-        fetcher: Option<String>,
+        /// The nodes, seat by seat.
+        fetchers: Vec<String>,
     },
     /// Delete a revision of this `Distribution`.
     DeleteRevision {

@@ -31,7 +31,7 @@ pub struct Picture<'a> {
     /// What is shown as the revision: the target, or what is there until there is one.
     shown: Option<&'a Arc<DistributionRevision>>,
     previous: Option<&'a Arc<DistributionRevision>>,
-    /// Who reads the origin.
+    /// Who reads the origin, and makes the torrent.
     pub fetcher: Option<String>,
     /// How far reading is, where nodes get what is read.
     pub reading: Option<Reading>,
@@ -68,7 +68,7 @@ impl<'a> Picture<'a> {
             target: choice.target,
             shown,
             previous: previous(own, shown),
-            fetcher: election.and_then(|election| election.fetcher.clone()).filter(|_| choice.needs_origin),
+            fetcher: election.and_then(|e| e.fetchers().into_iter().next()).filter(|_| choice.needs_origin),
             reading: election.and_then(Election::reading).filter(|_| choice.needs_origin),
             counts: NodeCounts::default(),
             available: observed.swarms.get(&name).is_some_and(|swarm| swarm.seeders > 0),
@@ -76,7 +76,7 @@ impl<'a> Picture<'a> {
             class_problem: class_problem(observed, distribution),
             resolve_problem: observed.resolution.failure.clone().filter(|_| choice.needs_origin),
             fetch_problem: election
-                .and_then(|election| election.failure.clone())
+                .and_then(|election| election.failure().cloned())
                 .filter(|_| choice.needs_origin),
             copy_problem: copy_problem(choice),
             room_problem: room_problem(observed, &name),
@@ -124,9 +124,7 @@ impl<'a> Picture<'a> {
     fn add_transfer(&mut self, observed: &Observed, revision: &str) {
         let election = observed.elections.get(revision);
         for view in &observed.nodes {
-            let grant = election
-                .filter(|election| election.fetcher.as_deref() == Some(view.facts.name.as_str()))
-                .and_then(|election| election.grant.as_ref());
+            let grant = election.and_then(|election| election.grant(&view.facts.name));
             let live = grant.map_or(0, |grant| i64::try_from(grant.origin_bytes).unwrap_or(i64::MAX));
             let entries = view.report.as_ref().and_then(|report| report.status.as_ref());
             let entry =
@@ -172,10 +170,8 @@ fn previous<'a>(
 fn have(observed: &Observed, revision: &str, node: &str, bytes: u64) -> u64 {
     let left = observed.swarms.get(revision).and_then(|swarm| swarm.left.get(node));
     let announced = left.map_or(0, |left| bytes.saturating_sub(*left));
-    let election =
-        observed.elections.get(revision).filter(|election| election.fetcher.as_deref() == Some(node));
-    let said =
-        election.and_then(|election| election.grant.as_ref()).map_or(0, |grant| grant.bytes.min(bytes));
+    let grant = observed.elections.get(revision).and_then(|election| election.grant(node));
+    let said = grant.map_or(0, |grant| grant.bytes.min(bytes));
     // A fetcher tells the operator more often than the trackers.
     announced.max(said)
 }

@@ -96,8 +96,8 @@ fn carry_out(observed: &mut Observed, steps: Vec<Step>) {
             Step::DeleteRevision { name, .. } => {
                 observed.revisions.retain(|revision| revision.name_any() != name);
             }
-            Step::Elect { revision, fetcher } => {
-                observed.elections.entry(revision).or_default().elect(fetcher.as_deref(), now());
+            Step::Elect { revision, fetchers } => {
+                observed.elections.entry(revision).or_default().elect(&fetchers, now());
             }
             Step::WriteStatus(status) => {
                 Arc::make_mut(observed.distribution.as_mut().unwrap()).status = Some(*status);

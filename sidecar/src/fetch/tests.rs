@@ -160,6 +160,7 @@ fn grant(files: Vec<GrantedFile>) -> Grant {
         origin_policy: OriginPolicy { allow, deny: Vec::new() },
         torrent_version: TorrentVersion::Hybrid,
         expected_digest: None,
+        bandwidth_per_second: None,
         ingest: None,
     }
 }

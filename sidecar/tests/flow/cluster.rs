@@ -253,6 +253,7 @@ impl Cluster {
             origin_policy: OriginPolicy { allow: vec!["127.0.0.0/8".into()], deny: Vec::new() },
             torrent_version: TorrentVersion::Hybrid,
             expected_digest: None,
+            bandwidth_per_second: None,
             ingest,
         };
         self.grant(revision, &grant, fetchers);

@@ -115,7 +115,11 @@ async fn progress(
     let mut script = operator.script.lock().unwrap();
     let ours = script.grants.get(&(revision.clone(), node(&headers))).is_some_and(|g| g.id == progress.grant);
     script.progress.push((revision, progress));
-    if ours { Json(Lease { expires_in_seconds: 30, index: 0, of: 0 }).into_response() } else { lost() }
+    if ours {
+        Json(Lease { expires_in_seconds: 30, index: 0, of: 0, bandwidth_per_second: None }).into_response()
+    } else {
+        lost()
+    }
 }
 
 async fn complete(

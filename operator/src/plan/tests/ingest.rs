@@ -21,7 +21,7 @@ fn ingest(observed: &Observed) -> Option<crds::Ingest> {
 fn reads(observed: &mut Observed, bytes: u64) {
     let epoch = ingest(observed).map(|ingest| ingest.epoch);
     let election = observed.elections.values_mut().next().unwrap();
-    let node = election.fetcher.clone().unwrap();
+    let node = election.fetchers().remove(0);
     election.open(&node, "1".into(), epoch, now()).unwrap();
     let said = operator_api::Progress { grant: "1".into(), bytes, origin_bytes: bytes, worked: bytes };
     election.progress(&node, &said, now()).unwrap();
@@ -124,4 +124,91 @@ fn nodes_get_on_while_the_origin_is_read() {
     assert_eq!(status.progress.unwrap().percent, 55, "the fetcher says more than the trackers know");
     let message = &status.conditions[1].message;
     assert_eq!(message, "600 of 1000 are read, by 1 node, and shared with the others");
+}
+
+/// Has the only revision's first fetcher report that what it reads is wrong.
+fn is_wrong(observed: &mut Observed, reason: &str) {
+    let election = observed.elections.values_mut().next().unwrap();
+    let node = election.fetchers().remove(0);
+    election.fail(&node, "1", Failure::new(reason, "why"), 0.0, now()).unwrap();
+}
+
+#[test]
+fn wrong_bytes_are_read_anew_under_another_name() {
+    let mut observed = seen_with_key(2);
+    settle(&mut observed);
+    let first = ingest(&observed).unwrap();
+    reads(&mut observed, 600);
+    settle(&mut observed);
+    is_wrong(&mut observed, "DigestMismatch");
+    observed.resolution.stale = true;
+    let pause = now() + SignedDuration::from_secs(4);
+    let waiting = plan(&observed, pause);
+    assert!(!waiting.steps.iter().any(|step| matches!(step, Step::Outline { .. })), "the source is in doubt");
+    observed.resolution.stale = false;
+    settle(&mut observed);
+    assert_eq!(ingest(&observed).as_ref(), Some(&first), "first a pause");
+    assert_eq!(plan(&observed, now()).wake_at, Some(pause));
+    is(&observed, "Stalled", "True", "DigestMismatch");
+    let stalled = status(&observed).conditions[5].message.clone();
+    assert_eq!(stalled, "reading anew: why");
+
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let steps = plan(&observed, pause).steps;
+        told.extend(steps.iter().filter_map(|step| match step {
+            Step::Tell(note) => Some(note.clone()),
+            _ => None,
+        }));
+        carry_out(&mut observed, steps);
+    }
+    let second = ingest(&observed).unwrap();
+    assert_eq!(second.epoch, 1);
+    assert_ne!(second.id, first.id);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].reason.as_str(), told[0].warning), ("ReadingAnew", true));
+    assert_eq!(observed.revisions.len(), 1);
+
+    // An operator that starts anew goes on from there.
+    observed.elections.clear();
+    observed.outlines.clear();
+    settle(&mut observed);
+    assert_eq!(ingest(&observed), Some(second));
+}
+
+#[test]
+fn a_source_that_is_another_by_now_is_another_revision_and_no_other_epoch() {
+    let mut observed = seen_with_key(2);
+    settle(&mut observed);
+    reads(&mut observed, 600);
+    is_wrong(&mut observed, "SourceChanged");
+    observed.resolution.resolved = Some(resolved('d', 5));
+    settle(&mut observed);
+    assert_eq!(observed.revisions.len(), 1);
+    assert_eq!(observed.revisions[0].spec.content.bytes, 5);
+    assert_eq!(ingest(&observed).unwrap().epoch, 0);
+}
+
+#[test]
+fn several_read_what_is_shared_and_one_reads_what_is_not() {
+    let several = |observed: &mut Observed, fetchers: Value, bytes: u64| {
+        let distribution = Arc::make_mut(observed.distribution.as_mut().unwrap());
+        distribution.spec.origin = parse(json!({ "fetchers": fetchers }));
+        observed.resolution.resolved = Some(resolved('a', bytes));
+        settle(observed);
+        observed.revisions[0].spec.policy.fetchers.len()
+    };
+    for (fetchers, bytes, expected) in
+        [(json!("Auto"), 1 << 40, 1), (json!(3), 1000, 3), (json!(8), 1 << 40, 5), (json!(1), 1 << 40, 1)]
+    {
+        assert_eq!(several(&mut seen_with_key(5), fetchers.clone(), bytes), expected, "{fetchers}");
+        assert_eq!(several(&mut seen(5), fetchers, bytes), 1, "without a name each would read all of it");
+    }
+    let mut observed = seen_with_key(5);
+    assert_eq!(several(&mut observed, json!(4), 1000), 4);
+    assert_eq!(several(&mut observed, json!(2), 1000), 2, "an edit acts on what runs");
+    let kept = observed.revisions[0].spec.policy.fetchers.clone();
+    observed.elections.clear();
+    settle(&mut observed);
+    assert_eq!(observed.revisions[0].spec.policy.fetchers, kept);
 }
