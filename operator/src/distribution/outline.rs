@@ -34,7 +34,9 @@ pub fn begin(
             let Some(known) = known else { return };
             known.name = made;
         }
-        register(&context, &distribution.spec.class_name).await;
+        if context.is_acting() {
+            register(&context, &distribution.spec.class_name).await;
+        }
         context.queue.touch([(key, Urgency::Now)]);
     });
 }

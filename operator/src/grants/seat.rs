@@ -71,7 +71,7 @@ pub(super) struct Trouble {
 
 /// An elected node.
 #[derive(Clone, Debug)]
-pub struct Seat {
+pub(super) struct Seat {
     /// The node.
     pub node: String,
     /// Since when; or since when it has got another 30 s, for lack of others.

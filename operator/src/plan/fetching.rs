@@ -55,12 +55,8 @@ pub fn plan(
         let mut sharing = Sharing::kept(revision);
         if is_target {
             sharing = ingest::plan(plan, observed, distribution, revision, now);
-            // Whoever is told to read asks at once, and is to hear then how to share.
-            if !sharing.pending || !revision.spec.policy.fetchers.is_empty() {
-                let shared = sharing.ingest.is_some();
-                let wanted = Wanted { distribution, shared, candidates: crowd.candidates() };
-                fetchers = elect(plan, observed, choice, revision, &wanted, now);
-            }
+            let demand = Demand { distribution, sharing: &sharing, candidates: crowd.candidates() };
+            fetchers = elect(plan, observed, choice, revision, &demand, now);
             take_in(&mut wanted, observed);
             let hash = choice.source_hash.clone();
             wanted.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), hash);
@@ -68,13 +64,11 @@ pub fn plan(
             wanted = disowned(revision, &choice.source_hash).unwrap_or(wanted);
         }
         wanted.spec.policy = policy(distribution, current.as_ref() == Some(&name), fetchers, sharing.ingest);
-        if wanted.spec == revision.spec && wanted.annotations() == revision.annotations() {
-            continue;
+        if wanted.spec != revision.spec || wanted.annotations() != revision.annotations() {
+            let note = ingest::note(observed, revision, &wanted);
+            plan.step(Step::UpdateRevision(Box::new(wanted)));
+            plan.steps.extend(note.map(Step::Tell));
         }
-        let (before, after) = (revision.spec.policy.ingest.as_ref(), wanted.spec.policy.ingest.as_ref());
-        let note = ingest::note(observed, before, after, &name);
-        plan.step(Step::UpdateRevision(Box::new(wanted)));
-        plan.steps.extend(note.map(Step::Tell));
     }
 }
 
@@ -84,7 +78,7 @@ fn elect(
     observed: &Observed,
     choice: &Choice<'_>,
     revision: &DistributionRevision,
-    wanted: &Wanted<'_>,
+    demand: &Demand<'_>,
     now: Timestamp,
 ) -> Vec<String> {
     let name = revision.name_any();
@@ -94,7 +88,11 @@ fn elect(
         return Vec::new();
     }
     let written = &revision.spec.policy.fetchers;
-    let decision = election.decide(&name, written, wanted.count(revision, election), &wanted.candidates, now);
+    if demand.sharing.pending && written.is_empty() {
+        // Whoever is told to read asks at once, and is to hear then how to share.
+        return Vec::new();
+    }
+    let decision = election.decide(&name, written, demand.count(revision, election), &demand.candidates, now);
     plan.wake(decision.wake_at);
     // Also when it is the same: an operator that has just started takes note of who was elected before it.
     if election.fetchers() != decision.fetchers || *written != decision.fetchers {
@@ -104,16 +102,16 @@ fn elect(
 }
 
 /// How many fetchers are wanted, and who there is.
-struct Wanted<'a> {
+struct Demand<'a> {
     distribution: &'a Distribution,
-    shared: bool,
+    sharing: &'a Sharing,
     candidates: Vec<Candidate>,
 }
 
-impl Wanted<'_> {
+impl Demand<'_> {
     /// Several only where they get what the others read: else each would read all of it.
     fn count(&self, revision: &DistributionRevision, election: &Election) -> usize {
-        if !self.shared || is_built(revision) {
+        if self.sharing.ingest.is_none() || is_built(revision) {
             return 1;
         }
         let bytes = u64::try_from(revision.spec.content.bytes).unwrap_or_default();

@@ -68,14 +68,9 @@ fn epoch(plan: &mut Plan, election: Option<&Election>, epoch: i32, now: Timestam
 }
 
 /// What the user is told when reading begins anew.
-pub fn note(
-    observed: &Observed,
-    before: Option<&Ingest>,
-    after: Option<&Ingest>,
-    revision: &str,
-) -> Option<Note> {
-    let (before, after) = (before?, after?);
-    let doubt = observed.elections.get(revision)?.doubt(before.epoch)?;
+pub fn note(observed: &Observed, old: &DistributionRevision, new: &DistributionRevision) -> Option<Note> {
+    let (before, after) = (old.spec.policy.ingest.as_ref()?, new.spec.policy.ingest.as_ref()?);
+    let doubt = observed.elections.get(&old.name_any())?.doubt(before.epoch)?;
     let message = format!("{} (begun anew {} times)", doubt.failure.message, after.epoch);
     (after.epoch > before.epoch).then_some(Note { warning: true, reason: "ReadingAnew".to_owned(), message })
 }
