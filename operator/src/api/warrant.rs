@@ -18,8 +18,8 @@ pub(super) fn key(request: &GrantRequest) -> Result<Option<PublicKey>, ApiFailur
     Ok(Some(key))
 }
 
-/// The name under which what the node reads is shared; none where it is shared when it is whole: v1-only content, content that is
-/// read again because its copies were lost, a node without a key.
+/// The name under which what is read is shared; none where it is shared when it is whole: v1-only content, files that cannot be
+/// outlined, and content that is read again because its copies were lost.
 pub(super) fn name(
     subject: &Subject,
     outlined: Option<&Outlined>,

@@ -1,6 +1,7 @@
 //! Making the name of what is to be read, beside the queue: a million paths take seconds to hash.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::Distribution;
 use torrent::ingest::PublicKey;
@@ -11,6 +12,9 @@ use crate::outline::{Name, Outlined, name};
 use crate::queue::{Key, Urgency};
 use crate::resolve::Resolved;
 use crate::trackers::register;
+
+/// Reading waits so long for the trackers: one that hangs must not hold up everything.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Begins to make it; the result goes into the ledger, to the trackers, and then the key is looked at again. So the trackers know
 /// the swarm before a node hears of it.
@@ -25,8 +29,9 @@ pub fn begin(
     context.ledger().outlines.insert(revision.clone(), outlined.clone());
     let (context, key, distribution) = (context.clone(), key.clone(), distribution.clone());
     tokio::spawn(async move {
-        let _permit = wait_for_room(&context.manifests, &distribution).await;
+        let permit = wait_for_room(&context.manifests, &distribution).await;
         let made = make(&distribution, resolved, &revision, outlined.epoch, outlined.key).await;
+        drop(permit);
         {
             let mut ledger = context.ledger();
             let known = ledger.outlines.get_mut(&revision).filter(|known| **known == outlined);
@@ -35,7 +40,9 @@ pub fn begin(
             known.name = made;
         }
         if context.is_acting() {
-            register(&context, &distribution.spec.class_name).await;
+            let registering = register(&context, &distribution.spec.class_name);
+            // Whichever tracker has not heard of it by then hears in a later round.
+            drop(tokio::time::timeout(REGISTERED_WITHIN, registering).await);
         }
         context.queue.touch([(key, Urgency::Now)]);
     });
