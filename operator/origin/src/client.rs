@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::error::OriginError;
 use crate::guard::{Guard, PolicyError};
+use crate::pace::Pace;
 use crate::redact::redacted;
 use crate::resolve::{DeniedAddress, Guarded, Lookup, System};
 use crate::tls;
@@ -51,6 +52,8 @@ pub struct Options {
     pub credentials: HeaderMap,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// How fast files are read.
+    pub pace: Arc<Pace>,
 }
 
 /// A guarded HTTP client. Cheap to clone; clones share their connections.
@@ -60,6 +63,7 @@ pub struct Origin {
     guard: Arc<Guard>,
     credentials: HeaderMap,
     pub(crate) timeouts: Timeouts,
+    pub(crate) pace: Arc<Pace>,
 }
 
 /// An answer with the URL that gave it.
@@ -90,7 +94,13 @@ impl Origin {
             .connect_timeout(options.timeouts.connect)
             .build()
             .expect("a client with its TLS configured needs nothing that could be missing");
-        Ok(Self { client, guard, credentials: options.credentials, timeouts: options.timeouts })
+        Ok(Self {
+            client,
+            guard,
+            credentials: options.credentials,
+            timeouts: options.timeouts,
+            pace: options.pace,
+        })
     }
 
     /// Sends the request and follows its redirects. The answer may have any status but a redirect's.

@@ -16,6 +16,7 @@
 mod client;
 mod error;
 mod guard;
+mod pace;
 mod probe;
 mod read;
 mod redact;
@@ -27,6 +28,7 @@ mod tls;
 pub use client::{MAX_REDIRECTS, Options, Origin, Timeouts};
 pub use error::OriginError;
 pub use guard::{Guard, PolicyError};
+pub use pace::Pace;
 pub use probe::Probe;
 pub use read::{Body, ReadRange, Validator};
 pub use redact::redact;

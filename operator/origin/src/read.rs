@@ -1,6 +1,7 @@
 //! The bytes of a file, held against what was resolved.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use url::Url;
 
 use crate::client::{Answer, Origin, Timeouts, status_error, unreachable};
 use crate::error::OriginError;
+use crate::pace::Pace;
 use crate::probe::{header, strong_etag};
 use crate::redact::redacted;
 
@@ -104,7 +106,7 @@ impl Origin {
             last_modified: header(headers, LAST_MODIFIED.as_str()).map(str::to_owned),
         };
         let flow = Flow::new(url, response, self.timeouts);
-        Ok(Body { flow, position: read.start, read, seen })
+        Ok(Body { flow, position: read.start, read, seen, pace: self.pace.clone() })
     }
 }
 
@@ -115,6 +117,7 @@ pub struct Body {
     read: Range<u64>,
     position: u64,
     seen: Validator,
+    pace: Arc<Pace>,
 }
 
 impl Body {
@@ -146,6 +149,7 @@ impl Body {
             return Err(OriginError::Length { url: redacted(&self.flow.url), expected, got });
         }
         self.position = got;
+        self.pace.pass(chunk.as_ref().map_or(0, Bytes::len)).await;
         Ok(chunk)
     }
 }

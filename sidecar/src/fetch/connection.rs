@@ -96,15 +96,14 @@ impl Reader {
         {
             *connection = None;
         }
-        let open = match connection {
-            Some(open) => open,
-            None => {
-                if whole {
-                    // Nothing would tell if the rest were of another version.
-                    *filled = 0;
-                }
-                connection.insert(self.open(place, *filled as u64, whole).await?)
-            }
+        if whole && connection.is_none() {
+            // Nothing would tell if the rest were of another version.
+            *filled = 0;
+        }
+        let open = if let Some(open) = connection {
+            open
+        } else {
+            connection.insert(self.open(place, *filled as u64, whole).await?)
         };
         let wanted = place.from + *filled as u64;
         if open.position < wanted {

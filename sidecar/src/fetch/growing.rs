@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crds::NodePhase;
 use operator_api::{GrantedFile, GrantedIngest};
-use origin::{Options, Origin};
 use swarm::{Fetcher, TorrentHandle, Trouble};
 use tokio_util::sync::CancellationToken;
 use torrent::ingest::{Outline, PublicKey, Warrant};
@@ -52,7 +51,7 @@ pub async fn fetch_growing(
     stop: CancellationToken,
 ) {
     loop {
-        let end = attempt(&context, &job, &handle, &stop).await;
+        let end = Box::pin(attempt(&context, &job, &handle, &stop)).await;
         if rest(&job, &stop, end).await.is_break() {
             return;
         }
@@ -71,7 +70,7 @@ async fn attempt(
     };
     job.phase(NodePhase::Fetching);
     let halt = stop.child_token();
-    let end = hold.under(&halt, grow(&hold, handle, &halt)).await;
+    let end = hold.under(&halt, Box::pin(grow(&hold, handle, &halt))).await;
     handle.read_origin(false);
     end
 }
@@ -85,8 +84,7 @@ async fn grow(hold: &Hold, handle: &TorrentHandle, halt: &CancellationToken) -> 
     let warrant = hex::decode(&ingest.warrant).ok().and_then(|bytes| Warrant::decode(&bytes).ok());
     let warrant = warrant.ok_or_else(|| FetchError::Refused("its warrant cannot be read".to_owned()))?;
     let fetcher = Fetcher { key: hold.context.fetcher_key.clone(), warrant };
-    let options = Options { denied: hold.context.denied_origins.clone(), ..Options::default() };
-    let origin = Origin::new(&hold.grant.origin_policy, options)?;
+    let origin = hold.origin()?;
     let content = (outline.clone(), files.clone());
     let reader = Reader::new(hold, handle.clone(), origin, fetcher, content, over.clone());
     handle.read_origin(true);

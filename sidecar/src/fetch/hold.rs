@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crds::NodePhase;
 use operator_api::{Completed, Failed, GRANT_SECONDS, Grant, Lease, Progress};
+use origin::{Options, Origin, Pace};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use torrent::manifest::Manifest;
@@ -98,6 +99,7 @@ pub(super) struct Hold {
     /// The id changes when the grant is taken up anew after the operator has moved.
     id: Mutex<String>,
     pub(super) seat: watch::Sender<Seat>,
+    pace: Arc<Pace>,
     pub(super) counters: Counters,
     /// Bytes from the origin in earlier attempts.
     pub(super) before: u64,
@@ -129,7 +131,9 @@ impl Hold {
             grant.ingest.as_ref().map_or(Seat { index: 0, of: 1 }, |granted| seat(granted.index, granted.of));
         let (context, job) = (Arc::clone(context), job.clone());
         let (seat, counters) = (watch::Sender::new(seat), Counters::default());
-        Ok(Self { context, job, operator, grant, id, seat, counters, before })
+        let pace = Arc::new(Pace::default());
+        pace.set(grant.bandwidth_per_second);
+        Ok(Self { context, job, operator, grant, id, seat, pace, counters, before })
     }
 
     /// Does something under the grant, for as long as it is ours. `halt` ends it; it is cancelled when the grant is lost.
@@ -153,7 +157,7 @@ impl Hold {
         };
         self.count();
         match result {
-            Ok(()) => return End::Complete,
+            Ok(()) => End::Complete,
             Err(error) => {
                 self.remember().await;
                 match error {
@@ -162,6 +166,12 @@ impl Hold {
                 }
             }
         }
+    }
+
+    /// A client for the origin, as the grant allows.
+    pub fn origin(&self) -> Result<Origin, FetchError> {
+        let (denied, pace) = (self.context.denied_origins.clone(), self.pace.clone());
+        Ok(Origin::new(&self.grant.origin_policy, Options { denied, pace, ..Options::default() })?)
     }
 
     async fn report(&self, error: FetchError, stop: &CancellationToken) -> End {
@@ -257,7 +267,8 @@ impl Hold {
             match answer {
                 Ok(renewed) => {
                     until = lease(renewed.expires_in_seconds);
-                    self.take_seat(renewed);
+                    self.pace.set(renewed.bandwidth_per_second);
+                    self.take_seat(&renewed);
                 }
                 Err(error) if error.is_lost() => match self.again().await {
                     // Another leader, who knows nothing of the grants of the last one.
@@ -282,7 +293,7 @@ impl Hold {
         self.operator.grant(&self.job.revision, self.context.fetcher_key.public()).await
     }
 
-    fn take_seat(&self, lease: Lease) {
+    fn take_seat(&self, lease: &Lease) {
         if lease.of == 0 {
             return;
         }

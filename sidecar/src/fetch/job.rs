@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crds::NodePhase;
-use origin::{Options, Origin};
 use tokio_util::sync::CancellationToken;
 use torrent::Metainfo;
 use torrent::manifest::Manifest;
@@ -78,8 +77,7 @@ async fn read(hold: &Hold, folder: &Folder, halt: &CancellationToken) -> Result<
     check_grant(&hold.grant)?;
     make_room(hold, folder).await?;
     hold.job.update(|state| state.data = Data::Incoming);
-    let options = Options { denied: hold.context.denied_origins.clone(), ..Options::default() };
-    let origin = Origin::new(&hold.grant.origin_policy, options)?;
+    let origin = hold.origin()?;
     let layout = &hold.context.layout;
     let mut whole = read_all(layout, &hold.job.revision, &hold.grant, origin, &hold.counters, halt).await?;
     whole.metainfo = hold.context.with_trackers(whole.metainfo);

@@ -198,9 +198,8 @@ impl Sharing {
 
     async fn graduate(&mut self, handle: &TorrentHandle, documents: &Documents) -> Result<(), End> {
         match handle.graduate(Arc::clone(&documents.metainfo)).await {
-            Ok(()) => Ok(()),
             // The same bytes under another revision: that one is what others find. This one gets what it lacks all the same.
-            Err(GraduateError::Duplicate) => Ok(()),
+            Ok(()) | Err(GraduateError::Duplicate) => Ok(()),
             Err(error @ GraduateError::Another) => {
                 tracing::warn!(revision = self.job.revision, %error, "hashing what is here");
                 self.damaged = true;

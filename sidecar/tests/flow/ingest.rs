@@ -1,5 +1,7 @@
 //! Content that is shared while it is read.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use operator_api::reason;
 use serde_json::json;
 
@@ -31,16 +33,14 @@ async fn all_have_it_when_the_origin_has_been_read_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_others_have_nearly_all_before_the_origin_is_at_its_end() {
+async fn the_others_have_what_was_read_while_the_rest_is_being_read() {
     let mut cluster = Cluster::start().await;
-    let _units = [cluster.sidecar("a").await, cluster.sidecar("b").await];
+    let units = [cluster.sidecar("a").await, cluster.sidecar("b").await];
     cluster.growing("set-1", "set", &[("big", "slow-12000000")], &["a"], 0).await;
-    // The operator does not know of a torrent yet.
-    eventually("b has most of it from a", || async {
-        let entry = cluster.entry("b", "set-1").await;
-        let early = cluster.origin_bytes() < 12_000_000;
-        let incoming = std::fs::metadata(_units[1].root.join("incoming/set-1/data/big")).is_ok();
-        (entry.is_some() && early && incoming).then_some(())
+    eventually("b has most of what a has read, and a reads on", || async {
+        let written = std::fs::metadata(units[1].root.join("incoming/set-1/data/big")).ok()?.blocks() * 512;
+        let read = cluster.origin_bytes();
+        (written > 4_000_000 && written > read / 2 && read < 12_000_000).then_some(())
     })
     .await;
     cluster.build("set-1").await;
@@ -61,8 +61,8 @@ async fn several_fetchers_read_it_once_between_them() {
     }
     let (read, [a, b]) =
         (cluster.origin_bytes(), [cluster.entry("a", "set-1").await, cluster.entry("b", "set-1").await]);
-    // At the seams a piece may be read twice.
-    assert!(read <= 140_000_000 + (4 << 20), "{read}");
+    // Both may begin the last stripe at once; then one gives way, and what was on its way to it is lost.
+    assert!(read <= 140_000_000 + (24 << 20), "{read}");
     assert!(a.unwrap().origin_bytes > 0 && b.unwrap().origin_bytes > 0);
 }
 
