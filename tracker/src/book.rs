@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::peer::{Peer, Place, State};
+use crate::rows::Rows;
 
 /// A book with more peers than this has an index: below it, looking at all of them is as fast and costs no memory.
 const INDEXED: usize = 32;
@@ -17,7 +18,7 @@ const INDEXED: usize = 32;
 #[derive(Debug)]
 pub struct Group<P> {
     kind: Kind,
-    peers: Vec<Peer<P>>,
+    peers: Rows<Peer<P>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,16 +45,23 @@ impl<P> Group<P> {
     }
 
     /// In any order.
-    pub fn peers(&self) -> &[Peer<P>] {
+    pub fn peers(&self) -> &Rows<Peer<P>> {
         &self.peers
+    }
+
+    fn is_for(&self, zone: Option<&Arc<str>>, peer: &Peer<P>) -> bool {
+        (self.kind.state, self.kind.v2) == (peer.state(), peer.knows_v2())
+            && self.zone() == zone.map(AsRef::as_ref)
     }
 }
 
-/// Where a peer stands.
+/// Where a peer stands, until its book changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Spot {
-    group: u32,
-    position: u32,
+pub struct Spot {
+    /// The number of its group.
+    pub group: u32,
+    /// Its number in the group.
+    pub position: u32,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +77,13 @@ pub struct Book<P: Place> {
     groups: Vec<Group<P>>,
     index: Option<Box<Index>>,
     len: u32,
+}
+
+/// Why there is a peer: spots are made here, and do not outlive a change.
+const A_SPOT: &str = "a peer stands at each spot until its book changes";
+
+fn peer_at<P>(groups: &[Group<P>], spot: Spot) -> &Peer<P> {
+    groups[spot.group as usize].peers.get(spot.position as usize).expect(A_SPOT)
 }
 
 impl<P: Place> Default for Book<P> {
@@ -95,7 +110,7 @@ impl<P: Place> Book<P> {
 
     /// All peers, those that are gone too.
     pub fn peers(&self) -> impl Iterator<Item = &Peer<P>> {
-        self.groups.iter().flat_map(|group| &group.peers)
+        self.groups.iter().flat_map(|group| group.peers.iter())
     }
 
     /// How many are in this state.
@@ -108,29 +123,62 @@ impl<P: Place> Book<P> {
         self.spot(key).map(|spot| self.at(spot))
     }
 
-    /// Takes the peer with this key out.
-    pub fn take(&mut self, key: &P::Key) -> Option<Peer<P>> {
-        self.spot(key).map(|spot| self.take_at(spot, key))
+    /// Where the peer with this key stands.
+    pub fn spot(&self, key: &P::Key) -> Option<Spot> {
+        if let Some(index) = &self.index {
+            let hash = index.hasher.hash_one(key);
+            return index.spots.find(hash, |spot| self.at(*spot).key() == *key).copied();
+        }
+        self.groups.iter().enumerate().find_map(|(group, found)| {
+            let position = found.peers.iter().position(|peer| peer.key() == *key)?;
+            Some(Spot { group: group as u32, position: position as u32 })
+        })
     }
 
-    /// Puts a peer in, whose key is not in it, among those of its zone that are alike.
-    pub fn insert(&mut self, zone: Option<&Arc<str>>, peer: Peer<P>) {
-        let (state, v2) = (peer.state(), peer.knows_v2());
-        let alike = |group: &Group<P>| {
-            (group.kind.state, group.kind.v2, group.zone()) == (state, v2, zone.map(AsRef::as_ref))
-        };
-        let group = self.groups.iter().position(alike).unwrap_or_else(|| {
+    /// The peer that stands there.
+    pub fn at(&self, spot: Spot) -> &Peer<P> {
+        peer_at(&self.groups, spot)
+    }
+
+    /// Takes the peer that stands there out.
+    pub fn take(&mut self, spot: Spot) -> Peer<P> {
+        let key = self.at(spot).key();
+        self.leave(&key, spot);
+        let peers = &mut self.groups[spot.group as usize].peers;
+        let peer = peers.swap_remove(spot.position as usize).expect(A_SPOT);
+        self.len -= 1;
+        // The last of the group has moved to the place that became free.
+        if let Some(moved) = peers.get(spot.position as usize) {
+            let (key, before) = (moved.key(), Spot { position: peers.len() as u32, ..spot });
+            self.move_to(&key, before, spot);
+        }
+        peer
+    }
+
+    /// Puts a peer in, among those of its zone that are alike. `spot`: where the peer with its key stands, if there is one, which it
+    /// replaces.
+    pub fn put(&mut self, spot: Option<Spot>, zone: Option<&Arc<str>>, peer: Peer<P>) {
+        let Some(spot) = spot else { return self.insert(zone, peer) };
+        let group = &mut self.groups[spot.group as usize];
+        if group.is_for(zone, &peer) {
+            // Most announces: the index stays as it is.
+            *group.peers.get_mut(spot.position as usize).expect(A_SPOT) = peer;
+        } else {
+            drop(self.take(spot));
+            self.insert(zone, peer);
+        }
+    }
+
+    fn insert(&mut self, zone: Option<&Arc<str>>, peer: Peer<P>) {
+        let group = self.groups.iter().position(|group| group.is_for(zone, &peer)).unwrap_or_else(|| {
             // One by one: most torrents have one group or two.
             self.groups.reserve_exact(1);
-            self.groups.push(Group { kind: Kind { zone: zone.cloned(), state, v2 }, peers: Vec::new() });
+            let kind = Kind { zone: zone.cloned(), state: peer.state(), v2: peer.knows_v2() };
+            self.groups.push(Group { kind, peers: Rows::default() });
             self.groups.len() - 1
         });
         let key = peer.key();
         let peers = &mut self.groups[group].peers;
-        if peers.len() == peers.capacity() {
-            // By a quarter, not by half: vectors are most of the memory of a large swarm.
-            peers.reserve_exact(peers.len() / 4 + 2);
-        }
         peers.push(peer);
         let spot = Spot { group: group as u32, position: (peers.len() - 1) as u32 };
         self.len += 1;
@@ -147,50 +195,16 @@ impl<P: Place> Book<P> {
             for position in (0..self.groups[group].peers.len()).rev() {
                 let spot = Spot { group: group as u32, position: position as u32 };
                 if !keep(self.at(spot)) {
-                    let key = self.at(spot).key();
-                    gone(self.take_at(spot, &key));
+                    gone(self.take(spot));
                 }
             }
-            let peers = &mut self.groups[group].peers;
-            if peers.len() < peers.capacity() / 4 {
-                peers.shrink_to(peers.len() + peers.len() / 4);
-            }
+            self.groups[group].peers.trim();
         }
         if self.is_empty() {
             *self = Self::default();
         } else if self.len() < INDEXED / 2 {
             self.index = None;
         }
-    }
-
-    fn at(&self, spot: Spot) -> &Peer<P> {
-        &self.groups[spot.group as usize].peers[spot.position as usize]
-    }
-
-    fn spot(&self, key: &P::Key) -> Option<Spot> {
-        if let Some(index) = &self.index {
-            let hash = index.hasher.hash_one(key);
-            return index.spots.find(hash, |spot| self.at(*spot).key() == *key).copied();
-        }
-        self.groups.iter().enumerate().find_map(|(group, found)| {
-            let position = found.peers.iter().position(|peer| peer.key() == *key)?;
-            Some(Spot { group: group as u32, position: position as u32 })
-        })
-    }
-
-    fn take_at(&mut self, spot: Spot, key: &P::Key) -> Peer<P> {
-        self.leave(key, spot);
-        let peers = &mut self.groups[spot.group as usize].peers;
-        let peer = peers.swap_remove(spot.position as usize);
-        self.len -= 1;
-        // The last of the group has moved to the place that became free.
-        if let Some(moved) = peers.get(spot.position as usize) {
-            let key = moved.key();
-            let before = Spot { group: spot.group, position: peers.len() as u32 };
-            self.leave(&key, before);
-            self.enter(&key, spot);
-        }
-        peer
     }
 
     fn leave(&mut self, key: &P::Key, spot: Spot) {
@@ -202,13 +216,20 @@ impl<P: Place> Book<P> {
         }
     }
 
+    fn move_to(&mut self, key: &P::Key, before: Spot, after: Spot) {
+        if let Some(index) = &mut self.index {
+            let hash = index.hasher.hash_one(key);
+            if let Some(spot) = index.spots.find_mut(hash, |found| *found == before) {
+                *spot = after;
+            }
+        }
+    }
+
     fn enter(&mut self, key: &P::Key, spot: Spot) {
         let Book { groups, index, .. } = self;
         if let Some(index) = index {
             let Index { spots, hasher } = &mut **index;
-            let rehash = |spot: &Spot| {
-                hasher.hash_one(groups[spot.group as usize].peers[spot.position as usize].key())
-            };
+            let rehash = |spot: &Spot| hasher.hash_one(peer_at(groups, *spot).key());
             spots.insert_unique(hasher.hash_one(key), spot, rehash);
         }
     }
@@ -270,12 +291,16 @@ mod tests {
                 match step {
                     Step::Put(last, port, state) => {
                         let peer = peer(last, port, state);
-                        prop_assert_eq!(book.take(&peer.key()).is_some(), map.insert(peer.key(), peer.clone()).is_some());
-                        book.insert(zones.get(usize::from(last % 3)), peer);
+                        let spot = book.spot(&peer.key());
+                        prop_assert_eq!(spot.is_some(), map.insert(peer.key(), peer.clone()).is_some());
+                        // Some move to another zone with another state.
+                        let zone = if state == State::Gone { port } else { last.into() };
+                        book.put(spot, zones.get(usize::from(zone % 3)), peer);
                     }
                     Step::Take(last, port) => {
                         let key = peer(last, port, State::Gone).key();
-                        prop_assert_eq!(book.take(&key), map.remove(&key));
+                        let spot = book.spot(&key);
+                        prop_assert_eq!(spot.map(|spot| book.take(spot)), map.remove(&key));
                     }
                     Step::Expire(port) => {
                         let mut gone = 0;
@@ -300,7 +325,7 @@ mod tests {
         let zone: Arc<str> = "a".into();
         for port in 0..100 {
             let state = if port % 2 == 0 { State::Seeding } else { State::Leeching };
-            book.insert((port % 3 == 0).then_some(&zone), peer(1, port, state));
+            book.put(None, (port % 3 == 0).then_some(&zone), peer(1, port, state));
         }
         assert_eq!(book.groups().len(), 4);
         assert_eq!((book.count(State::Seeding), book.count(State::Gone)), (50, 0));

@@ -37,6 +37,7 @@ pub mod query;
 pub mod registry;
 pub mod replication;
 pub mod request;
+pub mod rows;
 mod service;
 pub mod store;
 pub mod swarm;

@@ -35,10 +35,11 @@ pub trait Place: Clone + fmt::Debug {
 }
 
 impl Place for Ipv4Addr {
-    type Key = (Ipv4Addr, u16);
+    /// Address and port in one number, which is hashed in one step: most peers are looked for by it.
+    type Key = u64;
 
     fn key(&self, port: u16) -> Self::Key {
-        (*self, port)
+        u64::from(self.to_bits()) << 16 | u64::from(port)
     }
 
     fn addresses(&self) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {

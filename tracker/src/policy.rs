@@ -13,6 +13,9 @@ const SHORT_LIST: usize = 10;
 const MIN_REMOTE: usize = 2;
 /// One peer in so many is remote in long lists: 10 %.
 const REMOTE_SHARE: usize = 10;
+/// Peers that stand side by side are chosen so many at a time: it costs a draw for each run instead of each peer, and few cache lines.
+/// Runs are short, since neighbours came at about the same time and have mostly been told of the same peers.
+const RUN: usize = 8;
 /// Complete peers that a list for a leecher has at least, if there are so many; a short list has one.
 const MIN_SEEDS: usize = 2;
 
@@ -49,7 +52,8 @@ pub struct Pick {
     pub position: usize,
 }
 
-/// Chooses peers for `asker`, in random order and each at most once.
+/// Chooses peers for `asker`, each at most once and each equal one with the same chance. The list begins anywhere; where zones count, its
+/// order is random.
 pub fn choose(groups: &[Group<'_>], asker: Asker<'_>, rng: &mut impl Rng) -> Vec<Pick> {
     // Without a zone all are equally far, and there is no quota to keep.
     let zone = asker.zone.filter(|_| !asker.stalled);
@@ -65,7 +69,7 @@ pub fn choose(groups: &[Group<'_>], asker: Asker<'_>, rng: &mut impl Rng) -> Vec
         ensure_seeds(&mut chosen, groups, [&is_near, &is_far], asker.want, rng);
     }
     if zone.is_some() {
-        // Else it is random already.
+        // Else near and far are one.
         chosen.shuffle(rng);
     }
     chosen
@@ -85,7 +89,8 @@ fn count(groups: &[Group<'_>], of: impl Fn(&Group<'_>) -> bool) -> usize {
     groups.iter().filter(|group| of(group)).map(|group| group.len).sum()
 }
 
-/// Adds `amount` peers of the groups that count, each with the same chance.
+/// Adds `amount` peers of the groups that count, each with the same chance: runs of [`RUN`] neighbours from all over the ring that
+/// the groups make, with gaps between them that are drawn.
 fn sample(
     groups: &[Group<'_>],
     of: impl Fn(&Group<'_>) -> bool + Copy,
@@ -98,35 +103,40 @@ fn sample(
     if amount == 0 {
         return;
     }
-    if amount == total {
-        // All of them, from anywhere on: there is nothing to draw.
-        let start = rng.random_range(0..total);
-        chosen.extend((0..total).filter_map(|nth| at(groups, of, (start + nth) % total)));
-        return;
+    let left_out = total - amount;
+    // From anywhere on, so that all positions are alike.
+    let mut position = rng.random_range(0..total);
+    for nth in (0..amount).step_by(RUN) {
+        let len = RUN.min(amount - nth);
+        // This run's share of those that are left out: some before it, the others behind.
+        let share = (nth + len) * left_out / amount - nth * left_out / amount;
+        let gap = if share == 0 { 0 } else { rng.random_range(0..=share) };
+        add_run(groups, of, (position + gap) % total, len, chosen);
+        position += share + len;
     }
-    let first = chosen.len();
-    // Robert Floyd's way: no list of all that there are. Looking through what was drawn is faster than hashing it, for lists of
-    // at most 200.
-    for bound in total - amount..total {
-        let Some(drawn) = at(groups, of, rng.random_range(0..=bound)) else { return };
-        if chosen[first..].contains(&drawn) {
-            chosen.extend(at(groups, of, bound));
-        } else {
-            chosen.push(drawn);
-        }
-    }
-    // Late ones stand at the end more often than not.
-    chosen[first..].shuffle(rng);
 }
 
-fn at(groups: &[Group<'_>], of: impl Fn(&Group<'_>) -> bool, mut position: usize) -> Option<Pick> {
-    for (group, found) in groups.iter().enumerate().filter(|(_, group)| of(group)) {
-        if position < found.len {
-            return Some(Pick { group, position });
+/// Adds the peers from `position` on in the ring of the groups that count; they have as many at least.
+fn add_run(
+    groups: &[Group<'_>],
+    of: impl Fn(&Group<'_>) -> bool + Copy,
+    mut position: usize,
+    mut len: usize,
+    chosen: &mut Vec<Pick>,
+) {
+    for (group, found) in groups.iter().enumerate().filter(|(_, group)| of(group)).cycle() {
+        if let Some(here) = found.len.checked_sub(position) {
+            let here = here.min(len);
+            chosen.extend((position..position + here).map(|position| Pick { group, position }));
+            len -= here;
+            if len == 0 {
+                return;
+            }
+            position = 0;
+        } else {
+            position -= found.len;
         }
-        position -= found.len;
     }
-    None
 }
 
 /// A leecher that knows only leechers may wait for all of them: seeds replace others until there are enough, the nearest
@@ -214,6 +224,33 @@ mod tests {
         }
         // 1,000 each, with a standard deviation of 22.
         assert!(times.iter().all(|&times| (880..1_120).contains(&times)), "{times:?}");
+    }
+
+    #[test]
+    fn nobody_is_in_a_list_twice_however_many_are_wanted_of_however_many() {
+        for len in (1..60).chain([199, 200, 201, 1_000]) {
+            for want in (1..=len.min(60)).chain([200]) {
+                let groups =
+                    [group("a", false, len / 3), group("a", false, 0), group("b", false, len - len / 3)];
+                let chosen = choose(&groups, asker(None, want), &mut rng((len * want) as u64));
+                let places: HashSet<_> = chosen.iter().map(|pick| (pick.group, pick.position)).collect();
+                assert_eq!((chosen.len(), places.len()), (want.min(len), want.min(len)), "{want} of {len}");
+                assert!(chosen.iter().all(|pick| pick.position < groups[pick.group].len), "{want} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_has_no_more_than_a_few_of_those_who_came_together() {
+        // Each run lies in a part of its own, so two of them meet at most now and then.
+        let groups = [group("a", false, 1_000)];
+        let longest = |seed| {
+            let mut positions: Vec<usize> =
+                choose(&groups, asker(None, 50), &mut rng(seed)).iter().map(|pick| pick.position).collect();
+            positions.sort_unstable();
+            positions.chunk_by(|a, b| b - a == 1).map(<[_]>::len).max()
+        };
+        assert!((0..1_000).all(|seed| longest(seed) <= Some(2 * RUN)), "no run of three");
     }
 
     #[test]

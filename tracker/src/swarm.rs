@@ -1,24 +1,24 @@
 //! The peers of one torrent. Pure: the time comes in with each call, and so does randomness.
 
+mod told;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use rand::Rng;
 
-use crate::book::Book;
+use crate::book::{Book, Spot};
 use crate::interval::{Situation, interval};
 use crate::limits::{COLD_AFTER, GONE_KEPT};
 use crate::peer::{COUNTED, Contact, Peer, Place, State, Status, as_kept};
-use crate::policy::{Asker, Group, Pick, choose};
-use crate::query::{Announce, Event, Family};
+use crate::policy::Pick;
+use crate::query::{Announce, Event};
 use crate::registry::Node;
 use crate::tick::Tick;
 
 /// What a peer of unknown `left` counts as: not complete.
 const UNKNOWN_LEFT: u64 = 1;
-/// A leecher whose `left` came the same so often in a row gets one list without regard to zones.
-const STALLED_AFTER: u8 = 2;
 
 /// Ticks by which a word may be ahead of the clock: as many changes of mind within a tick are told apart.
 pub const AHEAD: u32 = 2;
@@ -105,6 +105,8 @@ pub trait Shelf: Place {
     fn book(swarm: &Swarm) -> Option<&Book<Self>>;
     /// The book, made if there is none.
     fn book_mut(swarm: &mut Swarm) -> &mut Book<Self>;
+    /// How many groups stand before those of this book when all are counted.
+    fn groups_before(swarm: &Swarm) -> usize;
 }
 
 impl Shelf for Ipv4Addr {
@@ -114,6 +116,10 @@ impl Shelf for Ipv4Addr {
 
     fn book_mut(swarm: &mut Swarm) -> &mut Book<Self> {
         &mut swarm.v4
+    }
+
+    fn groups_before(_swarm: &Swarm) -> usize {
+        0
     }
 }
 
@@ -125,6 +131,10 @@ impl Shelf for Ipv6Addr {
     fn book_mut(swarm: &mut Swarm) -> &mut Book<Self> {
         swarm.v6.get_or_insert_default()
     }
+
+    fn groups_before(swarm: &Swarm) -> usize {
+        swarm.v4.groups().len()
+    }
 }
 
 impl Shelf for Arc<Node> {
@@ -134,6 +144,10 @@ impl Shelf for Arc<Node> {
 
     fn book_mut(swarm: &mut Swarm) -> &mut Book<Self> {
         swarm.nodes.get_or_insert_default()
+    }
+
+    fn groups_before(swarm: &Swarm) -> usize {
+        Ipv6Addr::groups_before(swarm) + swarm.v6.as_ref().map_or(0, |book| book.groups().len())
     }
 }
 
@@ -165,8 +179,7 @@ impl Swarm {
         rng: &mut impl Rng,
     ) -> Outcome {
         let Visit { announce, now, .. } = visit;
-        let key = place.key(announce.port);
-        let before = P::book_mut(self).take(&key);
+        let (spot, before) = self.known::<P>(&place.key(announce.port));
         let is_node = place.node().is_some();
         let mut status = next(before.as_ref(), visit, is_node);
         // Warm at first, also if only seeds come.
@@ -176,7 +189,11 @@ impl Swarm {
         let left_before = before.as_ref().map_or(0, |before| before.status().left);
         self.fetched = self.fetched.saturating_add(left_before.saturating_sub(as_kept(status.left)));
         let interval = interval(self.situation(status, is_node, visit), rng);
-        let peers = self.choose(zone.map(AsRef::as_ref), status, visit, is_node, rng);
+        let own = spot.map(|Spot { group, position }| Pick {
+            group: P::groups_before(self) + group as usize,
+            position: position as usize,
+        });
+        let peers = self.choose(zone.map(AsRef::as_ref), status, visit, (is_node, own), rng);
         let completed = announce.event == Event::Completed
             && status.left == 0
             && before.as_ref().is_some_and(|before| before.state() == State::Leeching);
@@ -187,17 +204,19 @@ impl Swarm {
             status.kept = interval.kept;
         }
         let mut peer = Peer::new(place, announce.port, now, status);
-        let second = |before: &&Peer<P>| before.seen >= now && before.state() != peer.state();
+        let second = |before: &&Peer<()>| before.seen >= now && before.state() != peer.state();
         if let Some(before) = before.as_ref().filter(second) {
             // Two words in one tick: siblings must know which one came second.
             peer.seen = Tick((before.seen.0 + 1).min(now.0 + AHEAD));
         }
-        let news = is_news(before.as_ref(), &peer);
+        let news = is_news(before.as_ref(), &peer.nowhere());
         let stays = announce.event != Event::Stopped;
         // Who leaves may be known to a sibling that has not told of it yet.
         let kept = (stays || visit.replicated) && (before.is_some() || room());
         if kept {
-            P::book_mut(self).insert(zone, peer);
+            P::book_mut(self).put(spot, zone, peer);
+        } else if let Some(spot) = spot {
+            drop(P::book_mut(self).take(spot));
         }
         let reply = Reply {
             interval: interval.seconds,
@@ -218,14 +237,12 @@ impl Swarm {
         now: Tick,
         room: impl FnOnce() -> bool,
     ) {
-        let key = peer.key();
-        let before = P::book(self).and_then(|book| book.find(&key));
-        let known = before.is_some();
-        if peer.expires() <= now || before.is_some_and(|before| !peer.outdates(before)) {
+        let (spot, before) = self.known::<P>(&peer.key());
+        if peer.expires() <= now || before.as_ref().is_some_and(|before| !peer.nowhere().outdates(before)) {
             return;
         }
         let was_leeching = before.is_none_or(|before| before.state() == State::Leeching);
-        if !known && peer.place().node().is_none() && !room() {
+        if spot.is_none() && peer.place().node().is_none() && !room() {
             return;
         }
         let counts = completed && was_leeching && peer.state() == State::Seeding;
@@ -233,9 +250,7 @@ impl Swarm {
         if peer.state() == State::Leeching {
             self.wanted = self.wanted.max(peer.seen);
         }
-        let book = P::book_mut(self);
-        drop(book.take(&key));
-        book.insert(zone, peer);
+        P::book_mut(self).put(spot, zone, peer);
     }
 
     /// Takes in how often peers became complete as far as a sibling knows.
@@ -284,7 +299,7 @@ impl Swarm {
         nodes.retain(is_as_before, |peer| moved.push(peer));
         for peer in moved {
             if let Some(node) = registered.get(&peer.place().name) {
-                nodes.insert(node.zone.as_ref(), peer.nowhere().at(Arc::clone(node)));
+                nodes.put(None, node.zone.as_ref(), peer.nowhere().at(Arc::clone(node)));
             }
         }
     }
@@ -342,63 +357,11 @@ impl Swarm {
         }
     }
 
-    fn choose(
-        &self,
-        zone: Option<&str>,
-        status: Status,
-        visit: Visit<'_>,
-        is_node: bool,
-        rng: &mut impl Rng,
-    ) -> Vec<Contact> {
-        if visit.announce.event == Event::Stopped || visit.announce.num_want == 0 {
-            return Vec::new();
-        }
-        let asker = Asker {
-            zone,
-            seeding: status.state == State::Seeding,
-            stalled: status.still == STALLED_AFTER,
-            want: visit.announce.num_want,
-        };
-        // Sidecars try both names themselves.
-        let only_v2 = visit.name == Name::V2OfHybrid && !is_node;
-        let groups = self.groups(only_v2, visit.announce.only);
-        choose(&groups, asker, rng).into_iter().filter_map(|pick| self.contact(pick)).collect()
-    }
-
-    /// All groups in the order that [`Self::contact`] counts in; those that are not handed out are as good as empty.
-    fn groups(&self, only_v2: bool, only: Option<Family>) -> Vec<Group<'_>> {
-        fn add<'s, P: Shelf + 's>(
-            swarm: &'s Swarm,
-            only_v2: bool,
-            useful: bool,
-            groups: &mut Vec<Group<'s>>,
-        ) {
-            for group in P::book(swarm).into_iter().flat_map(Book::groups) {
-                let out = !useful || group.state() == State::Gone || (only_v2 && !group.knows_v2());
-                let len = if out { 0 } else { group.peers().len() };
-                groups.push(Group { zone: group.zone(), seeding: group.state() == State::Seeding, len });
-            }
-        }
-        let mut groups = Vec::with_capacity(4);
-        add::<Ipv4Addr>(self, only_v2, only != Some(Family::V6), &mut groups);
-        add::<Ipv6Addr>(self, only_v2, only != Some(Family::V4), &mut groups);
-        add::<Arc<Node>>(self, only_v2, true, &mut groups);
-        groups
-    }
-
-    fn contact(&self, pick: Pick) -> Option<Contact> {
-        fn find<P: Shelf>(swarm: &Swarm, pick: &mut Pick) -> Option<Contact> {
-            let groups = P::book(swarm).map(Book::groups).unwrap_or_default();
-            if let Some(group) = groups.get(pick.group) {
-                return group.peers().get(pick.position).map(Peer::contact);
-            }
-            pick.group -= groups.len();
-            None
-        }
-        let mut pick = pick;
-        find::<Ipv4Addr>(self, &mut pick)
-            .or_else(|| find::<Ipv6Addr>(self, &mut pick))
-            .or_else(|| find::<Arc<Node>>(self, &mut pick))
+    /// The peer with this key, and where it stands.
+    fn known<P: Shelf>(&self, key: &P::Key) -> (Option<Spot>, Option<Peer<()>>) {
+        let Some(book) = P::book(self) else { return (None, None) };
+        let spot = book.spot(key);
+        (spot, spot.map(|spot| book.at(spot).nowhere()))
     }
 }
 

@@ -24,8 +24,8 @@ pub use self::news::At;
 pub use self::replica::Digest;
 pub use self::shard::SHARDS;
 
-use self::news::Item;
-use self::shard::{Entry, Shard, Slot};
+use self::news::{Item, News};
+use self::shard::{Entry, Found, Shard, Slot};
 use self::sources::Sources;
 use crate::limits::{MAX_PUBLIC_SWARMS, MAX_STRANGERS, MAX_STRANGERS_PER_SOURCE, MAX_STRANGERS_PER_SWARM};
 use crate::lists::Lists;
@@ -135,7 +135,7 @@ pub struct Directory {
     stretch: AtomicU32,
     /// Of 2^32 announces of strangers, how many are refused.
     refused: AtomicU32,
-    announces: AtomicU64,
+    refusals: AtomicU64,
     /// Counts the registries and lists that were taken in.
     changes: watch::Sender<u64>,
 }
@@ -167,7 +167,7 @@ impl Directory {
             siblings: AtomicU32::new(0),
             stretch: AtomicU32::new(1),
             refused: AtomicU32::new(0),
-            announces: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
             changes: watch::Sender::default(),
         }
     }
@@ -201,7 +201,8 @@ impl Directory {
 
     /// Announces so far, refused ones too.
     pub fn announces(&self) -> u64 {
-        self.announces.load(Ordering::Relaxed)
+        let taken_in: u64 = self.shards.iter().map(|shard| lock(shard).announces).sum();
+        taken_in + self.refusals.load(Ordering::Relaxed)
     }
 
     /// Takes in an announce and answers it.
@@ -215,16 +216,50 @@ impl Directory {
         now: Tick,
         rng: &mut impl Rng,
     ) -> Result<Reply, Refusal> {
-        self.announces.fetch_add(1, Ordering::Relaxed);
+        let answer = self.answer(claim, announce, now, rng);
+        if answer.is_err() {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    fn answer(
+        &self,
+        claim: Claim<'_>,
+        announce: &Announce,
+        now: Tick,
+        rng: &mut impl Rng,
+    ) -> Result<Reply, Refusal> {
         if self.is_too_much(claim, announce.event, rng) {
             return Err(Refusal::Busy);
         }
         let who = self.who(claim)?;
-        let (mut shard, canonical) = self.find(announce.info_hash);
-        if announce.event != Event::Stopped && shard.get(canonical).is_none() && self.opens(canonical) {
-            self.add_public(&mut shard, canonical, claim)?;
+        let mut name = announce.info_hash;
+        loop {
+            let mut shard = lock(self.shard(name));
+            match shard.look(name) {
+                Found::Swarm(slot, news) => {
+                    return Ok(self.visit((name, slot, news), who, announce, now, rng));
+                }
+                // Never two at a time. It ends: each name leads to a smaller one.
+                Found::Alias(canonical) => name = canonical,
+                Found::Nothing if announce.event != Event::Stopped && self.opens(name) => {
+                    self.add_public(&mut shard, name, claim)?;
+                }
+                Found::Nothing => return Err(Refusal::UnknownTorrent),
+            }
         }
-        let (Some(slot), news) = shard.slot_and_news(canonical) else { return Err(Refusal::UnknownTorrent) };
+    }
+
+    /// Takes in an announce for a swarm, which stands under its canonical name.
+    fn visit(
+        &self,
+        (canonical, slot, news): (WireId, &mut Slot, &mut News),
+        who: Who,
+        announce: &Announce,
+        now: Tick,
+        rng: &mut impl Rng,
+    ) -> Reply {
         let visit = Visit {
             announce,
             name: slot.names.as_ref().map_or(Name::Common, |names| names.name(announce.info_hash)),
@@ -242,7 +277,7 @@ impl Directory {
         if visit.replicated && is_news {
             news.note(Item { swarm: canonical, at, port: announce.port, completed });
         }
-        Ok(reply)
+        reply
     }
 
     /// What a scrape says about those of `hashes` that are served.

@@ -11,7 +11,7 @@ use super::news::{Due, Item};
 use super::shard::{Entry, SHARDS, Shard, Slot};
 use super::{At, Directory, lock};
 use crate::fnv::Fnv;
-use crate::peer::{Peer, State};
+use crate::peer::{Peer, Place, State};
 use crate::registry::Node;
 use crate::replication::frame::{Swarms, Word};
 use crate::swarm::{AHEAD, Shelf, Swarm};
@@ -158,8 +158,8 @@ fn write_item(shard: &mut Shard, item: Item, swarms: &mut Swarms) {
     let Some(slot) = shard.slot(item.swarm) else { return };
     let swarm = &slot.swarm;
     let found = match &item.at {
-        At::V4(address) => find::<Ipv4Addr>(swarm, &(*address, item.port)),
-        At::V6(address) => find::<Ipv6Addr>(swarm, &(*address, item.port)),
+        At::V4(address) => find::<Ipv4Addr>(swarm, &address.key(item.port)),
+        At::V6(address) => find::<Ipv6Addr>(swarm, &address.key(item.port)),
         At::Node(name) => find::<Arc<Node>>(swarm, name),
     };
     if let Some(peer) = found {

@@ -24,6 +24,8 @@ pub(super) struct Shard {
     entries: HashMap<WireId, Entry>,
     /// What siblings have not been told yet.
     pub news: News,
+    /// Those that were taken in so far: counted under a lock that is held anyway, since all threads would fight over one count.
+    pub announces: u64,
 }
 
 /// What a name leads to.
@@ -33,6 +35,15 @@ pub(super) enum Entry {
     Swarm(Box<Slot>),
     /// Another name of a swarm: its smallest one.
     Alias(WireId),
+}
+
+/// What an announce finds under a name.
+pub(super) enum Found<'s> {
+    /// The swarm, and what siblings are to hear of its part.
+    Swarm(&'s mut Slot, &'s mut News),
+    /// Another name, under which it is to look.
+    Alias(WireId),
+    Nothing,
 }
 
 /// A swarm, and what it is called.
@@ -48,6 +59,18 @@ impl Shard {
         self.entries.get(&name)
     }
 
+    /// Looks for the swarm of an announce under this name, and counts it when that is found.
+    pub fn look(&mut self, name: WireId) -> Found<'_> {
+        match self.entries.get_mut(&name) {
+            Some(Entry::Swarm(slot)) => {
+                self.announces += 1;
+                Found::Swarm(slot, &mut self.news)
+            }
+            Some(Entry::Alias(canonical)) => Found::Alias(*canonical),
+            None => Found::Nothing,
+        }
+    }
+
     /// Where the swarm of this name stands.
     pub fn canonical(&self, name: WireId) -> WireId {
         match self.entries.get(&name) {
@@ -56,18 +79,12 @@ impl Shard {
         }
     }
 
-    /// The swarm that stands under this name, and what siblings are to hear.
-    pub fn slot_and_news(&mut self, name: WireId) -> (Option<&mut Slot>, &mut News) {
-        let slot = match self.entries.get_mut(&name) {
-            Some(Entry::Swarm(slot)) => Some(&mut **slot),
-            _ => None,
-        };
-        (slot, &mut self.news)
-    }
-
     /// The swarm that stands under this name.
     pub fn slot(&mut self, name: WireId) -> Option<&mut Slot> {
-        self.slot_and_news(name).0
+        match self.entries.get_mut(&name) {
+            Some(Entry::Swarm(slot)) => Some(slot),
+            _ => None,
+        }
     }
 
     /// Puts an entry in, and answers what was there.

@@ -7,6 +7,7 @@ use torrent::WireId;
 
 use super::*;
 use crate::limits::STRANGER_KEPT;
+use crate::query::Family;
 
 fn ask(port: u16, left: u64) -> Announce {
     Announce {
