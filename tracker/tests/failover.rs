@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{TOKEN, query};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tracker::limits::INTERVAL_STRANGER;
 use tracker_api::{SWARMS_PATH, SwarmReport};
 
 const CLIENTS: u16 = 50;
@@ -24,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A tracker in a process of its own. It ends with this.
 struct Process {
     address: SocketAddr,
-    sibling: SocketAddr,
+    siblings: Vec<SocketAddr>,
     token: std::path::PathBuf,
     child: Child,
 }
@@ -36,16 +38,19 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn start(address: SocketAddr, sibling: SocketAddr, token: &std::path::Path) -> Self {
+    /// Starts the one of `all` that is at `address`.
+    fn start(address: SocketAddr, all: &[SocketAddr], token: &std::path::Path) -> Self {
+        let siblings: Vec<_> = all.iter().copied().filter(|&sibling| sibling != address).collect();
         let child = Command::new(env!("CARGO_BIN_EXE_samara-tracker"))
             .env_clear()
-            .args(["--public", "--listen", &address.to_string(), "--sibling", &format!("http://{sibling}")])
+            .args(["--public", "--listen", &address.to_string()])
+            .args(siblings.iter().flat_map(|sibling| ["--sibling".to_owned(), format!("http://{sibling}")]))
             .arg("--token-file")
             .arg(token)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Process { address, sibling, token: token.to_owned(), child }
+        Process { address, siblings, token: token.to_owned(), child }
     }
 
     /// Ends it as a power cut would.
@@ -55,7 +60,14 @@ impl Process {
     }
 
     fn start_again(&mut self) {
-        *self = Process::start(self.address, self.sibling, &self.token);
+        *self = Process::start(self.address, &self.siblings, &self.token);
+    }
+
+    /// Ends it as an operator would, and waits for that.
+    fn stop(&mut self) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
     }
 
     async fn until_ready(&self) {
@@ -70,10 +82,15 @@ impl Process {
     /// The peers that it knows, and whether they are complete.
     async fn dump(&self) -> BTreeSet<(String, bool)> {
         let (_, body) = get(self.address, SWARMS_PATH).await.unwrap();
-        let reports: Vec<SwarmReport> = serde_json::from_slice(&body).unwrap();
-        let peers = reports.into_iter().flat_map(|report| report.peers);
-        peers.map(|peer| (peer.address, peer.left == 0)).collect()
+        peers(&body)
     }
+}
+
+/// The peers in an answer of [`SWARMS_PATH`], and whether they are complete.
+fn peers(body: &[u8]) -> BTreeSet<(String, bool)> {
+    let reports: Vec<SwarmReport> = serde_json::from_slice(body).unwrap();
+    let peers = reports.into_iter().flat_map(|report| report.peers);
+    peers.map(|peer| (peer.address, peer.left == 0)).collect()
 }
 
 /// The status and body of an answer; none if there is no whole one.
@@ -90,16 +107,20 @@ async fn get(address: SocketAddr, path: &str) -> Option<(u16, Vec<u8>)> {
     Some((status, answer.split_off(end + 4)))
 }
 
+/// Announces, and says whether that was answered.
+async fn announce(tracker: SocketAddr, port: u16, seed: bool) -> bool {
+    let left = if seed { "left=0" } else { "left=5" };
+    let path = format!("/announce?{}", query(&HASH, port).replace("left=5", left));
+    matches!(get(tracker, &path).await, Some((200, _)))
+}
+
 /// One client: it announces to the tracker that answered last, and to the next one when that fails (BEP 12). Answers how often it failed.
-async fn client(port: u16, trackers: [SocketAddr; 2], ends: Arc<AtomicBool>) -> u32 {
-    let (mut at, mut failed) = (usize::from(port % 2), 0);
+async fn client(port: u16, trackers: Vec<SocketAddr>, ends: Arc<AtomicBool>) -> u32 {
+    let (mut at, mut failed) = (usize::from(port) % trackers.len(), 0);
     while !ends.load(Ordering::Relaxed) {
-        let left = if port.is_multiple_of(5) { "left=0" } else { "left=5" };
-        let path = format!("/announce?{}", query(&HASH, port).replace("left=5", left));
-        let answered = matches!(get(trackers[at], &path).await, Some((200, _)));
-        if !answered {
+        if !announce(trackers[at], port, port.is_multiple_of(5)).await {
             failed += 1;
-            at = 1 - at;
+            at = (at + 1) % trackers.len();
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -132,14 +153,14 @@ async fn no_client_fails_twice_when_a_tracker_is_killed_and_both_know_all_when_i
     let mut token = tempfile::NamedTempFile::new().unwrap();
     token.write_all(TOKEN.as_bytes()).unwrap();
     let addresses = [free().await, free().await];
-    let mut one = Process::start(addresses[0], addresses[1], token.path());
-    let other = Process::start(addresses[1], addresses[0], token.path());
+    let [mut one, other] = addresses.map(|address| Process::start(address, &addresses, token.path()));
     one.until_ready().await;
     other.until_ready().await;
 
     let ends = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> =
-        (2000..2000 + CLIENTS).map(|port| tokio::spawn(client(port, addresses, Arc::clone(&ends)))).collect();
+    let clients: Vec<_> = (2000..2000 + CLIENTS)
+        .map(|port| tokio::spawn(client(port, addresses.to_vec(), Arc::clone(&ends))))
+        .collect();
     until_the_same(&one, &other, usize::from(CLIENTS)).await;
     one.kill();
     assert_eq!(other.dump().await.len(), usize::from(CLIENTS), "what the other heard is not lost with it");
@@ -151,5 +172,61 @@ async fn no_client_fails_twice_when_a_tracker_is_killed_and_both_know_all_when_i
     ends.store(true, Ordering::Relaxed);
     for client in clients {
         assert!(client.await.unwrap() <= 1, "a client failed more than once");
+    }
+}
+
+/// After how long the first and the last of these peers were known, from now on.
+async fn until_all_are_known(tracker: &Process, mut wanted: BTreeSet<(String, bool)>) -> [Duration; 2] {
+    let began = Instant::now();
+    let mut first = None;
+    let waiting = async {
+        while !wanted.is_empty() {
+            // While it starts, nobody answers.
+            if let Some((200, body)) = get(tracker.address, SWARMS_PATH).await {
+                let (before, known) = (wanted.len(), peers(&body));
+                wanted.retain(|peer| !known.contains(peer));
+                if wanted.len() < before {
+                    first.get_or_insert_with(|| began.elapsed());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        [first.unwrap_or_default(), began.elapsed()]
+    };
+    let known = tokio::time::timeout(Duration::from_secs(INTERVAL_STRANGER.into()), waiting).await;
+    known.expect("every seed is known again within one announce interval")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_seed_is_known_again_before_it_announces_again_when_all_three_are_restarted_one_by_one() {
+    let mut token = tempfile::NamedTempFile::new().unwrap();
+    token.write_all(TOKEN.as_bytes()).unwrap();
+    let addresses = [free().await, free().await, free().await];
+    let mut trackers = addresses.map(|address| Process::start(address, &addresses, token.path()));
+    for tracker in &trackers {
+        tracker.until_ready().await;
+    }
+    let ends = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> =
+        (2001..2005).map(|port| tokio::spawn(client(port, addresses.to_vec(), Arc::clone(&ends)))).collect();
+    // These announce once, and not again before their interval is over, which this test does not wait for.
+    let seeds = 3000..3000 + CLIENTS;
+    for port in seeds.clone() {
+        assert!(announce(addresses[usize::from(port) % 3], port, true).await);
+    }
+    let seeds: BTreeSet<_> = seeds.map(|port| (format!("127.0.0.1:{port}"), true)).collect();
+    for tracker in &trackers {
+        until_all_are_known(tracker, seeds.clone()).await;
+    }
+    for (nth, tracker) in trackers.iter_mut().enumerate() {
+        tracker.stop();
+        tracker.start_again();
+        let [first, last] = until_all_are_known(tracker, seeds.clone()).await.map(|took| took.as_millis());
+        println!("tracker {nth}: {CLIENTS} seeds known again {first} to {last} ms after its start");
+        tracker.until_ready().await;
+    }
+    ends.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.await.unwrap() <= 3, "a client failed more than once for each restart");
     }
 }
