@@ -28,6 +28,7 @@ mod tests {
     fn quantities_are_read() {
         assert_eq!(parse_quantity("1024"), Some(1024));
         assert_eq!(parse_quantity("500Gi"), Some(500 << 30));
+        assert_eq!(parse_quantity("3k"), Some(3000));
         assert_eq!(parse_quantity("100M"), Some(100_000_000));
         for wrong in ["", "Gi", "1.5Gi", "-1", "1 Gi", "1Pi", "99999999999999999999", "99999999999Ti"] {
             assert_eq!(parse_quantity(wrong), None, "{wrong}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crds::{DistributionClass, OperatorEndpoint};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Layout, StoreError, parse_quantity, read_file_capped, write_durably};
+use crate::store::{Layout, StoreError, read_file_capped, write_durably};
 
 /// The largest copy that is read, in bytes.
 const MAX_COPY: u64 = 1 << 20;
@@ -26,7 +26,7 @@ impl ClassInfo {
     /// Of a class as the API has it.
     pub fn new(class: &DistributionClass) -> Self {
         let status = class.status.clone().unwrap_or_default();
-        let quota = class.spec.quota.as_deref().and_then(parse_quantity);
+        let quota = class.spec.quota.as_deref().and_then(crds::parse_quantity);
         let trackers = status.trackers.into_iter().map(|tracker| tracker.url).collect();
         Self { quota, operator: status.operator, trackers }
     }

@@ -34,20 +34,11 @@ pub struct Growth {
     id: IngestId,
     opener: PublicKey,
     about: String,
-    plan: Plan,
+    plan: Arc<Plan>,
     table: RwLock<HashTable>,
     /// The pieces by their v2 nodes.
     nodes: RwLock<HashMap<Hash, u32>>,
     graduated: OnceLock<Arc<Metainfo>>,
-}
-
-/// What a batch of hashes has brought.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Learned {
-    /// Nothing: all of it was known.
-    Nothing,
-    /// These pieces can be verified now.
-    Pieces(Vec<u32>),
 }
 
 impl Subject {
@@ -58,12 +49,13 @@ impl Subject {
 
     /// Of content that is still being read.
     pub fn growing(outline: &Outline) -> Self {
+        let plan = Arc::clone(outline.plan());
         let growth = Growth {
             id: outline.id(),
             opener: outline.key(),
             about: outline.about().to_owned(),
-            plan: outline.plan().clone(),
-            table: RwLock::new(HashTable::new(outline.plan().clone())),
+            table: RwLock::new(HashTable::new(plan.clone())),
+            plan,
             nodes: RwLock::default(),
             graduated: OnceLock::new(),
         };
@@ -247,11 +239,11 @@ impl Subject {
 }
 
 impl Growth {
-    /// Takes in signed hashes, whoever has brought them.
-    pub fn learn(&self, batch: &[u8]) -> Result<Learned, IngestError> {
+    /// Takes in signed hashes, whoever has brought them; answers the pieces that can be verified now and could not before.
+    pub fn learn(&self, batch: &[u8]) -> Result<Vec<u32>, IngestError> {
         let batch = Batch::decode(batch, self.plan.pieces().sides())?;
         if self.read(|table| table.knows(&batch)) {
-            return Ok(Learned::Nothing);
+            return Ok(Vec::new());
         }
         // Outside of the lock: it takes longer than all else.
         if !batch.is_of(self.id, self.opener) {
@@ -262,7 +254,8 @@ impl Growth {
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         let known = fresh.iter().filter_map(|piece| Some((table.get(*piece)?.v2?, *piece)));
         nodes.extend(known);
-        Ok(if fresh.is_empty() { Learned::Nothing } else { Learned::Pieces(fresh) })
+        drop(nodes);
+        Ok(fresh)
     }
 
     fn piece_of(&self, node: &Hash) -> Option<u32> {

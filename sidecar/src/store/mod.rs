@@ -38,5 +38,5 @@ pub use reuse::{Content, Donors, Reused, reuse_files};
 pub use root::Root;
 pub use scan::{Found, clean_leftovers, remove, retain, scan, scan_one, withdraw};
 pub use shared::shared_bytes;
-pub use space::{SpaceError, allocated, free_bytes, parse_quantity};
+pub use space::{SpaceError, allocated, free_bytes};
 pub use tree::{open_beneath, remove_tree, seal, sync_tree, unseal};

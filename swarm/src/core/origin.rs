@@ -72,11 +72,6 @@ impl TorrentCore {
         now.saturating_sub(*self.origin.lost.entry(piece).or_insert(now)) >= LOST_AFTER
     }
 
-    /// Takes this very piece, if it has to be read.
-    pub fn claim_piece(&mut self, piece: u32, now: Duration) -> bool {
-        piece < self.picker.have().len() && self.claim(piece..piece + 1, now).is_some()
-    }
-
     /// A piece was taken and is not read after all.
     pub fn unclaim(&mut self, piece: u32) {
         if self.origin.claimed.remove(&piece) {
@@ -126,7 +121,7 @@ mod tests {
         read(&mut core, 0);
         core.unclaim(1);
         assert_eq!(core.claim(0..PIECES, ZERO), Some(1));
-        assert!(core.claim_piece(3, ZERO) && !core.claim_piece(3, ZERO) && !core.claim_piece(PIECES, ZERO));
+        assert_eq!([core.claim(3..4, ZERO), core.claim(3..4, ZERO)], [Some(3), None]);
         assert_eq!(core.claim(2..PIECES, ZERO), Some(2));
         assert_eq!(core.claim(2..4, ZERO), None);
     }

@@ -33,10 +33,10 @@ impl TorrentCore {
         self.relay.0.push(Relayed { bytes: batch, pieces: pieces.to_vec(), from });
     }
 
-    /// The hashes of these pieces are known, and all of our own will know them without us.
-    pub fn know_all(&mut self, pieces: &[u32]) {
-        for piece in pieces {
-            self.picker.hash_known(*piece);
+    /// All hashes are known, from the torrent itself: nobody has to be told of them.
+    pub fn know_all(&mut self) {
+        for piece in 0..self.picker.have().len() {
+            self.picker.hash_known(piece);
         }
     }
 

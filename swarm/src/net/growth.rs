@@ -13,7 +13,6 @@ use super::storage::read_piece;
 use super::store::{Counted, blocking};
 use super::torrent::Torrent;
 use crate::core::{InnerId, PeerKey};
-use crate::subject::Learned;
 
 /// One in so many pieces that come from peers is hashed with SHA-1 too: nobody else than its fetcher has vouched for that.
 const SHA1_OF: u32 = 8;
@@ -153,8 +152,11 @@ impl TorrentHandle {
             let files = map.segments(piece).map(|segment| segment.file).collect();
             Ok(Ok(worker.count(piece, files, failures)))
         });
-        let counted = adopted.await??;
-        self.torrent.stored(piece, counted == Counted::New);
+        match adopted.await?? {
+            // Nobody knows what is on the medium: it has to be read after all.
+            Counted::Doubtful => self.unclaim(piece),
+            counted => self.torrent.stored(piece, counted == Counted::New),
+        }
         Ok(())
     }
 
@@ -196,7 +198,8 @@ impl TorrentHandle {
         if !torrent.subject.graduate(&metainfo) {
             return Err(GraduateError::Another);
         }
-        torrent.all_hashes_known();
+        torrent.core().know_all();
+        torrent.bump();
         torrent.engine.rename(torrent).map_err(|_| GraduateError::Duplicate)?;
         torrent.core().set_wire_ids(torrent.subject.wire_ids());
         let worker = torrent.clone();
@@ -231,7 +234,10 @@ impl Torrent {
         let Some(growth) = self.subject.growth().filter(|_| self.subject.metainfo().is_none()) else {
             return Ok(false);
         };
-        let Learned::Pieces(pieces) = growth.learn(batch)? else { return Ok(false) };
+        let pieces = growth.learn(batch)?;
+        if pieces.is_empty() {
+            return Ok(false);
+        }
         self.core().hashes_known(&pieces, Arc::from(batch), from);
         self.bump();
         Ok(true)
@@ -266,26 +272,18 @@ impl Torrent {
         self.subject.growth()?.read(|table| table.signer(piece).map(str::to_owned))
     }
 
-    /// Whether the SHA-1 of a piece that verifies is what its fetcher has signed, as far as that is looked at.
+    /// Whether a piece that has come is one of those whose SHA-1 is looked at.
+    pub fn is_to_be_checked(&self) -> bool {
+        self.subject.metainfo().is_none() && rand::random_range(0..SHA1_OF) == 0
+    }
+
+    /// Whether the SHA-1 of a piece that verifies is what its fetcher has signed.
     pub fn check_sha1(&self, piece: u32, bytes: &[u8]) {
-        let is_sampled = rand::random_range(0..SHA1_OF) == 0;
-        if !is_sampled || self.subject.metainfo().is_some() {
-            return;
-        }
         let Some(mut v1) = self.subject.v1_verifier(piece) else { return };
         if v1.feed(0, bytes).is_err() || !v1.finish() {
             let signer = self.signer(piece).unwrap_or_default();
             self.fault(format!("the fetcher {signer} has signed a wrong SHA-1 of piece {piece}"));
         }
-    }
-
-    fn all_hashes_known(&self) {
-        {
-            let mut core = self.core();
-            let pieces: Vec<u32> = (0..core.have().len()).collect();
-            core.know_all(&pieces);
-        }
-        self.bump();
     }
 
     /// Writes down the hashes that have come since the last time. Before the journal says that pieces are durable: without their

@@ -64,8 +64,12 @@ impl Host for Arc<Torrent> {
     }
 
     fn store(&self, piece: Piece) {
-        self.check_sha1(piece.piece(), piece.data());
-        self.tasks.spawn(Arc::clone(self).store(piece.piece(), Arc::new(piece)));
+        let (number, piece) = (piece.piece(), Arc::new(piece));
+        if self.is_to_be_checked() {
+            let (torrent, piece) = (Arc::clone(self), Arc::clone(&piece));
+            self.tasks.spawn_blocking(move || torrent.check_sha1(number, piece.data()));
+        }
+        self.tasks.spawn(Arc::clone(self).store(number, piece));
     }
 
     fn wasted(&self, bytes: u64) {

@@ -97,17 +97,20 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let mut bytes = std::mem::take(&mut self.link.outbox().control);
         if self.news.has_changed().unwrap_or(false) {
             self.news.mark_unchanged();
-            let news = self.torrent.core().catch_up(self.key);
+            let (news, more) = {
+                let mut core = self.torrent.core();
+                (core.catch_up(self.key), core.has_hashes_for(self.key))
+            };
+            if more {
+                // Another portion.
+                self.news.mark_changed();
+            }
             for one in news {
                 one.encode(&mut bytes);
             }
         }
         if bytes.is_empty() {
             return Ok(false);
-        }
-        if self.torrent.core().has_hashes_for(self.key) {
-            // Another portion.
-            self.news.mark_changed();
         }
         write_all(&mut self.stream, &mut [IoSlice::new(&bytes)]).await?;
         Ok(true)

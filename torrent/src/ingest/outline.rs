@@ -1,5 +1,7 @@
 //! What is known of content before it has been read.
 
+use std::sync::Arc;
+
 use crate::bencode::{self, Writer};
 use crate::build::{BuildError, Builder, Plan};
 use crate::ids::IngestId;
@@ -50,7 +52,8 @@ pub struct Outline {
     epoch: u32,
     key: PublicKey,
     version: Version,
-    plan: Plan,
+    plan: Arc<Plan>,
+    id: IngestId,
 }
 
 impl Outline {
@@ -70,8 +73,9 @@ impl Outline {
         if about.len() > MAX_ABOUT {
             return Err(OutlineError::Field("about"));
         }
-        let plan = Builder::new(version, piece_length)?.plan(files)?;
-        Ok(Self { about: about.to_owned(), epoch, key, version, plan })
+        let plan = Arc::new(Builder::new(version, piece_length)?.plan(files)?);
+        let outline = Self { about: about.to_owned(), epoch, key, version, plan, id: IngestId([0; 32]) };
+        Ok(Self { id: IngestId::of(&outline.encode()), ..outline })
     }
 
     /// Reads an outline. Limits are those of our own store ([`Limits::OWN`]).
@@ -96,7 +100,7 @@ impl Outline {
         let files = files.iter().map(|file| read_file(&file)).collect::<Result<_, _>>()?;
         let (epoch, length) = (epoch.ok_or_else(wrong("epoch"))?, length.ok_or_else(wrong("piece length"))?);
         let outline = Self::new(about, epoch, PublicKey(key), version, length, files)?;
-        if outline.encode() == bytes { Ok(outline) } else { Err(OutlineError::NotCanonical) }
+        if outline.id == IngestId::of(bytes) { Ok(outline) } else { Err(OutlineError::NotCanonical) }
     }
 
     /// The one form in which it is written.
@@ -123,7 +127,7 @@ impl Outline {
 
     /// The name of the swarm: SHA-256 of the encoded form.
     pub fn id(&self) -> IngestId {
-        IngestId::of(&self.encode())
+        self.id
     }
 
     /// What it is read for.
@@ -142,7 +146,7 @@ impl Outline {
     }
 
     /// The files, and the pieces that they make.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 

@@ -1,5 +1,7 @@
 //! The hashes of an ingest, as they come.
 
+use std::sync::Arc;
+
 use super::{Batch, IngestError};
 use crate::build::{BuildError, Plan};
 use crate::metainfo::Metainfo;
@@ -9,10 +11,10 @@ use crate::pieces::PieceHash;
 /// Fetchers whose hashes are taken: eight at a time, and those that took the place of others.
 pub(super) const MAX_FETCHERS: usize = 256;
 
-/// What the pieces hash to, as far as it is known, and who said so. It holds 54 bytes for each piece.
+/// What the pieces hash to, as far as it is known, and who said so. It holds 55 bytes for each piece.
 #[derive(Debug, Clone)]
 pub struct HashTable {
-    plan: Plan,
+    plan: Arc<Plan>,
     hashes: Vec<Option<PieceHashes>>,
     /// Index into `fetchers` for each piece that is known.
     signers: Vec<u8>,
@@ -22,7 +24,7 @@ pub struct HashTable {
 
 impl HashTable {
     /// Without any hash.
-    pub fn new(plan: Plan) -> Self {
+    pub fn new(plan: Arc<Plan>) -> Self {
         let pieces = plan.pieces().count() as usize;
         Self { plan, hashes: vec![None; pieces], signers: vec![0; pieces], fetchers: Vec::new(), known: 0 }
     }
@@ -106,7 +108,7 @@ impl HashTable {
         if hashes.len() < pieces {
             return Err(BuildError::PiecesMissing { pieces });
         }
-        self.plan.clone().finish(&hashes, digest)
+        Plan::clone(&self.plan).finish(&hashes, digest)
     }
 
     /// Whether a torrent is what the hashes make: the same pieces of the same files, each as it is known here.
