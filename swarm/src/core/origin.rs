@@ -140,7 +140,9 @@ mod tests {
         core.unclaim(0);
         assert_eq!(core.picker().state(0), PieceState::NobodyHas);
         core.disconnected(peer);
-        assert_eq!(core.claim(0..PIECES, LOST_AFTER), Some(0));
+        // Its time begins anew, since it was on its way.
+        assert_eq!(core.claim(0..PIECES, LOST_AFTER), None);
+        assert_eq!(core.claim(0..PIECES, LOST_AFTER * 2), Some(0));
     }
 
     #[test]

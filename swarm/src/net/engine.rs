@@ -27,7 +27,7 @@ use super::storage::{Disk, Selected, Storage};
 use super::store::blocking;
 use super::torrent::{Parts, Torrent};
 use super::web_seeds::Hosts;
-use super::{announcer, dial, web_seeds};
+use super::{announcer, dial, tls, web_seeds};
 use crate::core::TorrentCore;
 use crate::near::Place as Near;
 use crate::wire::PeerId;
@@ -238,17 +238,6 @@ fn start_tasks(torrent: &Arc<Torrent>, to_check: Vec<u32>) {
     });
 }
 
-/// TLS by ring for trackers and web seeds behind https, by the roots that browsers trust (compiled in: the image has no file system to find
-/// them in).
-fn public_tls() -> rustls::ClientConfig {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
-}
-
 impl Shared {
     fn new(config: &EngineConfig, addresses: Vec<SocketAddr>) -> Result<Self, EngineError> {
         let clock = Clock::start();
@@ -257,7 +246,7 @@ impl Shared {
         rand::rng().fill_bytes(&mut peer_id[8..]);
         let certain = addresses.iter().map(SocketAddr::ip).find(|ip| !ip.is_unspecified());
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(public_tls())
+            .tls_backend_preconfigured(tls::public())
             .timeout(TRACKER_TIME)
             .user_agent(concat!("Samara/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())

@@ -34,6 +34,7 @@ mod share;
 mod shelf;
 pub mod storage;
 mod store;
+mod tls;
 mod torrent;
 mod web_seeds;
 mod writer;
