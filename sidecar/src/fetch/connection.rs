@@ -1,20 +1,15 @@
 //! One connection to the origin, and the bytes of pieces from it: as many tries as it takes.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use origin::{Body, OriginError, ReadRange};
-use rand::Rng;
 use swarm::Buffer;
 
+use super::FetchError;
 use super::reader::Reader;
-use super::{FetchError, MAX_PAUSE};
+use super::retries::Retries;
 
-/// Tries in a row that bring nothing before a fetch is given up.
-const TRIES: u32 = 5;
-/// The first pause between two of them; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes that are read for nothing rather than asking anew.
 const SKIPPED: u64 = 256 * 1024;
 
@@ -35,12 +30,14 @@ pub(super) struct Connection {
     body: Body,
     rest: Bytes,
     position: u64,
+    /// The origin sends all of the file, whatever part is asked for.
+    whole: bool,
 }
 
 impl Connection {
     /// Whether the bytes from `from` of a file can be had of it: at once, or behind others that are skipped.
-    fn leads_to(&self, file: usize, from: u64, whole: bool) -> bool {
-        let near = if whole { u64::MAX } else { SKIPPED };
+    fn leads_to(&self, file: usize, from: u64) -> bool {
+        let near = if self.whole { u64::MAX } else { SKIPPED };
         self.file == file
             && (self.position..self.position.saturating_add(near)).contains(&from)
             && from < self.body.end()
@@ -48,37 +45,28 @@ impl Connection {
 }
 
 impl Reader {
-    /// Fills the buffer of a piece.
+    /// Fills the buffer of a piece; `None` if it turns out that another node is to read it.
     pub(super) async fn fill(
         &self,
         place: Place,
         mut buffer: Buffer,
         connection: &mut Option<Connection>,
-    ) -> Result<Buffer, FetchError> {
-        let (mut filled, mut best, mut failures, mut pause) = (0, 0, 0, FIRST_PAUSE);
+    ) -> Result<Option<Buffer>, FetchError> {
+        let (mut filled, mut retries) = (0, Retries::new(0));
         while filled < buffer.as_ref().len() {
+            if self.gives_way() {
+                return Ok(None);
+            }
             let Err(error) = self.fill_on(place, &mut buffer, &mut filled, connection).await else {
                 continue;
             };
             *connection = None;
             let FetchError::Origin(origin) = &error else { return Err(error) };
-            if filled > best {
-                (best, failures, pause) = (filled, 0, FIRST_PAUSE);
-            } else {
-                failures += 1;
-            }
-            if !origin.is_transient() || failures >= TRIES {
-                return Err(error);
-            }
-            let wait = origin.retry_after().unwrap_or_else(|| rand::rng().random_range(pause / 2..pause));
-            if wait > MAX_PAUSE {
-                return Err(error);
-            }
+            let Some(wait) = retries.after(origin, filled as u64) else { return Err(error) };
             tracing::debug!(file = self.files[place.file].path, error = %origin, "reading on in a moment");
             self.pause(wait).await?;
-            pause *= 2;
         }
-        Ok(buffer)
+        Ok(Some(buffer))
     }
 
     /// Fills it as far as one connection goes.
@@ -89,73 +77,77 @@ impl Reader {
         filled: &mut usize,
         connection: &mut Option<Connection>,
     ) -> Result<(), FetchError> {
-        let whole = !self.has_parts(place.file);
-        if connection
-            .as_ref()
-            .is_none_or(|open| !open.leads_to(place.file, place.from + *filled as u64, whole))
-        {
-            *connection = None;
-        }
-        if whole && connection.is_none() {
-            // Nothing would tell if the rest were of another version.
-            *filled = 0;
-        }
-        let open = if let Some(open) = connection {
+        let leads = |open: &Connection| open.leads_to(place.file, place.from + *filled as u64);
+        let mut open = if let Some(open) = connection.take().filter(leads) {
             open
         } else {
-            connection.insert(self.open(place, *filled as u64, whole).await?)
+            if !self.has_parts(place.file) {
+                // Nothing would tell if the rest were of another version.
+                *filled = 0;
+            }
+            let open = self.open(place, *filled as u64).await?;
+            if self.gives_way() {
+                return Ok(());
+            }
+            open
         };
-        let wanted = place.from + *filled as u64;
-        if open.position < wanted {
-            self.skip(open, wanted, whole).await?;
-        }
-        while *filled < buffer.as_ref().len() {
-            let part = self.next(open, buffer.as_ref().len() - *filled).await?;
-            buffer.as_mut()[*filled..*filled + part.len()].copy_from_slice(&part);
-            *filled += part.len();
-        }
+        self.skip(&mut open, place.from + *filled as u64).await?;
+        self.read_into(&mut open, buffer.as_mut(), filled).await?;
+        *connection = Some(open);
         Ok(())
     }
 
     /// Whether parts of a file can be asked for: something tells its versions apart.
-    fn has_parts(&self, file: usize) -> bool {
+    pub(super) fn has_parts(&self, file: usize) -> bool {
         self.validator(file).is_telling() || self.files[file].sha256.is_some()
     }
 
-    async fn open(&self, place: Place, filled: u64, whole: bool) -> Result<Connection, FetchError> {
+    async fn open(&self, place: Place, filled: u64) -> Result<Connection, FetchError> {
         let granted = &self.files[place.file];
         let validator = self.validator(place.file);
-        let (from, until) =
-            if whole { (0, None) } else { (place.from + filled, Some(place.until.min(granted.size))) };
-        let body = self.origin.read(&granted.url, ReadRange { from, until, validator }).await?;
+        let until = place.until.min(granted.size);
+        let part = self.has_parts(place.file).then_some(place.from + filled..until);
+        let (from, asked) = part.map_or((0, None), |part| (part.start, Some(part.end)));
+        let body = self.origin.read(&granted.url, ReadRange { from, until: asked, validator }).await?;
         self.validator_seen(place.file, body.validator());
-        if body.start() < from {
-            tracing::info!(path = granted.path, "the origin gives no parts: reading it from the start");
+        let whole = body.start() < from || asked.is_none_or(|until| until < body.end());
+        // What fits into one request costs nothing.
+        if whole && (body.start() < place.from || until < granted.size) {
+            self.no_parts(place.file);
         }
         let position = body.start();
-        Ok(Connection { file: place.file, body, rest: Bytes::new(), position })
+        Ok(Connection { file: place.file, body, rest: Bytes::new(), position, whole })
     }
 
     /// Reads up to `to` for nothing. What is known of a file that can only be read from its start is compared: it may be
     /// another one by now.
-    async fn skip(&self, open: &mut Connection, to: u64, whole: bool) -> Result<(), FetchError> {
+    async fn skip(&self, open: &mut Connection, to: u64) -> Result<(), FetchError> {
         while open.position < to {
-            let first = self.map().of_file(open.file).start;
-            let piece = first + (open.position / self.map().piece_length()) as u32;
-            let aligned = open.position.is_multiple_of(self.map().piece_length());
-            let len = u64::from(self.map().len(piece));
-            if whole && aligned && open.position + len <= to {
-                let mut buffer = self.handle.buffer(len as u32).await.ok_or(FetchError::Stopped)?;
-                let mut filled = 0;
-                while filled < len as usize {
-                    let part = self.next(open, len as usize - filled).await?;
-                    buffer.as_mut()[filled..filled + part.len()].copy_from_slice(&part);
-                    filled += part.len();
-                }
+            let length = self.map().piece_length();
+            let piece = self.map().of_file(open.file).start + (open.position / length) as u32;
+            let len = self.map().len(piece);
+            if open.whole && open.position.is_multiple_of(length) && open.position + u64::from(len) <= to {
+                let mut buffer = self.handle.buffer(len).await.ok_or(FetchError::Stopped)?;
+                self.read_into(open, buffer.as_mut(), &mut 0).await?;
                 self.handle.compare(piece, buffer).await?;
             } else {
                 self.next(open, (to - open.position) as usize).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Fills `into` from `filled` on; when it fails, `filled` says how far it came.
+    async fn read_into(
+        &self,
+        open: &mut Connection,
+        into: &mut [u8],
+        filled: &mut usize,
+    ) -> Result<(), FetchError> {
+        while *filled < into.len() {
+            let part = self.next(open, into.len() - *filled).await?;
+            into[*filled..*filled + part.len()].copy_from_slice(&part);
+            *filled += part.len();
         }
         Ok(())
     }

@@ -3,24 +3,18 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use operator_api::GrantedFile;
 use origin::{OriginError, ReadRange, Validator};
-use rand::Rng;
 use tokio::sync::mpsc;
 use torrent::{FileHashes, RelPath};
 
 use super::FetchError;
 use super::read::Reading;
+use super::retries::Retries;
 use super::sink::{Command, QUEUE, Sink, hash_linked};
 use crate::contents::hex;
 use crate::store::remove_tree;
-
-/// Tries in a row that bring the file no further than it was before it is given up.
-const TRIES: u32 = 5;
-/// The first pause between two of them; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Reads a file to its end and checks its declared digest.
 pub(super) async fn fetch_file(
@@ -58,27 +52,15 @@ async fn pump(
     position: &mut u64,
     commands: mpsc::Sender<Command>,
 ) -> Result<(), FetchError> {
-    let (mut best, mut failures, mut pause) = (*position, 0, FIRST_PAUSE);
+    let mut retries = Retries::new(*position);
     let mut validator = Validator::from(granted);
     while *position < granted.size {
         let read = connection(reading, granted, &mut validator, position, &commands);
         let Err(error) = read.await else { continue };
         let FetchError::Origin(origin) = &error else { return Err(error) };
-        if *position > best {
-            (best, failures, pause) = (*position, 0, FIRST_PAUSE);
-        } else {
-            failures += 1;
-        }
-        if !origin.is_transient() || failures >= TRIES {
-            return Err(error);
-        }
-        let wait = origin.retry_after().unwrap_or_else(|| rand::rng().random_range(pause / 2..pause));
-        if wait > super::MAX_PAUSE {
-            return Err(error);
-        }
+        let Some(wait) = retries.after(origin, *position) else { return Err(error) };
         tracing::debug!(path = granted.path, position, error = %origin, "reading on in a moment");
         tokio::time::sleep(wait).await;
-        pause *= 2;
     }
     Ok(())
 }

@@ -7,20 +7,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crds::NodePhase;
-use operator_api::{GrantedFile, GrantedIngest};
+use operator_api::GrantedFile;
 use swarm::{Fetcher, TorrentHandle, Trouble};
 use tokio_util::sync::CancellationToken;
 use torrent::ingest::{Outline, PublicKey, Warrant};
 use torrent::manifest::{Entry, Manifest};
-use torrent::{RelPath, Version, piece_length_for};
+use torrent::{RelPath, piece_length_for};
 
+use super::FetchError;
 use super::digests;
-use super::hold::{End, Hold, blocking, infohashes, rest};
+use super::granted::{check_grant, check_manifest, version};
+use super::hold::{End, Hold, rest};
 use super::reader::Reader;
-use super::{FetchError, check_grant};
 use crate::contents::hex;
 use crate::jobs::{Context, JobHandle, stoppable};
-use crate::store::{Folder, Record, StoreError, write_durably};
 
 /// How often a fetcher looks whether the trackers still have the outline.
 const OUTLINE_LOOK: Duration = Duration::from_secs(5);
@@ -32,11 +32,13 @@ pub async fn granted_outline(
     context: &Arc<Context>,
     job: &JobHandle,
     stop: &CancellationToken,
-) -> Result<Option<Outline>, FetchError> {
+) -> Result<Option<Arc<Outline>>, FetchError> {
     match Hold::open(context, job, stop).await {
         Ok(hold) => {
-            let Some(ingest) = &hold.grant.ingest else { return Ok(None) };
-            outline(&hold, ingest).map(|(outline, _)| Some(outline))
+            if hold.grant.ingest.is_none() {
+                return Ok(None);
+            }
+            Ok(Some(content(&hold).await?.outline))
         }
         Err(End::Stopped) => Err(FetchError::Stopped),
         Err(_) => Ok(None),
@@ -78,21 +80,19 @@ async fn attempt(
 async fn grow(hold: &Hold, handle: &TorrentHandle, halt: &CancellationToken) -> Result<(), FetchError> {
     // Ended when this ends; `halt` says whether anybody wanted that.
     let over = halt.child_token();
+    let content = content(hold).await?;
     let ingest = hold.grant.ingest.as_ref().ok_or(FetchError::NoIngest)?;
-    let (outline, files) = outline(hold, ingest)?;
-    let outline = Arc::new(outline);
     let warrant = hex::decode(&ingest.warrant).ok().and_then(|bytes| Warrant::decode(&bytes).ok());
     let warrant = warrant.ok_or_else(|| FetchError::Refused("its warrant cannot be read".to_owned()))?;
     let fetcher = Fetcher { key: hold.context.fetcher_key.clone(), warrant };
     let origin = hold.origin()?;
-    let content = (outline.clone(), files.clone());
-    let reader = Reader::new(hold, handle.clone(), origin, fetcher, content, over.clone());
+    let reader = Reader::new(hold, handle.clone(), origin, fetcher, &content, over.clone());
     handle.read_origin(true);
     let mut seat = hold.seat.subscribe();
     let lead = async {
         // Fails when the hold is gone, and this with it.
         drop(seat.wait_for(|seat| seat.index == 0).await);
-        finish(hold, handle, (&outline, &files), &over).await
+        finish(hold, handle, &content, &over).await
     };
     let read = async {
         reader.run().await?;
@@ -102,7 +102,7 @@ async fn grow(hold: &Hold, handle: &TorrentHandle, halt: &CancellationToken) -> 
         tokio::select! {
             result = lead => result,
             result = read => result,
-            () = keep_outline(hold, &outline) => Ok(()),
+            () = keep_outline(hold, &content.outline) => Ok(()),
             error = count(hold, handle) => Err(error),
         }
     };
@@ -114,28 +114,34 @@ async fn grow(hold: &Hold, handle: &TorrentHandle, halt: &CancellationToken) -> 
     result
 }
 
-/// The outline that the grant's files make, and those in its order.
-fn outline(hold: &Hold, ingest: &GrantedIngest) -> Result<(Outline, Vec<GrantedFile>), FetchError> {
-    let mut files: Vec<(RelPath, &GrantedFile)> =
-        check_grant(&hold.grant)?.into_iter().zip(&hold.grant.files).collect();
-    files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    let granted = files.iter().map(|(_, file)| GrantedFile::clone(file)).collect();
-    let files: Vec<(RelPath, u64)> = files.into_iter().map(|(path, file)| (path, file.size)).collect();
-    let size = files.iter().map(|(_, size)| size).sum();
-    let version = match hold.grant.torrent_version {
-        operator_api::TorrentVersion::Hybrid => Version::Hybrid,
-        operator_api::TorrentVersion::V2 => Version::V2,
-        operator_api::TorrentVersion::V1 => Version::V1,
-    };
-    let refused = |why: &str| FetchError::Refused(why.to_owned());
-    let key = PublicKey::parse(&ingest.key).ok_or_else(|| refused("its key cannot be read"))?;
-    let outline = Outline::new(&hold.job.revision, ingest.epoch, key, version, piece_length_for(size), files)
-        .map_err(|error| FetchError::Refused(error.to_string()))?;
-    if outline.id().to_string() == ingest.id {
-        Ok((outline, granted))
-    } else {
-        Err(refused("the files that it grants are not those of the ingest"))
-    }
+/// What is to be read: the outline, and the grant's files in its order.
+pub(super) struct Content {
+    pub outline: Arc<Outline>,
+    pub files: Arc<[GrantedFile]>,
+}
+
+/// What a grant makes; an error if it is not the ingest that the revision names. A million paths take a while to hash.
+async fn content(hold: &Hold) -> Result<Content, FetchError> {
+    let (grant, revision) = (Arc::clone(&hold.grant), hold.job.revision.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        let ingest = grant.ingest.as_ref().ok_or(FetchError::NoIngest)?;
+        let mut files: Vec<(RelPath, &GrantedFile)> =
+            check_grant(&grant)?.into_iter().zip(&grant.files).collect();
+        files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let granted = files.iter().map(|(_, file)| GrantedFile::clone(file)).collect();
+        let sized: Vec<(RelPath, u64)> = files.into_iter().map(|(path, file)| (path, file.size)).collect();
+        let refused = |why: &str| FetchError::Refused(why.to_owned());
+        let key = PublicKey::parse(&ingest.key).ok_or_else(|| refused("its key cannot be read"))?;
+        let length = piece_length_for(sized.iter().map(|(_, size)| size).sum());
+        let outline =
+            Outline::new(&revision, ingest.epoch, key, version(grant.torrent_version), length, sized)
+                .map_err(|error| FetchError::Refused(error.to_string()))?;
+        if outline.id().to_string() != ingest.id {
+            return Err(refused("the files that it grants are not those of the ingest"));
+        }
+        Ok(Content { outline: Arc::new(outline), files: granted })
+    });
+    made.await.unwrap_or(Err(FetchError::Stopped))
 }
 
 /// Sees to it that the trackers have the outline: without it no other node can join.
@@ -181,25 +187,22 @@ fn count_once(hold: &Hold, handle: &TorrentHandle) {
 async fn finish(
     hold: &Hold,
     handle: &TorrentHandle,
-    (outline, files): (&Outline, &[GrantedFile]),
+    content: &Content,
     halt: &CancellationToken,
 ) -> Result<(), FetchError> {
     let folder = hold.context.layout.coming(&hold.job.revision);
-    let digests = digests::of(handle, outline, &folder.data(), &hold.counters.digested, halt).await?;
-    check_declared(files, &digests)?;
-    let entries = outline.plan().files().iter().zip(&digests);
+    let digests =
+        digests::of(handle, &content.outline, &folder.data(), &hold.counters.digested, halt).await?;
+    check_declared(&content.files, &digests)?;
+    let entries = content.outline.plan().files().iter().zip(&digests);
     let entries =
         entries.map(|((path, size), sha256)| Entry { path: path.clone(), size: *size, sha256: *sha256 });
     let manifest = Manifest::new(entries.collect())?;
-    let found = hex(&manifest.digest());
-    if let Some(expected) = hold.grant.expected_digest.as_ref().filter(|expected| **expected != found) {
-        let what = "the content manifest".to_owned();
-        return Err(FetchError::Digest { what, expected: expected.clone(), found });
-    }
+    check_manifest(&hold.grant, &manifest)?;
     let grown = handle.grown(digests.first().copied()).ok_or(FetchError::NoIngest)??;
     let metainfo = hold.context.with_trackers(grown);
     hold.count();
-    save(hold, &folder, &metainfo, &manifest).await?;
+    hold.save(&metainfo, &manifest, false).await?;
     hold.store(&metainfo, &manifest).await?;
     hold.complete(&metainfo, &manifest).await
 }
@@ -213,30 +216,4 @@ fn check_declared(files: &[GrantedFile], digests: &[[u8; 32]]) -> Result<(), Fet
         }
     }
     Ok(())
-}
-
-/// Into the folder, where this node finds them when the revision names the torrent.
-async fn save(
-    hold: &Hold,
-    folder: &Folder,
-    metainfo: &torrent::Metainfo,
-    manifest: &Manifest,
-) -> Result<(), FetchError> {
-    let (bytes, listed) = (metainfo.encode(), manifest.to_bytes());
-    let (v1, v2) = infohashes(metainfo);
-    let digest = hex(&manifest.digest());
-    let (folder, revision) = (folder.clone(), hold.job.revision.clone());
-    let origin_bytes = hold.job.state.borrow().status.origin_bytes;
-    blocking(move || {
-        write_durably(&folder.manifest(), &listed)?;
-        write_durably(&folder.metainfo(), &bytes)?;
-        let mut record = Record::load(&folder)?
-            .ok_or(StoreError::Damaged { path: folder.record(), why: "it is missing".into() })?;
-        record.revision = revision;
-        (record.info_hash_v1, record.info_hash_v2) = (v1, v2);
-        record.manifest_digest = Some(digest);
-        record.origin_bytes = origin_bytes;
-        record.save(&folder)
-    })
-    .await
 }

@@ -20,7 +20,7 @@ use crate::clients::{OperatorClient, OperatorError};
 use crate::contents::hex;
 use crate::desired::Problem;
 use crate::jobs::{Context, JobHandle, stoppable};
-use crate::store::Record;
+use crate::store::{Record, write_durably};
 
 /// How often the operator hears of it.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ pub(super) struct Hold {
     pub(super) context: Arc<Context>,
     pub(super) job: JobHandle,
     operator: OperatorClient,
-    pub(super) grant: Grant,
+    pub(super) grant: Arc<Grant>,
     /// The id changes when the grant is taken up anew after the operator has moved.
     id: Mutex<String>,
     pub(super) seat: watch::Sender<Seat>,
@@ -129,7 +129,7 @@ impl Hold {
         let (id, before) = (Mutex::new(grant.id.clone()), job.state.borrow().status.origin_bytes);
         let seat =
             grant.ingest.as_ref().map_or(Seat { index: 0, of: 1 }, |granted| seat(granted.index, granted.of));
-        let (context, job) = (Arc::clone(context), job.clone());
+        let (context, job, grant) = (Arc::clone(context), job.clone(), Arc::new(grant));
         let (seat, counters) = (watch::Sender::new(seat), Counters::default());
         let pace = Arc::new(Pace::default());
         pace.set(grant.bandwidth_per_second);
@@ -196,6 +196,32 @@ impl Hold {
         if let Err(error) = save.await {
             tracing::debug!(revision = self.job.revision, %error, "the count of origin bytes is not kept");
         }
+    }
+
+    /// Writes both into the revision's folder: from here on a restart needs neither the origin nor, if all was `fetched` in one go, a
+    /// hash.
+    pub async fn save(
+        &self,
+        metainfo: &Metainfo,
+        manifest: &Manifest,
+        fetched: bool,
+    ) -> Result<(), FetchError> {
+        let (bytes, listed) = (metainfo.encode(), manifest.to_bytes());
+        let ((v1, v2), digest) = (infohashes(metainfo), hex(&manifest.digest()));
+        let origin_bytes = self.job.state.borrow().status.origin_bytes;
+        let (folder, revision) = (self.context.layout.coming(&self.job.revision), self.job.revision.clone());
+        blocking(move || {
+            write_durably(&folder.manifest(), &listed)?;
+            write_durably(&folder.metainfo(), &bytes)?;
+            let mut record = Record::load(&folder)?.unwrap_or_default();
+            record.revision = revision;
+            (record.info_hash_v1, record.info_hash_v2) = (v1, v2);
+            record.manifest_digest = Some(digest);
+            record.fetched |= fetched;
+            record.origin_bytes = origin_bytes;
+            record.save(&folder)
+        })
+        .await
     }
 
     /// At least one tracker must have it; the others get it while it is seeded.
@@ -335,7 +361,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-pub(super) fn infohashes(metainfo: &Metainfo) -> (Option<String>, Option<String>) {
+fn infohashes(metainfo: &Metainfo) -> (Option<String>, Option<String>) {
     (
         metainfo.info_hash_v1().as_ref().map(InfoHashV1::to_string),
         metainfo.info_hash_v2().as_ref().map(InfoHashV2::to_string),

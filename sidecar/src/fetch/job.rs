@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 use torrent::Metainfo;
 use torrent::manifest::Manifest;
 
-use super::hold::{End, Hold, blocking, infohashes, rest};
+use super::hold::{End, Hold, blocking, rest};
 use super::{FetchError, Whole, check_grant, read_all};
-use crate::contents::{self, hex};
+use crate::contents;
 use crate::desired::Data;
 use crate::jobs::{Context, JobHandle, stoppable};
-use crate::store::{Folder, Record, allocated, write_durably};
+use crate::store::{Folder, Record, allocated};
 
 /// Fetches until the operator has taken it, then waits to be stopped: the torrents are in the revision then.
 pub async fn fetch(context: Arc<Context>, job: JobHandle) {
@@ -82,7 +82,7 @@ async fn read(hold: &Hold, folder: &Folder, halt: &CancellationToken) -> Result<
     let mut whole = read_all(layout, &hold.job.revision, &hold.grant, origin, &hold.counters, halt).await?;
     whole.metainfo = hold.context.with_trackers(whole.metainfo);
     hold.count();
-    save(hold, folder, &whole).await?;
+    hold.save(&whole.metainfo, &whole.manifest, true).await?;
     Ok(whole)
 }
 
@@ -108,25 +108,4 @@ async fn make_room(hold: &Hold, folder: &Folder) -> Result<(), FetchError> {
     .await?;
     let (root, quota) = (hold.context.layout.root(), hold.context.class().quota);
     Ok(hold.context.ledger.book(root, &hold.job.revision, total, here, quota)?)
-}
-
-/// From here on a restart needs neither the origin nor a hash.
-async fn save(hold: &Hold, folder: &Folder, whole: &Whole) -> Result<(), FetchError> {
-    let (metainfo, manifest) = (whole.metainfo.encode(), whole.manifest.to_bytes());
-    let (v1, v2) = infohashes(&whole.metainfo);
-    let digest = hex(&whole.manifest.digest());
-    let origin_bytes = hold.job.state.borrow().status.origin_bytes;
-    let (folder, revision) = (folder.clone(), hold.job.revision.clone());
-    blocking(move || {
-        write_durably(&folder.manifest(), &manifest)?;
-        write_durably(&folder.metainfo(), &metainfo)?;
-        let mut record = Record::load(&folder)?.unwrap_or_default();
-        record.revision = revision;
-        (record.info_hash_v1, record.info_hash_v2) = (v1, v2);
-        record.manifest_digest = Some(digest);
-        record.fetched = true;
-        record.origin_bytes = origin_bytes;
-        record.save(&folder)
-    })
-    .await
 }

@@ -4,25 +4,23 @@ mod connection;
 mod digests;
 mod error;
 mod file;
+mod granted;
 mod growing;
 mod hold;
 mod job;
 mod journal;
 mod read;
 mod reader;
+mod retries;
 mod reuse;
 mod sink;
 mod stripes;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 pub use error::FetchError;
+pub use granted::check_grant;
 pub use growing::{fetch_growing, granted_outline};
 pub use job::fetch;
 pub use journal::Journal;
-pub use read::{Counters, MAX_FILES, Whole, check_grant, read_all};
-
-/// The longest pause within a fetch; whoever asks for more makes it fail and be tried again later.
-const MAX_PAUSE: Duration = Duration::from_secs(10);
+pub use read::{Counters, MAX_FILES, Whole, read_all};

@@ -6,18 +6,18 @@ use std::sync::atomic::AtomicU64;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use operator_api::{Grant, GrantedFile, TorrentVersion};
+use operator_api::{Grant, GrantedFile};
 use origin::Origin;
 use rustix::fs::{Mode, OFlags};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::manifest::{Entry, Manifest};
-use torrent::{Builder, FileHashes, Metainfo, RelPath, Version, check_paths, piece_length_for};
+use torrent::{Builder, FileHashes, Metainfo, RelPath, piece_length_for};
 
 use super::file::fetch_file;
+use super::granted::{check_grant, check_manifest, version};
 use super::sink::Common;
 use super::{FetchError, Journal};
-use crate::contents::hex;
 use crate::store::{Donors, Folder, Layout, StoreError, open_beneath, remove_tree, unseal};
 
 /// Files that are read at the same time.
@@ -53,16 +53,6 @@ pub(super) struct Reading {
     pub(super) data: PathBuf,
     pub(super) origin_bytes: Arc<AtomicU64>,
     pub(super) threads: TaskTracker,
-}
-
-/// Paths of a grant, checked: nothing is written before all of them are known to be good.
-pub fn check_grant(grant: &Grant) -> Result<Vec<RelPath>, FetchError> {
-    let parse = |file: &GrantedFile| {
-        RelPath::parse(&file.path).map_err(|source| FetchError::Path { path: file.path.clone(), source })
-    };
-    let paths = grant.files.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-    check_paths(&paths)?;
-    Ok(paths)
 }
 
 /// Reads everything that a grant names into a revision's folder in `incoming/`. When `stop` is cancelled it returns
@@ -114,14 +104,9 @@ fn prepare(
     remove_tree(&folder.journal())?;
     let data = open_data(&folder)?;
     let size = grant.files.iter().map(|file| file.size).sum();
-    let version = match grant.torrent_version {
-        TorrentVersion::Hybrid => Version::Hybrid,
-        TorrentVersion::V2 => Version::V2,
-        TorrentVersion::V1 => Version::V1,
-    };
     let common = Common {
         data,
-        builder: Builder::new(version, piece_length_for(size))?,
+        builder: Builder::new(version(grant.torrent_version), piece_length_for(size))?,
         files: grant.files.len(),
         journal: Journal::open(&folder.fetch_journal())?,
         on_disk: Arc::clone(&counters.on_disk),
@@ -172,11 +157,7 @@ fn finish(
         sha256: hashes.sha256,
     });
     let manifest = Manifest::new(entries.collect())?;
-    let found = hex(&manifest.digest());
-    if let Some(expected) = grant.expected_digest.as_ref().filter(|expected| **expected != found) {
-        let what = "the content manifest".to_owned();
-        return Err(FetchError::Digest { what, expected: expected.clone(), found });
-    }
+    check_manifest(grant, &manifest)?;
     let mut builder = reading.common.builder.clone();
     if builder.needs_v1_pass(paths.len()) {
         let pieces = concatenated(&reading.common, &manifest)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use torrent::PieceMap;
 use torrent::ingest::Outline;
 
 use super::connection::{Connection, Place};
+use super::growing::Content;
 use super::hold::{Hold, Seat};
 use super::stripes::{Stripes, Unread};
 use super::{Counters, FetchError, MAX_FILES};
@@ -35,7 +37,7 @@ pub(super) struct Reader {
     pub(super) origin: Origin,
     pub(super) fetcher: Fetcher,
     /// In the order of the torrent.
-    pub(super) files: Vec<GrantedFile>,
+    pub(super) files: Arc<[GrantedFile]>,
     pub(super) outline: Arc<Outline>,
     pub(super) counters: Counters,
     pub(super) layout: Layout,
@@ -45,6 +47,8 @@ pub(super) struct Reader {
     validators: Mutex<BTreeMap<usize, Validator>>,
     stripes: Mutex<Stripes>,
     seat: watch::Receiver<Seat>,
+    /// The origin gives no parts of files: it is read by one fetcher, from start to end.
+    sequential: AtomicBool,
     began: Instant,
     pub(super) halt: CancellationToken,
     /// Pieces on their way to the disk.
@@ -69,9 +73,10 @@ impl Reader {
         handle: TorrentHandle,
         origin: Origin,
         fetcher: Fetcher,
-        (outline, files): (Arc<Outline>, Vec<GrantedFile>),
+        content: &Content,
         halt: CancellationToken,
     ) -> Self {
+        let (outline, files) = (content.outline.clone(), content.files.clone());
         let stripes = Stripes::new(outline.plan().pieces(), files.len());
         Self {
             handle,
@@ -86,6 +91,7 @@ impl Reader {
             validators: Mutex::default(),
             stripes: Mutex::new(stripes),
             seat: hold.seat.subscribe(),
+            sequential: AtomicBool::new(false),
             began: Instant::now(),
             halt,
             tasks: TaskTracker::new(),
@@ -153,8 +159,7 @@ impl Reader {
                 seat.mark_unchanged();
                 self.stripes().reseat();
             }
-            let taken = self.stripes().take(self.seat(), &Lacking(&self.handle), self.began.elapsed());
-            let Some(stripe) = taken else {
+            let Some(stripe) = self.take() else {
                 connection = None;
                 tokio::time::sleep(LOOK).await;
                 continue;
@@ -168,6 +173,32 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// The next stripe. Where parts cannot be had the first fetcher reads all: each of the others would have to read all too.
+    fn take(&self) -> Option<usize> {
+        if self.gives_way() {
+            return None;
+        }
+        let alone = self.sequential.load(Ordering::Relaxed);
+        let seat = if alone { Seat { index: 0, of: 1 } } else { self.seat() };
+        self.stripes().take(seat, &Lacking(&self.handle), self.began.elapsed())
+    }
+
+    /// Whether this node has nothing to read, because the origin gives no parts and another node reads all.
+    pub(super) fn gives_way(&self) -> bool {
+        self.sequential.load(Ordering::Relaxed) && self.seat().index > 0
+    }
+
+    /// An origin has sent a whole file where a part was asked for, or could be asked for nothing else.
+    pub(super) fn no_parts(&self, file: usize) {
+        if !self.sequential.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                path = self.files[file].path,
+                "the origin gives no parts: one node reads it from the start"
+            );
+            self.stripes().reseat();
+        }
     }
 
     /// Reads what of a stripe has to be read; says whether there was anything. Who `helps` gives way when its owner is at it too.
@@ -189,7 +220,7 @@ impl Reader {
             let (file, from) = (segment.file, segment.offset_in_file);
             let place = Place { file, from, until: from + left };
             let buffer = self.handle.buffer(segment.len).await.ok_or(FetchError::Stopped)?;
-            let buffer = self.fill(place, buffer, connection).await?;
+            let Some(buffer) = self.fill(place, buffer, connection).await? else { break };
             if helps && self.handle.knows(piece) {
                 *connection = None;
                 break;

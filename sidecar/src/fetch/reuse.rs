@@ -21,16 +21,19 @@ impl Reader {
         let gather = tokio::task::spawn_blocking(move || Donors::gather(&layout, &revision));
         let mut donors = gather.await.map_err(|_| FetchError::Stopped)?;
         for (index, file) in self.files.iter().enumerate() {
-            let Some(declared) = file.sha256.as_deref().and_then(parse_sha256) else { continue };
+            let declared = file.sha256.as_deref().and_then(parse_sha256);
+            let Some(content) = declared.map(|sha256| (sha256, file.size)).filter(|file| donors.has(file))
+            else {
+                continue;
+            };
             let pieces = self.map().of_file(index);
             // Nothing of it may be here or on its way: what is linked is not written to.
             if pieces.is_empty() || self.handle.unread(pieces.clone()) < pieces.len() as u32 {
                 continue;
             }
             let path = self.data.join(self.outline.plan().files()[index].0.as_str());
-            let size = file.size;
             let link = tokio::task::spawn_blocking(move || {
-                let linked = link(&donors, (declared, size), &path);
+                let linked = link(&donors, content, &path);
                 (donors, linked)
             });
             let (back, linked) = link.await.map_err(|_| FetchError::Stopped)?;
@@ -52,9 +55,6 @@ const READ: usize = 1 << 20;
 
 /// Links a file from another revision; `false` if there is none, or it is not what its name says.
 fn link(donors: &Donors, content: ([u8; 32], u64), to: &Path) -> Result<bool, StoreError> {
-    if !donors.has(&content) {
-        return Ok(false);
-    }
     remove_tree(to)?;
     if !donors.link(&content, to)? {
         return Ok(false);

@@ -7,7 +7,7 @@ use operator_api::reason;
 use swarm::{AddError, Assume, Phase, Trouble};
 
 use super::documents::Documents;
-use super::end::{End, RETRY, disk};
+use super::end::{End, RETRY, disk, problem_of};
 use super::share::Sharing;
 use super::steps::{self, Prepared};
 use super::twin::{self, Twin};
@@ -125,6 +125,24 @@ impl Sharing {
         let saved = disk(move || steps::proved(&layout, &mut record).map(|()| record));
         if let Ok(record) = saved.await {
             *self.record() = record;
+        }
+    }
+
+    /// Shows how far a torrent is. `fetching`: the phase is that of a reader.
+    pub(super) fn follow(&mut self, stats: &swarm::Stats, fetching: bool) {
+        // A torrent that is added anew counts from 0.
+        self.context.metrics.far_bytes.inc_by(stats.downloaded_far.saturating_sub(self.far_bytes));
+        self.far_bytes = stats.downloaded_far;
+        let peer_bytes = self.peer_bytes + stats.downloaded.saturating_sub(stats.wasted);
+        self.job.update(|state| state.status.peer_bytes = peer_bytes);
+        if stats.phase != Phase::Checking {
+            self.context.ledger.arrived(&self.job.revision, stats.have);
+        }
+        match &stats.trouble {
+            Some(Trouble::Faulty(_)) if fetching => {}
+            Some(trouble) => self.job.problem(problem_of(trouble)),
+            None if stats.phase != Phase::Complete && !fetching => self.job.phase(NodePhase::Downloading),
+            None => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crds::NodePhase;
 use operator_api::reason;
 use rand::Rng;
-use swarm::{GraduateError, GrowTorrent, Phase, TorrentHandle, Trouble};
+use swarm::{GraduateError, GrowTorrent, TorrentHandle};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use torrent::IngestId;
 use torrent::ingest::Outline;
 
 use super::documents::Documents;
-use super::end::{End, RETRY, disk, problem_of};
+use super::end::{End, RETRY, disk};
 use super::share::Sharing;
 use super::state::stoppable;
 use super::steps::{self, Place};
@@ -89,7 +89,7 @@ impl Sharing {
             }
             let jittered = rand::rng().random_range(pause / 2..pause);
             stoppable(&self.job.stop, tokio::time::sleep(jittered)).await?;
-            if self.ingest_now().is_none_or(|now| now.id != ingest.id) {
+            if self.growing().is_none_or(|now| now.id != ingest.id) {
                 return Err(End::Wait(Duration::ZERO));
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -100,7 +100,7 @@ impl Sharing {
         if self.is_fetcher() {
             let granted = granted_outline(&self.context, &self.job, &self.job.stop).await;
             match granted {
-                Ok(Some(outline)) if outline.id() == id => return Ok(Ok(outline)),
+                Ok(Some(outline)) if outline.id() == id => return Ok(Ok(Outline::clone(&outline))),
                 Ok(_) => {}
                 Err(error) => return Ok(Err(error.to_string())),
             }
@@ -215,24 +215,6 @@ impl Sharing {
     fn is_fetcher(&self) -> bool {
         let spec = self.job.spec();
         spec.is_some_and(|spec| spec.policy.fetchers.iter().any(|fetcher| *fetcher == self.context.node))
-    }
-
-    /// Shows how far a torrent is. `fetching`: the phase is that of a reader.
-    pub(super) fn follow(&mut self, stats: &swarm::Stats, fetching: bool) {
-        // A torrent that is added anew counts from 0.
-        self.context.metrics.far_bytes.inc_by(stats.downloaded_far.saturating_sub(self.far_bytes));
-        self.far_bytes = stats.downloaded_far;
-        let peer_bytes = self.peer_bytes + stats.downloaded.saturating_sub(stats.wasted);
-        self.job.update(|state| state.status.peer_bytes = peer_bytes);
-        if stats.phase != Phase::Checking {
-            self.context.ledger.arrived(&self.job.revision, stats.have);
-        }
-        match &stats.trouble {
-            Some(Trouble::Faulty(_)) if fetching => {}
-            Some(trouble) => self.job.problem(problem_of(trouble)),
-            None if stats.phase != Phase::Complete && !fetching => self.job.phase(NodePhase::Downloading),
-            None => {}
-        }
     }
 }
 

@@ -105,7 +105,7 @@ impl Sharing {
     }
 
     /// The ingest to join, if the revision has no torrents yet.
-    fn growing(&self) -> Option<crds::Ingest> {
+    pub(super) fn growing(&self) -> Option<crds::Ingest> {
         let spec = self.job.spec()?;
         spec.policy.ingest.clone().filter(|_| spec.torrents.is_empty())
     }

@@ -67,6 +67,22 @@ async fn several_fetchers_read_it_once_between_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_gives_no_parts_is_read_once_by_the_first_of_its_fetchers() {
+    let mut cluster = Cluster::start().await;
+    let units = [cluster.sidecar("a").await, cluster.sidecar("b").await];
+    let files = &[("one", "whole-140000000")];
+    cluster.growing("set-1", "set", files, &["a", "b"], 0).await;
+    cluster.build("set-1").await;
+    for (node, unit) in ["a", "b"].iter().zip(&units) {
+        cluster.ready(node, "set-1").await;
+        assert!(same(&unit.link("set"), files));
+    }
+    assert!(cluster.entry("a", "set-1").await.unwrap().origin_bytes <= 141_000_000);
+    // The other has asked once, and seen that it gets all of it.
+    assert!(cluster.origin_bytes() <= 141_000_000 + (24 << 20), "{}", cluster.origin_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_fetcher_goes_on_where_one_has_died() {
     let mut cluster = Cluster::start().await;
     let dying = cluster.sidecar("a").await;
