@@ -220,7 +220,9 @@ impl Reader {
             let (file, from) = (segment.file, segment.offset_in_file);
             let place = Place { file, from, until: from + left };
             let buffer = self.handle.buffer(segment.len).await.ok_or(FetchError::Stopped)?;
+            let asked = Instant::now();
             let Some(buffer) = self.fill(place, buffer, connection).await? else { break };
+            self.stripes().took(asked.elapsed());
             if helps && self.handle.knows(piece) {
                 *connection = None;
                 break;

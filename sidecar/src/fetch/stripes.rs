@@ -13,8 +13,10 @@ use super::hold::Seat;
 
 /// Bytes of a stripe: at 100 MB/s two requests in three seconds.
 const STRIPE: u64 = 64 << 20;
-/// One that someone has begun, whosever it is, and that gets on no more is taken over after so long.
-const LEFT_LYING: Duration = Duration::from_secs(5);
+/// One that someone has begun, whosever it is, and that gets on no more is taken over after the time of so many pieces...
+const LEFT_LYING: u32 = 3;
+/// ...but not sooner or later than this.
+const LEFT_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// The stripes of one content, and who is at which.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Stripes {
     next: usize,
     /// Pieces that were still to be read of those that someone has begun, and when that was first seen.
     watched: BTreeMap<usize, (u32, Duration)>,
+    /// Of a piece, as it takes this node.
+    pace: Duration,
 }
 
 /// How much of a stripe is still to be read: pieces that nobody has read, or that are lost.
@@ -43,13 +47,18 @@ impl Stripes {
             file.step_by(step as usize).map(move |start| start..end.min(start + step))
         };
         let all = (0..files).flat_map(|file| cut(map.of_file(file))).collect();
-        Self { all, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new() }
+        Self { all, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new(), pace: Duration::ZERO }
     }
 
     /// The fetchers are others now.
     pub fn reseat(&mut self) {
         self.next = 0;
         self.watched.clear();
+    }
+
+    /// A piece has taken so long to read.
+    pub fn took(&mut self, time: Duration) {
+        self.pace = if self.pace.is_zero() { time } else { (self.pace * 7 + time) / 8 };
     }
 
     /// Takes the next stripe that has to be read; `None` if there is none now.
@@ -86,7 +95,8 @@ impl Stripes {
         if seen.0 != left {
             *seen = (left, now);
         }
-        now.saturating_sub(seen.1) >= LEFT_LYING
+        let (soonest, latest) = LEFT_WITHIN;
+        now.saturating_sub(seen.1) >= (self.pace * LEFT_LYING).clamp(soonest, latest)
     }
 
     /// The pieces of a stripe.
@@ -160,8 +170,11 @@ mod tests {
         content.0.remove(&64);
         assert_eq!(stripes.take(seat, &content, ZERO), None);
         content.0.remove(&65);
-        assert_eq!(stripes.take(seat, &content, LEFT_LYING), None, "it gets on");
-        assert_eq!(stripes.take(seat, &content, LEFT_LYING * 2), Some(1));
+        let second = Duration::from_secs(1);
+        assert_eq!(stripes.take(seat, &content, second), None, "it gets on");
+        stripes.took(second);
+        assert_eq!(stripes.take(seat, &content, second * 3), None, "a piece takes a while here");
+        assert_eq!(stripes.take(seat, &content, second * 4), Some(1));
     }
 
     #[test]
@@ -171,7 +184,7 @@ mod tests {
         content.0.remove(&64);
         assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
         assert_eq!(stripes.take(seat, &content, ZERO), None);
-        assert_eq!(stripes.take(seat, &content, LEFT_LYING), Some(1));
+        assert_eq!(stripes.take(seat, &content, LEFT_WITHIN.0), Some(1));
     }
 
     #[test]
