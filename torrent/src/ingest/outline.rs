@@ -1,5 +1,6 @@
 //! What is known of content before it has been read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bencode::{self, Writer};
@@ -53,6 +54,8 @@ pub struct Outline {
     key: PublicKey,
     version: Version,
     plan: Arc<Plan>,
+    /// By file, in the plan's order; empty if none has one.
+    digests: Vec<Option<[u8; 32]>>,
     id: IngestId,
 }
 
@@ -74,8 +77,20 @@ impl Outline {
             return Err(OutlineError::Field("about"));
         }
         let plan = Arc::new(Builder::new(version, piece_length)?.plan(files)?);
-        let outline = Self { about: about.to_owned(), epoch, key, version, plan, id: IngestId([0; 32]) };
-        Ok(Self { id: IngestId::of(&outline.encode()), ..outline })
+        let (about, id) = (about.to_owned(), IngestId([0; 32]));
+        Ok(Self { about, epoch, key, version, plan, digests: Vec::new(), id }.named())
+    }
+
+    /// With the SHA-256 that files are said to have: a node that has such a file already need not get it.
+    #[must_use]
+    pub fn declaring(self, declared: &BTreeMap<RelPath, [u8; 32]>) -> Self {
+        let digests: Vec<_> = self.plan.files().iter().map(|(path, _)| declared.get(path).copied()).collect();
+        let digests = if digests.iter().all(Option::is_none) { Vec::new() } else { digests };
+        Self { digests, ..self }.named()
+    }
+
+    fn named(self) -> Self {
+        Self { id: IngestId::of(&self.encode()), ..self }
     }
 
     /// Reads an outline. Limits are those of our own store ([`Limits::OWN`]).
@@ -97,9 +112,14 @@ impl Outline {
             _ => return Err(OutlineError::Field("version")),
         };
         let files = field("files")?.as_list().ok_or_else(wrong("files"))?;
-        let files = files.iter().map(|file| read_file(&file)).collect::<Result<_, _>>()?;
+        let (mut sized, mut declared) = (Vec::new(), BTreeMap::new());
+        for file in files {
+            let (path, size, digest) = read_file(&file)?;
+            declared.extend(digest.map(|digest| (path.clone(), digest)));
+            sized.push((path, size));
+        }
         let (epoch, length) = (epoch.ok_or_else(wrong("epoch"))?, length.ok_or_else(wrong("piece length"))?);
-        let outline = Self::new(about, epoch, PublicKey(key), version, length, files)?;
+        let outline = Self::new(about, epoch, PublicKey(key), version, length, sized)?.declaring(&declared);
         if outline.id == IngestId::of(bytes) { Ok(outline) } else { Err(OutlineError::NotCanonical) }
     }
 
@@ -110,10 +130,13 @@ impl Outline {
             dict.entry("about").bytes(&self.about);
             dict.entry("epoch").uint(self.epoch.into());
             dict.entry("files").list(|files| {
-                for (path, size) in self.plan.files() {
+                for (index, (path, size)) in self.plan.files().iter().enumerate() {
                     files.list(|file| {
                         file.bytes(path.as_str());
                         file.uint(*size);
+                        if let Some(digest) = self.digest(index) {
+                            file.bytes(digest);
+                        }
                     });
                 }
             });
@@ -150,19 +173,33 @@ impl Outline {
         &self.plan
     }
 
+    /// The SHA-256 that a file of the plan is said to have.
+    pub fn digest(&self, file: usize) -> Option<[u8; 32]> {
+        self.digests.get(file).copied().flatten()
+    }
+
+    /// Whether any file is said to have one.
+    pub fn declares_digests(&self) -> bool {
+        !self.digests.is_empty()
+    }
+
     /// Bytes of all files.
     pub fn total_size(&self) -> u64 {
         self.plan.files().iter().map(|(_, size)| size).sum()
     }
 }
 
-fn read_file(file: &bencode::Value<'_>) -> Result<(RelPath, u64), OutlineError> {
-    let mut parts = file.as_list().ok_or(OutlineError::Field("files"))?.iter();
-    let (Some(path), Some(size), None) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(OutlineError::Field("files"));
-    };
-    let path = path.as_str().ok_or(OutlineError::Field("files"))?;
-    let size = size.as_int().and_then(|size| u64::try_from(size).ok()).ok_or(OutlineError::Field("files"))?;
+/// Path, length, and the digest if there is one.
+fn read_file(file: &bencode::Value<'_>) -> Result<(RelPath, u64, Option<[u8; 32]>), OutlineError> {
+    const WRONG: OutlineError = OutlineError::Field("files");
+    let mut parts = file.as_list().ok_or(WRONG)?.iter();
+    let (path, size, digest) = (parts.next().ok_or(WRONG)?, parts.next().ok_or(WRONG)?, parts.next());
+    if parts.next().is_some() {
+        return Err(WRONG);
+    }
+    let path = path.as_str().ok_or(WRONG)?;
+    let size = size.as_int().and_then(|size| u64::try_from(size).ok()).ok_or(WRONG)?;
+    let digest = digest.map(|digest| digest.as_bytes().and_then(|bytes| bytes.try_into().ok()).ok_or(WRONG));
     let parsed = RelPath::parse(path).map_err(|error| OutlineError::Path { path: path.to_owned(), error })?;
-    Ok((parsed, size))
+    Ok((parsed, size, digest.transpose()?))
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::{Builder, FileHasher, IngestId, Limits, Metainfo, PieceHashes, RelPath, Version};
 
@@ -144,6 +146,21 @@ fn the_id_tells_apart_what_is_read_for_another_purpose_or_anew() {
     for (at, one) in ids.iter().enumerate() {
         assert!(!ids[..at].contains(one));
     }
+}
+
+#[test]
+fn declared_digests_are_part_of_the_name_and_stay_with_their_files() {
+    let plain = outline(Version::Hybrid, &contents());
+    let path = |path| RelPath::parse(path).unwrap();
+    let declared = BTreeMap::from([(path("b/long"), [7; 32]), (path("not there"), [8; 32])]);
+    let declaring = plain.clone().declaring(&declared);
+    let read = Outline::parse(&declaring.encode()).unwrap();
+    assert!(read.id() == declaring.id() && read.id() != plain.id());
+    for (file, (path, _)) in read.plan().files().iter().enumerate() {
+        assert_eq!(read.digest(file), declared.get(path).copied(), "{path}");
+    }
+    assert!(!Outline::parse(&plain.encode()).unwrap().declares_digests());
+    assert_eq!(plain.clone().declaring(&BTreeMap::new()).id(), plain.id());
 }
 
 #[test]
