@@ -28,6 +28,8 @@ pub enum PieceState {
     NobodyHas,
     /// Some peer has it, and nobody is fetching it.
     Missing,
+    /// Its bytes lie here, from elsewhere, and are still to be compared with its hash: it is asked of nobody.
+    Held,
     /// So many connections are fetching it.
     Reserved(u8),
     /// Here and verified.
@@ -39,6 +41,8 @@ pub enum PieceState {
 enum Mark {
     HashUnknown,
     Open,
+    /// Whether its hash is known.
+    Held(bool),
     Reserved(u8),
     Have,
 }
@@ -138,6 +142,7 @@ impl Picker {
         match self.marks[piece as usize] {
             Mark::HashUnknown => PieceState::HashUnknown,
             Mark::Have => PieceState::Have,
+            Mark::Held(_) => PieceState::Held,
             Mark::Reserved(holders) => PieceState::Reserved(holders),
             Mark::Open if !self.wanted.contains(piece) => PieceState::NotWanted,
             Mark::Open if self.copies(piece) == 0 => PieceState::NobodyHas,
@@ -163,9 +168,36 @@ impl Picker {
 
     /// The hash of `piece` has become known.
     pub fn hash_known(&mut self, piece: u32) {
-        if self.marks[piece as usize] == Mark::HashUnknown {
-            self.marks[piece as usize] = Mark::Open;
-            self.put(piece);
+        match &mut self.marks[piece as usize] {
+            mark @ Mark::HashUnknown => {
+                *mark = Mark::Open;
+                self.put(piece);
+            }
+            Mark::Held(known) => *known = true,
+            Mark::Open | Mark::Reserved(_) | Mark::Have => {}
+        }
+    }
+
+    /// The bytes of `piece` lie here already; `false` if it is here or being fetched.
+    pub fn hold(&mut self, piece: u32) -> bool {
+        let known = match self.marks[piece as usize] {
+            Mark::HashUnknown => false,
+            Mark::Open => true,
+            Mark::Held(_) | Mark::Reserved(_) | Mark::Have => return false,
+        };
+        if self.open.contains(piece) {
+            self.close(piece);
+        }
+        self.marks[piece as usize] = Mark::Held(known);
+        true
+    }
+
+    /// They do not, or are not what they should be: it is fetched like any other.
+    pub fn unhold(&mut self, piece: u32) {
+        let Mark::Held(known) = self.marks[piece as usize] else { return };
+        self.marks[piece as usize] = Mark::HashUnknown;
+        if known {
+            self.hash_known(piece);
         }
     }
 
@@ -221,7 +253,7 @@ impl Picker {
                 self.put(piece);
             }
             Mark::Reserved(holders) => self.marks[piece as usize] = Mark::Reserved(holders - 1),
-            Mark::HashUnknown | Mark::Open | Mark::Have => {}
+            Mark::HashUnknown | Mark::Open | Mark::Held(_) | Mark::Have => {}
         }
     }
 
@@ -231,7 +263,7 @@ impl Picker {
             Mark::Have => return false,
             Mark::Reserved(_) => self.reserved -= 1,
             Mark::Open if self.open.contains(piece) => self.close(piece),
-            Mark::Open | Mark::HashUnknown => {}
+            Mark::Open | Mark::Held(_) | Mark::HashUnknown => {}
         }
         self.marks[piece as usize] = Mark::Have;
         self.have.insert(piece);

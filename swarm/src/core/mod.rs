@@ -11,6 +11,7 @@ mod book;
 mod choking;
 mod handout;
 mod haves;
+mod held;
 mod nearness;
 mod offers;
 mod origin;
@@ -21,7 +22,7 @@ mod relay;
 mod reserve;
 mod web_seed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -138,6 +139,8 @@ pub struct TorrentCore {
     relay: Relay,
     /// What this node reads at the origin.
     origin: Origin,
+    /// See [`held`].
+    held: BTreeSet<u32>,
     /// Pieces that are passed on while they come in, each with the connection that fetches it.
     passing: BTreeMap<u32, PeerKey>,
     blame: Blame,
@@ -168,6 +171,7 @@ impl TorrentCore {
             haves: Haves::default(),
             relay: Relay::default(),
             origin: Origin::default(),
+            held: BTreeSet::new(),
             passing: BTreeMap::new(),
             blame: Blame::default(),
             handout: Handout::new(pieces),

@@ -28,6 +28,11 @@ impl Origin {
     pub fn is_read(&self) -> bool {
         self.read
     }
+
+    /// Whether a piece is being read by this node.
+    pub fn has_claimed(&self, piece: u32) -> bool {
+        self.claimed.contains(&piece)
+    }
 }
 
 impl TorrentCore {
@@ -85,9 +90,10 @@ impl TorrentCore {
         }
     }
 
-    /// A piece is here: if it was read at the origin, nobody else has it.
+    /// A piece is here: if this node reads the origin and it came from no peer, nobody else has it.
     pub(super) fn was_read(&mut self, piece: u32) {
-        if self.origin.claimed.remove(&piece) {
+        let was_held = self.held.remove(&piece) && self.origin.read;
+        if self.origin.claimed.remove(&piece) || was_held {
             self.handout.offer(piece);
         }
     }

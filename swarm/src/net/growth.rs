@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
+use tokio::sync::watch;
 use torrent::ingest::{Batch, HashTable, IngestError, SigningKey, Warrant};
 use torrent::{Metainfo, PieceHashes};
 
@@ -138,32 +139,58 @@ impl TorrentHandle {
         if torrent.stop.is_cancelled() { Err(PutError::Stopped) } else { Ok(()) }
     }
 
-    /// Takes in a piece whose bytes lie on the disk already, from elsewhere: reads and vouches for it, and writes nothing.
-    pub async fn adopt(&self, fetcher: &Fetcher, piece: u32) -> Result<(), PutError> {
-        let (worker, by) = (self.torrent.clone(), fetcher.clone());
-        let adopted = blocking(move || {
-            let map = worker.subject.pieces();
-            let failures = worker.ledger().failures();
-            let mut bytes = vec![0; map.len(piece) as usize];
-            read_piece(&*worker.storage, map, piece, 0, &mut bytes)?;
-            if let Err(error) = worker.vouch(&by, piece, &bytes) {
-                return Ok(Err(error));
-            }
-            let files = map.segments(piece).map(|segment| segment.file).collect();
-            Ok(Ok(worker.count(piece, files, failures)))
-        });
-        match adopted.await?? {
-            // Nobody knows what is on the medium: it has to be read after all.
-            Counted::Doubtful => self.unclaim(piece),
-            counted => self.torrent.stored(piece, counted == Counted::New),
+    /// Keeps these pieces back, since their bytes are about to lie where they belong: they are asked of no peer and [`Self::claim`]
+    /// does not give them out until [`Self::adopt`] or [`Self::unhold`]. All of them, or none and `false` if one is here or on its way.
+    pub fn hold(&self, pieces: Range<u32>) -> bool {
+        self.torrent.core().hold(pieces)
+    }
+
+    /// As [`Self::hold`] for those of these pieces that are neither here nor on their way.
+    pub fn hold_rest(&self, pieces: Range<u32>) {
+        self.torrent.core().hold_rest(pieces);
+    }
+
+    /// These pieces are fetched like all others.
+    pub fn unhold(&self, pieces: Range<u32>) {
+        let mut core = self.torrent.core();
+        pieces.for_each(|piece| core.unhold(piece));
+        drop(core);
+        self.torrent.bump();
+    }
+
+    /// Takes in a piece that is held, and writes nothing: its bytes must have the hash that is known; if none is, `by` vouches for them,
+    /// and without that the answer is `false`, and it stays held.
+    pub async fn adopt(&self, by: Option<&Fetcher>, piece: u32) -> Result<bool, PutError> {
+        let (worker, by) = (self.torrent.clone(), by.cloned());
+        let adopted = blocking(move || Ok(worker.adopt(by.as_ref(), piece))).await?;
+        if let Err(PutError::Changed { before, .. }) = &adopted {
+            self.torrent.fault(format!(
+                "a file that has the declared digest has other bytes in piece {piece} than {before} has read"
+            ));
         }
-        Ok(())
+        let adopted = adopted?;
+        match adopted {
+            Some(Counted::Doubtful) => self.unhold(piece..piece + 1),
+            Some(Counted::New) => self.torrent.stored(piece, true),
+            Some(Counted::Again) | None => {}
+        }
+        Ok(adopted.is_some())
     }
 
     /// Whether bytes are those of a piece whose hash is known; of others nothing is said.
     pub async fn compare(&self, piece: u32, bytes: Buffer) -> Result<(), PutError> {
         let worker = self.torrent.clone();
         blocking(move || Ok(worker.hash(piece, bytes.as_ref()).map(drop))).await?
+    }
+
+    /// Changes when a piece has come, or the hash of one has.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.torrent.news.subscribe()
+    }
+
+    /// The pieces that are held.
+    pub fn held(&self) -> Vec<u32> {
+        self.torrent.core().held()
     }
 
     /// Waits until a piece is here and verified; `false` if the torrent is removed before.
@@ -241,6 +268,22 @@ impl Torrent {
         self.core().hashes_known(&pieces, Arc::from(batch), from);
         self.bump();
         Ok(true)
+    }
+
+    fn adopt(&self, by: Option<&Fetcher>, piece: u32) -> Result<Option<Counted>, PutError> {
+        let map = self.subject.pieces();
+        if by.is_none() && self.subject.verifier(piece).is_none() {
+            return Ok(None);
+        }
+        let failures = self.ledger().failures();
+        let mut bytes = vec![0; map.len(piece) as usize];
+        read_piece(&*self.storage, map, piece, 0, &mut bytes)?;
+        match by {
+            Some(by) => self.vouch(by, piece, &bytes)?,
+            None => drop(self.hash(piece, &bytes)?),
+        }
+        let files = map.segments(piece).map(|segment| segment.file).collect();
+        Ok(Some(self.count(piece, files, failures)))
     }
 
     /// Hashes a piece that was read at the origin, and signs that if it is news.
