@@ -3,6 +3,8 @@
 //! It is the SHA-256 of the content's [`Outline`], which every node can make from what it is granted, or have from others: whoever
 //! knows the name knows which files there are, and whose word counts for who may read them.
 
+use std::collections::BTreeMap;
+
 use crds::TorrentVersion;
 use operator_api::GrantedFile;
 use torrent::ingest::{Outline, OutlineError, PublicKey};
@@ -45,13 +47,14 @@ pub fn name(
     };
     let epoch = u32::try_from(epoch).map_err(|_| OutlineError::Field("epoch"))?;
     let piece_length = piece_length_for(files.iter().map(|file| file.size).sum());
-    let files = files.iter().map(|file| {
+    let (mut sized, mut declared) = (Vec::with_capacity(files.len()), BTreeMap::new());
+    for file in files {
         let path = RelPath::parse(&file.path)
             .map_err(|error| OutlineError::Path { path: file.path.clone(), error })?;
-        Ok((path, file.size))
-    });
-    let files = files.collect::<Result<_, OutlineError>>()?;
-    Ok(Outline::new(revision, epoch, key, version, piece_length, files)?.id())
+        declared.extend(file.declared().map(|digest| (path.clone(), digest)));
+        sized.push((path, file.size));
+    }
+    Ok(Outline::new(revision, epoch, key, version, piece_length, sized)?.declaring(&declared).id())
 }
 
 #[cfg(test)]
@@ -81,12 +84,15 @@ mod tests {
         );
         let mut longer = files.clone();
         longer[0].size = 2;
+        let mut declared = files.clone();
+        declared[0].sha256 = Some("ab".repeat(32));
         for other in [
             name("s", 0, key(1), hybrid, &files),
             name("r", 1, key(1), hybrid, &files),
             name("r", 0, key(2), hybrid, &files),
             name("r", 0, key(1), TorrentVersion::V2, &files),
             name("r", 0, key(1), hybrid, &longer),
+            name("r", 0, key(1), hybrid, &declared),
         ] {
             assert_ne!(first, other.unwrap());
         }

@@ -100,6 +100,15 @@ pub struct GrantedFile {
     pub last_modified: Option<String>,
 }
 
+impl GrantedFile {
+    /// The declared digest; `None` if there is none that can be read.
+    pub fn declared(&self) -> Option<[u8; 32]> {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(self.sha256.as_deref()?, &mut digest).ok()?;
+        Some(digest)
+    }
+}
+
 /// Which addresses may be dialled: `deny` wins over `allow`, `allow` over the built-in denials.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

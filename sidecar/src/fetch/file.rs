@@ -107,7 +107,7 @@ async fn reuse(
     granted: &GrantedFile,
     path: &RelPath,
 ) -> Result<Option<FileHashes>, FetchError> {
-    let declared = granted.sha256.as_deref().and_then(parse_sha256);
+    let declared = granted.declared();
     let (shared, owned, at) = (Arc::clone(reading), granted.clone(), path.clone());
     let hashing = reading.threads.spawn_blocking(move || {
         let to = shared.data.join(at.as_str());
@@ -142,8 +142,4 @@ fn check(reading: &Reading, granted: &GrantedFile, hashes: FileHashes) -> Result
         }
         _ => Ok(hashes),
     }
-}
-
-pub(super) fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
-    hex.parse::<torrent::InfoHashV2>().ok().map(|hash| hash.0)
 }

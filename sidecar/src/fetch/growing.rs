@@ -2,6 +2,7 @@
 //!
 //! Several fetchers may be at it. The first of them makes metainfo and manifest when all pieces are here, whoever has read them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::digests;
 use super::granted::{check_grant, check_manifest, version};
 use super::hold::{End, Hold, rest};
 use super::reader::Reader;
+use super::reuse::Shared;
 use crate::contents::hex;
 use crate::jobs::{Context, JobHandle, stoppable};
 
@@ -50,10 +52,11 @@ pub async fn fetch_growing(
     context: Arc<Context>,
     job: JobHandle,
     handle: TorrentHandle,
+    reuse: Arc<Shared>,
     stop: CancellationToken,
 ) {
     loop {
-        let end = Box::pin(attempt(&context, &job, &handle, &stop)).await;
+        let end = Box::pin(attempt(&context, &job, &handle, &reuse, &stop)).await;
         if rest(&job, &stop, end).await.is_break() {
             return;
         }
@@ -64,6 +67,7 @@ async fn attempt(
     context: &Arc<Context>,
     job: &JobHandle,
     handle: &TorrentHandle,
+    reuse: &Shared,
     stop: &CancellationToken,
 ) -> End {
     let hold = match Hold::open(context, job, stop).await {
@@ -72,12 +76,18 @@ async fn attempt(
     };
     job.phase(NodePhase::Fetching);
     let halt = stop.child_token();
-    let end = hold.under(&halt, Box::pin(grow(&hold, handle, &halt))).await;
+    let end = hold.under(&halt, Box::pin(grow(&hold, handle, reuse, &halt))).await;
+    reuse.fetcher.send_replace(None);
     handle.read_origin(false);
     end
 }
 
-async fn grow(hold: &Hold, handle: &TorrentHandle, halt: &CancellationToken) -> Result<(), FetchError> {
+async fn grow(
+    hold: &Hold,
+    handle: &TorrentHandle,
+    reuse: &Shared,
+    halt: &CancellationToken,
+) -> Result<(), FetchError> {
     // Ended when this ends; `halt` says whether anybody wanted that.
     let over = halt.child_token();
     let content = content(hold).await?;
@@ -86,8 +96,9 @@ async fn grow(hold: &Hold, handle: &TorrentHandle, halt: &CancellationToken) -> 
     let warrant = warrant.ok_or_else(|| FetchError::Refused("its warrant cannot be read".to_owned()))?;
     let fetcher = Fetcher { key: hold.context.fetcher_key.clone(), warrant };
     let origin = hold.origin()?;
-    let reader = Reader::new(hold, handle.clone(), origin, fetcher, &content, over.clone());
     handle.read_origin(true);
+    reuse.fetcher.send_replace(Some(fetcher.clone()));
+    let reader = Reader::new(hold, handle.clone(), origin, fetcher, &content, over.clone());
     let mut seat = hold.seat.subscribe();
     let lead = async {
         // Fails when the hold is gone, and this with it.
@@ -103,14 +114,14 @@ async fn grow(hold: &Hold, handle: &TorrentHandle, halt: &CancellationToken) -> 
             result = lead => result,
             result = read => result,
             () = keep_outline(hold, &content.outline) => Ok(()),
-            error = count(hold, handle) => Err(error),
+            error = count(hold, handle, reuse) => Err(error),
         }
     };
     let result = stoppable(halt, doing).await.unwrap_or(Err(FetchError::Stopped));
     // Nothing is written any more when this has returned.
     over.cancel();
     reader.ended().await;
-    count_once(hold, handle);
+    count_once(hold, handle, reuse);
     result
 }
 
@@ -129,13 +140,16 @@ async fn content(hold: &Hold) -> Result<Content, FetchError> {
             check_grant(&grant)?.into_iter().zip(&grant.files).collect();
         files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let granted = files.iter().map(|(_, file)| GrantedFile::clone(file)).collect();
+        let declared = files.iter().filter_map(|(path, file)| Some((path.clone(), file.declared()?)));
+        let declared: BTreeMap<RelPath, [u8; 32]> = declared.collect();
         let sized: Vec<(RelPath, u64)> = files.into_iter().map(|(path, file)| (path, file.size)).collect();
         let refused = |why: &str| FetchError::Refused(why.to_owned());
         let key = PublicKey::parse(&ingest.key).ok_or_else(|| refused("its key cannot be read"))?;
         let length = piece_length_for(sized.iter().map(|(_, size)| size).sum());
         let outline =
             Outline::new(&revision, ingest.epoch, key, version(grant.torrent_version), length, sized)
-                .map_err(|error| FetchError::Refused(error.to_string()))?;
+                .map_err(|error| FetchError::Refused(error.to_string()))?
+                .declaring(&declared);
         if outline.id().to_string() != ingest.id {
             return Err(refused("the files that it grants are not those of the ingest"));
         }
@@ -163,9 +177,9 @@ async fn keep_outline(hold: &Hold, outline: &Outline) {
 
 /// Follows the torrent: what peers bring counts as getting on, for a fetcher that waits for the others.
 /// Ends with an error when the fetchers contradict each other.
-async fn count(hold: &Hold, handle: &TorrentHandle) -> FetchError {
+async fn count(hold: &Hold, handle: &TorrentHandle, reuse: &Shared) -> FetchError {
     loop {
-        count_once(hold, handle);
+        count_once(hold, handle, reuse);
         if let Some(Trouble::Faulty(what)) = handle.stats().trouble {
             return FetchError::Faulty(what);
         }
@@ -173,11 +187,12 @@ async fn count(hold: &Hold, handle: &TorrentHandle) -> FetchError {
     }
 }
 
-fn count_once(hold: &Hold, handle: &TorrentHandle) {
+fn count_once(hold: &Hold, handle: &TorrentHandle, reuse: &Shared) {
     let stats = handle.stats();
     hold.counters.on_disk.store(stats.have, Ordering::Relaxed);
     let worked = stats.have
         + hold.counters.digested.load(Ordering::Relaxed)
+        + reuse.hashed.load(Ordering::Relaxed)
         + hold.counters.origin.load(Ordering::Relaxed);
     hold.counters.worked.store(worked, Ordering::Relaxed);
     hold.count();

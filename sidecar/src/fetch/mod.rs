@@ -24,3 +24,4 @@ pub use growing::{fetch_growing, granted_outline};
 pub use job::fetch;
 pub use journal::Journal;
 pub use read::{Counters, MAX_FILES, Whole, read_all};
+pub use reuse::{Reuse, Shared};

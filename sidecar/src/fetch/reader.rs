@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +23,6 @@ use super::hold::{Hold, Seat};
 use super::stripes::{Stripes, Unread};
 use super::{Counters, FetchError, MAX_FILES};
 use crate::jobs::stoppable;
-use crate::store::Layout;
 
 /// Pieces of one reader that are being hashed and written while the next is read.
 const PUTS: usize = 4;
@@ -40,9 +38,6 @@ pub(super) struct Reader {
     pub(super) files: Arc<[GrantedFile]>,
     pub(super) outline: Arc<Outline>,
     pub(super) counters: Counters,
-    pub(super) layout: Layout,
-    pub(super) revision: String,
-    pub(super) data: PathBuf,
     /// What files that were resolved without a validator have shown since.
     validators: Mutex<BTreeMap<usize, Validator>>,
     stripes: Mutex<Stripes>,
@@ -85,9 +80,6 @@ impl Reader {
             files,
             outline,
             counters: hold.counters.clone(),
-            layout: hold.context.layout.clone(),
-            revision: hold.job.revision.clone(),
-            data: hold.context.layout.coming(&hold.job.revision).data(),
             validators: Mutex::default(),
             stripes: Mutex::new(stripes),
             seat: hold.seat.subscribe(),
@@ -102,7 +94,6 @@ impl Reader {
 
     /// Reads until nothing has to be read any more; the first error ends it.
     pub async fn run(&self) -> Result<(), FetchError> {
-        self.reuse().await?;
         let readers = (MAX_FILES.min(self.files.len()) / self.seat().of as usize).max(1);
         let mut running: FuturesUnordered<_> = (0..readers).map(|_| self.read()).collect();
         let failed = async {

@@ -18,7 +18,7 @@ use super::share::Sharing;
 use super::state::stoppable;
 use super::steps::{self, Place};
 use crate::desired::Problem;
-use crate::fetch::{fetch_growing, granted_outline};
+use crate::fetch::{Reuse, Shared, fetch_growing, granted_outline};
 
 /// An outline that cannot be had is a problem after this long.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -48,8 +48,9 @@ impl Sharing {
         let outline = self.outline(ingest).await?;
         self.prepare_growth(&outline).await?;
         let folder = self.context.layout.coming(&self.job.revision);
+        let outline = Arc::new(outline);
         let grow = GrowTorrent {
-            outline,
+            outline: Outline::clone(&outline),
             folder: folder.data(),
             journal: folder.journal(),
             trackers: self.context.tracker_specs(),
@@ -58,15 +59,29 @@ impl Sharing {
         let handle = self.context.engine.grow(&grow).await.map_err(|error| self.not_added(&error))?;
         self.handle = Some(handle.clone());
         self.job.phase(NodePhase::Downloading);
+        let mut reuse = Reuse::begin(&self.context.layout, &self.job, &outline, &handle).await;
+        let grown = self.grow_with(ingest, &handle, &mut reuse).await;
+        // Nothing may be linked any more when this ends.
+        reuse.end().await;
+        grown
+    }
+
+    async fn grow_with(
+        &mut self,
+        ingest: &crds::Ingest,
+        handle: &TorrentHandle,
+        reuse: &mut Reuse,
+    ) -> Result<Documents, End> {
         let mut fetching = None;
-        let grown = self.until_named(ingest, &handle, &mut fetching).await;
+        let grown = self.until_named(ingest, handle, &reuse.shared(), &mut fetching).await;
         // Nothing may read on when this ends.
         if let Some(fetching) = fetching {
             fetching.end().await;
         }
         grown?;
         let documents = self.named_documents().await?;
-        self.graduate(&handle, &documents).await?;
+        self.graduate(handle, &documents).await?;
+        stoppable(&self.job.stop, reuse.done()).await?;
         Ok(documents)
     }
 
@@ -137,6 +152,7 @@ impl Sharing {
         &mut self,
         ingest: &crds::Ingest,
         handle: &TorrentHandle,
+        reuse: &Arc<Shared>,
         fetching: &mut Option<Fetching>,
     ) -> Result<(), End> {
         let (mut stats, mut spec) = (handle.changed(), self.job.spec.clone());
@@ -150,7 +166,7 @@ impl Sharing {
             if self.ingest_now().is_some_and(|now| now.id != ingest.id) {
                 return Err(End::Wait(Duration::ZERO));
             }
-            self.fetch_or_not(handle, fetching).await;
+            self.fetch_or_not(handle, reuse, fetching).await;
             tokio::select! {
                 biased;
                 () = self.job.stop.cancelled() => return Err(End::Stopped),
@@ -162,12 +178,17 @@ impl Sharing {
         }
     }
 
-    async fn fetch_or_not(&self, handle: &TorrentHandle, fetching: &mut Option<Fetching>) {
+    async fn fetch_or_not(
+        &self,
+        handle: &TorrentHandle,
+        reuse: &Arc<Shared>,
+        fetching: &mut Option<Fetching>,
+    ) {
         match (self.is_fetcher(), fetching.is_some()) {
             (true, false) => {
                 let stop = self.job.stop.child_token();
-                let work =
-                    fetch_growing(self.context.clone(), self.job.clone(), handle.clone(), stop.clone());
+                let (context, job) = (self.context.clone(), self.job.clone());
+                let work = fetch_growing(context, job, handle.clone(), reuse.clone(), stop.clone());
                 *fetching = Some(Fetching { stop, task: tokio::spawn(work) });
             }
             (false, true) => {

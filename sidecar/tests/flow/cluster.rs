@@ -19,6 +19,7 @@ use kube::{Api, ResourceExt};
 use memory_api::MemoryApi;
 use operator_api::{Grant, GrantedFile, GrantedIngest, OriginPolicy, TorrentVersion};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sidecar::{SidecarConfig, TokenSource};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -210,8 +211,12 @@ impl Cluster {
             path: (*path).to_owned(),
             url: format!("{}/{source}", self.origin),
             size: source.split_once('-').unwrap().1.parse().unwrap(),
-            // Declared, and not so.
-            sha256: path.starts_with("wrong").then(|| "00".repeat(32)),
+            sha256: match path.split_once('/').map_or(*path, |(first, _)| first) {
+                "declared" => Some(hex::encode(Sha256::digest(bytes_of(source)))),
+                // And not so.
+                "wrong" => Some("00".repeat(32)),
+                _ => None,
+            },
             etag: Some(format!("\"{source}\"")),
             last_modified: None,
         };
@@ -370,7 +375,9 @@ fn ingest_of(revision: &str, files: &[GrantedFile], epoch: u32) -> GrantedIngest
     let key = crate::operator::opener().public();
     let paths = files.iter().map(|file| (RelPath::parse(&file.path).unwrap(), file.size)).collect();
     let length = piece_length_for(files.iter().map(|file| file.size).sum());
+    let declared = files.iter().filter_map(|f| Some((RelPath::parse(&f.path).unwrap(), f.declared()?)));
     let outline = Outline::new(revision, epoch, key, Version::Hybrid, length, paths).unwrap();
+    let outline = outline.declaring(&declared.collect());
     let (id, key, warrant) = (outline.id().to_string(), key.to_string(), String::new());
     GrantedIngest { id, epoch, key, warrant, index: 0, of: 1 }
 }

@@ -83,6 +83,26 @@ async fn an_origin_that_gives_no_parts_is_read_once_by_the_first_of_its_fetchers
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_nodes_have_from_another_revision_is_neither_read_nor_transferred_again() {
+    let mut cluster = Cluster::start().await;
+    let units = [cluster.sidecar("a").await, cluster.sidecar("b").await];
+    let files = &[("declared/a", "a-9000000"), ("declared/c", "c-3000000")];
+    cluster.growing("one-1", "one", files, &["a"], 0).await;
+    cluster.build("one-1").await;
+    cluster.ready("b", "one-1").await;
+    cluster.ready("a", "one-1").await;
+    let files = &[("declared/moved", "a-9000000"), ("new", "d-500")];
+    cluster.growing("two-1", "two", files, &["a"], 0).await;
+    cluster.build("two-1").await;
+    let of_b = cluster.ready("b", "two-1").await;
+    cluster.ready("a", "two-1").await;
+    assert!(units.iter().all(|unit| same(&unit.link("two"), files)));
+    assert_eq!((cluster.origin_bytes(), of_b.peer_bytes), (12_000_500, 500));
+    let inode = |path: &str| std::fs::metadata(units[1].link(path)).unwrap().ino();
+    assert_eq!(inode("one/declared/a"), inode("two/declared/moved"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_fetcher_goes_on_where_one_has_died() {
     let mut cluster = Cluster::start().await;
     let dying = cluster.sidecar("a").await;
