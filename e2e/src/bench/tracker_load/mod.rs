@@ -98,7 +98,8 @@ impl Programs {
         let args = [&["build", "--quiet", "--locked", "--release", "--workspace"], &bins[..]].concat();
         xtask::tools::run(&mut xtask::tools::cargo(&args))?;
         let folder = xtask::tools::target().join("release");
-        let mut servers = vec![Server::samara("samara", folder.join("samara-tracker"))?];
+        let ours = Server::samara("samara", folder.join("samara-tracker"))?;
+        let mut servers = vec![ours.clone(), Server::Replicated(Box::new(ours))];
         if let Some(program) = &shape.beside {
             servers.push(Server::samara("samara beside", program.clone())?);
         }

@@ -22,6 +22,8 @@ const ROOMS: [&str; 4] =
 pub(super) enum Server {
     /// Ours: what to call it, the program, and its help, which says what it can.
     Samara { name: &'static str, program: PathBuf, help: String },
+    /// The same with another beside it that is told of everything.
+    Replicated(Box<Self>),
     /// aquatic_udp with one socket worker, by epoll.
     AquaticUdp(PathBuf),
     /// The same by io_uring.
@@ -44,6 +46,7 @@ impl Server {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Samara { name, .. } => name,
+            Self::Replicated(_) => "samara with a sibling",
             Self::AquaticUdp(_) => "aquatic_udp 0.9.0 mio",
             Self::AquaticUring(_) => "aquatic_udp 0.9.0 uring",
             Self::AquaticHttp(_) => "aquatic_http 0.9.0",
@@ -56,13 +59,19 @@ impl Server {
         match self {
             Self::AquaticUdp(_) | Self::AquaticUring(_) => protocol == Protocol::Udp,
             Self::AquaticHttp(_) => protocol == Protocol::Http,
-            Self::Samara { .. } | Self::Opentracker => true,
+            Self::Samara { .. } | Self::Replicated(_) | Self::Opentracker => true,
         }
+    }
+
+    /// Whether another one is to be started beside it.
+    pub fn is_replicated(&self) -> bool {
+        matches!(self, Self::Replicated(_))
     }
 
     /// Why it takes no part in `protocol`, if it does not.
     pub fn left_out(&self, protocol: Protocol) -> Option<String> {
         match (self, protocol) {
+            (Self::Replicated(one), _) => one.left_out(protocol),
             (Self::Samara { name, help, .. }, Protocol::Udp) if !has(help, "--udp") => {
                 Some(format!("{name}: no UDP: this samara-tracker has no option --udp"))
             }
@@ -82,10 +91,33 @@ impl Server {
         (!missing.is_empty()).then(|| format!("{name}: has no {}: {limits}", missing.join(", ")))
     }
 
+    /// The program and its arguments, for an address; its files go into `folder`. `sibling` is the address of the other one, if there is
+    /// to be another.
+    pub fn command_beside(
+        &self,
+        protocol: Protocol,
+        address: &str,
+        sibling: &str,
+        folder: &Path,
+    ) -> Result<Vec<String>> {
+        let token = folder.join("token");
+        std::fs::write(&token, "of this benchmark, and of nothing else")?;
+        let mut words = self.command(protocol, address, folder)?;
+        let sibling = format!("http://{sibling}");
+        words.extend([
+            "--token-file".to_owned(),
+            token.display().to_string(),
+            "--sibling".to_owned(),
+            sibling,
+        ]);
+        Ok(words)
+    }
+
     /// The program and its arguments, for an address; its files go into `folder`.
     pub fn command(&self, protocol: Protocol, address: &str, folder: &Path) -> Result<Vec<String>> {
         let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
         Ok(match self {
+            Self::Replicated(one) => one.command(protocol, address, folder)?,
             Self::Samara { program, help, .. } => {
                 let mut words = vec![text(program)?];
                 words.extend(["--public", "--listen", address].map(str::to_owned));

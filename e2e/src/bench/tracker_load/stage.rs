@@ -48,11 +48,12 @@ struct Moment {
 
 impl Moment {
     /// `client`: the process that loads and still runs, if one does.
-    fn now(server: u32, client: Option<u32>) -> Result<Self> {
+    fn now(running: &Running, client: Option<u32>) -> Result<Self> {
         let of = |pid| Usage::of(pid).map(|usage| usage.cpu);
         let client = client.map_or(Ok(0.0), of)?;
-        let own = of(std::process::id())?;
-        Ok(Self { at: Instant::now(), server: of(server)?, client, own, machine: Machine::now()? })
+        let sibling = running.sibling.as_ref().map_or(Ok(0.0), |sibling| of(sibling.pid()))?;
+        let own = of(std::process::id())? + sibling;
+        Ok(Self { at: Instant::now(), server: of(running.pid())?, client, own, machine: Machine::now()? })
     }
 
     /// The share of the machine that others had since `before`; `client` used so many seconds more than both know.
@@ -108,9 +109,9 @@ impl Stage<'_> {
         let mut load = self.tester()?;
         // The first five seconds warm up.
         load.windows(1)?;
-        let before = Moment::now(running.pid(), Some(load.pid()))?;
+        let before = Moment::now(&running, Some(load.pid()))?;
         let Window { served, refused } = load.windows(self.plan.windows)?;
-        let after = Moment::now(running.pid(), Some(load.pid()))?;
+        let after = Moment::now(&running, Some(load.pid()))?;
         let seconds = (after.at - before.at).as_secs_f64();
         let cpu = (after.server - before.server) / seconds;
         let memory = resident(running.pid())?.saturating_sub(empty);
@@ -121,11 +122,11 @@ impl Stage<'_> {
     fn half(&self, server: &Server, rate: f64) -> Result<Half> {
         let running = self.start(server)?;
         self.announce("fill", &self.plan.steady, &[])?;
-        let before = Moment::now(running.pid(), None)?;
+        let before = Moment::now(&running, None)?;
         let (rate_word, seconds) = (rate.to_string(), self.plan.half.to_string());
         let tally =
             self.announce("again", &self.plan.steady, &["--rate", &rate_word, "--seconds", &seconds])?;
-        let after = Moment::now(running.pid(), None)?;
+        let after = Moment::now(&running, None)?;
         let others = after.others(&before, tally.cpu);
         let Tally { served, refused, lost, p50, p99, max, .. } = tally;
         Ok(Half { rate, served: served as f64 / tally.seconds, refused, lost, p50, p99, max, others })
@@ -138,9 +139,9 @@ impl Stage<'_> {
         let filled = self.announce("fill", population, &[])?;
         let memory = resident(running.pid())?.saturating_sub(empty);
         let counted = self.announce("count", population, &[])?.counted;
-        let before = Moment::now(running.pid(), None)?;
+        let before = Moment::now(&running, None)?;
         let again = self.announce("again", population, &["--seconds", &self.plan.again.to_string()])?;
-        let after = Moment::now(running.pid(), None)?;
+        let after = Moment::now(&running, None)?;
         Ok(Size {
             peers: population.peers,
             swarms: population.swarms,
@@ -155,29 +156,67 @@ impl Stage<'_> {
         })
     }
 
-    /// Starts a tracker that knows nobody, and waits until it answers.
+    /// Starts a tracker that knows nobody, and waits until it answers; one with a sibling, until they are in step.
     fn start(&self, server: &Server) -> Result<Running> {
+        if !server.is_replicated() {
+            return Ok(Running { tracker: self.start_one(server, self.cores.server, None)?, sibling: None });
+        }
+        let (sibling, tracker) = (self.next_address(1), self.next_address(2));
+        // On the core of what loads: it takes nothing from the tracker that is measured.
+        let sibling = self.start_one(server, self.cores.client, Some(&tracker)).map(|one| (one, sibling))?;
+        let tracker = self.start_one(server, self.cores.server, Some(&sibling.1))?;
+        let running = Running { tracker, sibling: Some(sibling.0) };
+        self.until_told()?;
+        Ok(running)
+    }
+
+    fn start_one(&self, server: &Server, core: usize, sibling: Option<&str>) -> Result<Daemon> {
         self.started.set(self.started.get() + 1);
-        let words = server.command(self.protocol, &self.address(), self.folder)?;
-        let log = self.folder.join("server.log");
-        let mut running = Running(Daemon::spawn(self.pinned(self.cores.server, &words), &log)?);
+        let (address, log) = (self.address(), self.folder.join("server.log"));
+        let words = match sibling {
+            None => server.command(self.protocol, &address, self.folder)?,
+            Some(sibling) => server.command_beside(self.protocol, &address, sibling, self.folder)?,
+        };
+        let mut daemon = Daemon::spawn(self.pinned(core, &words), &log)?;
         let deadline = Instant::now() + PATIENCE;
         let probe = Population::new(1, 1);
         loop {
             let answer = self.announce("count", &probe, &[]);
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            running.0.check().with_context(|| format!("{words:?}: {}", said()))?;
+            daemon.check().with_context(|| format!("{words:?}: {}", said()))?;
             match answer {
-                Ok(_) => return Ok(running),
+                Ok(_) => return Ok(daemon),
                 Err(error) if Instant::now() > deadline => bail!("no answer: {error:#}: {}", said()),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
         }
     }
 
+    /// Waits until the tracker that was started last has a sibling that listens to it.
+    fn until_told(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut get = self.host.command("curl");
+            let output = get.args(["--silent", &format!("http://{}/metrics", self.address())]).output()?;
+            if String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .any(|line| line == "samara_tracker_siblings_told 1")
+            {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the trackers do not find each other");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Of the tracker that was started last.
     fn address(&self) -> String {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, FIRST_PORT + self.started.get()).to_string()
+        self.next_address(0)
+    }
+
+    /// Of the one that is started after so many others.
+    fn next_address(&self, after: u16) -> String {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, FIRST_PORT + self.started.get() + after).to_string()
     }
 
     fn tester(&self) -> Result<Tester> {
@@ -212,17 +251,22 @@ impl Stage<'_> {
     }
 }
 
-/// A tracker; it ends with this.
-struct Running(Daemon);
+/// A tracker, and the one that it tells; they end with this.
+struct Running {
+    tracker: Daemon,
+    sibling: Option<Daemon>,
+}
 
 impl Running {
     fn pid(&self) -> u32 {
-        self.0.pid()
+        self.tracker.pid()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.kill();
+        for daemon in [Some(&mut self.tracker), self.sibling.as_mut()].into_iter().flatten() {
+            daemon.kill();
+        }
     }
 }
