@@ -16,12 +16,14 @@
 //! losses, and the time that TCP takes to find its rate, are not modelled.
 
 mod end;
+mod ingest;
 mod node;
 mod queue;
 mod report;
 mod scenario;
 mod world;
 
+pub use ingest::Ingest;
 pub use report::Outcome;
 pub use scenario::{Chaos, Scenario};
 pub use world::run;

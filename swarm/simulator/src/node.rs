@@ -13,6 +13,7 @@ use swarm::conversation::{Host, Piece};
 use swarm::core::{InnerId, NewPeer, PeerKey, Source, TorrentCore};
 use swarm::hashes::Answer;
 use swarm::near::Place;
+use swarm::picker::PieceState;
 use swarm::wire::{BLOCK, Block, HashRequest, PeerId};
 use torrent::WireId;
 
@@ -20,6 +21,9 @@ use crate::queue::{EndId, NodeId};
 
 /// Parts of pieces that a node keeps, as the engine does.
 const MAX_SHELVED: usize = 8;
+
+/// Bytes of the signed hashes of one piece.
+const BATCH: usize = 256;
 
 /// Blocks that come before those who wait for them are woken, as the engine does.
 const TOGETHER: usize = 4;
@@ -57,6 +61,8 @@ pub struct Shape {
     pub zones: usize,
     /// They do not say to which.
     pub blind: bool,
+    /// Nobody knows what the pieces hash to before they are read.
+    pub grows: bool,
 }
 
 impl Shape {
@@ -84,6 +90,9 @@ impl Shape {
         let mut core = TorrentCore::new(inner, wire, self.pieces(), peer_id(node), self.max_peers);
         if !self.blind && self.zones > 1 {
             core.at(Place::new("", &self.zone(node).to_string(), ""));
+        }
+        if self.grows {
+            core.grows();
         }
         core
     }
@@ -171,6 +180,9 @@ impl Node {
         let had: Vec<u32> = self.core.borrow().have().iter().collect();
         let mut core = self.shape.core(id);
         for piece in had {
+            if self.shape.grows {
+                core.hashes_known(&[piece], batch(piece), None);
+            }
             core.arrived(piece);
         }
         self.core = RefCell::new(core);
@@ -180,6 +192,18 @@ impl Node {
         self.ends.clear();
         self.turns.clear();
         (self.alive, self.life) = (true, self.life + 1);
+    }
+
+    /// It has read a piece at the origin, and says what it hashes to.
+    pub fn vouch(&self, piece: u32) {
+        if self.is_unknown(piece) {
+            self.core().hashes_known(&[piece], batch(piece), None);
+        }
+        self.bumped.set(true);
+    }
+
+    fn is_unknown(&self, piece: u32) -> bool {
+        self.core().picker().state(piece) == PieceState::HashUnknown
     }
 
     /// A piece is on the disk.
@@ -218,6 +242,13 @@ impl Node {
     pub fn wasted_bytes(&self) -> u64 {
         self.wasted.get()
     }
+}
+
+/// Hashes of a piece, as many bytes as a signed batch of one has.
+fn batch(piece: u32) -> Arc<[u8]> {
+    let mut bytes = [0; BATCH];
+    bytes[..4].copy_from_slice(&piece.to_be_bytes());
+    Arc::from(bytes)
 }
 
 fn peer_id(node: NodeId) -> PeerId {
@@ -304,8 +335,13 @@ impl Host for Node {
         None
     }
 
-    fn take_hashes(&self, _batch: &[u8], _from: PeerKey) -> bool {
-        true
+    fn take_hashes(&self, batch: &[u8], from: PeerKey) -> bool {
+        let piece = batch.first_chunk().map(|piece| u32::from_be_bytes(*piece));
+        if let Some(piece) = piece.filter(|piece| self.is_unknown(*piece)) {
+            self.core().hashes_known(&[piece], batch.into(), Some(from));
+            self.bumped.set(true);
+        }
+        piece.is_some()
     }
 
     fn hashes(&self, request: &HashRequest) -> Answer {

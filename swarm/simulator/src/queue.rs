@@ -46,6 +46,14 @@ pub enum Event {
     Stored(NodeId, u32, u64),
     /// A node asks the tracker for peers: in which life, for which time.
     Announce(NodeId, u64, usize),
+    /// A node looks for something to read at the origin, in which life.
+    Look(NodeId, u64),
+    /// A piece has come from the origin, in which life of the node.
+    Read(NodeId, u32, u64),
+    /// This seat at the origin is given to a node.
+    Seat(usize),
+    /// Chance decides which fetchers die.
+    Fate,
     /// A node dies.
     Dies(NodeId),
     /// A node comes back with what it has on disk, or comes at all.

@@ -19,9 +19,9 @@ pub struct Outcome {
     pub last: f64,
     /// Seconds until half of them were.
     pub median: f64,
-    /// `last` over one plain GET of the same bytes over the seed's link.
+    /// `last` over one plain GET of the same bytes over the seed's or origin's link.
     pub over_ideal: f64,
-    /// Bytes that the seed sent, over those of the torrent.
+    /// Bytes that the seed or the origin gave, over those of the torrent.
     pub seed_copies: f64,
     /// Bytes between zones, over those that all leechers need.
     pub far_share: f64,
@@ -39,10 +39,11 @@ impl Outcome {
         self.incomplete.is_empty() && self.honest_banned == 0
     }
 
-    pub(crate) fn of(scenario: &Scenario, nodes: &[Node], events: u64) -> Self {
+    pub(crate) fn of(scenario: &Scenario, nodes: &[Node], given: Option<u64>, events: u64) -> Self {
         let incomplete = nodes.iter().enumerate().filter(|(_, node)| node.has_to_finish());
         let incomplete: Vec<usize> = incomplete.map(|(id, _)| id).collect();
-        let mut finished: Vec<Duration> = nodes[1..].iter().filter_map(|node| node.complete).collect();
+        let leechers = &nodes[nodes.len() - scenario.leechers..];
+        let mut finished: Vec<Duration> = leechers.iter().filter_map(|node| node.complete).collect();
         finished.sort_unstable();
         let seconds = |at: Option<&Duration>| at.map_or(f64::NAN, Duration::as_secs_f64);
         let last = seconds(finished.last());
@@ -54,7 +55,7 @@ impl Outcome {
             last,
             median: seconds(finished.get(finished.len() / 2)),
             over_ideal: last / scenario.ideal().as_secs_f64(),
-            seed_copies: nodes[0].sent as f64 / scenario.size as f64,
+            seed_copies: given.unwrap_or(nodes[0].sent) as f64 / scenario.size as f64,
             far_share: sum(|node| node.sent_far) / needed,
             wasted_share: sum(Node::wasted_bytes) / needed,
             honest_banned: honest_banned(nodes),
@@ -72,7 +73,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "seed {}: last after {:.2} s ({:.3} x ideal), half after {:.2} s, seed sent {:.3} copies, \
+            "seed {}: last after {:.2} s ({:.3} x ideal), half after {:.2} s, the source gave {:.3} copies, \
              {:.3} between zones, {:.4} for nothing, {} events",
             self.seed,
             self.last,

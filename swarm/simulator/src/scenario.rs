@@ -6,13 +6,14 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
+use crate::ingest::Ingest;
 use crate::node::Node;
 use crate::queue::{Event, Queue};
 
 /// A link without limit: 10 GB/s.
 const FAST: u64 = 10_000_000_000;
 
-/// A swarm: node 0 has everything, the others nothing.
+/// A swarm: node 0 has everything, the others nothing; or nobody has anything, and some read it at an origin.
 #[derive(Debug, Clone, Serialize, clap::Args)]
 pub struct Scenario {
     /// All chance comes from it.
@@ -54,15 +55,29 @@ pub struct Scenario {
     /// Seconds of simulated time after which it is given up.
     #[arg(long, default_value_t = 36_000)]
     pub patience_s: u64,
+    /// Where the bytes come from.
+    #[command(flatten)]
+    pub ingest: Ingest,
     /// What goes wrong.
     #[command(flatten)]
     pub chaos: Chaos,
 }
 
 impl Scenario {
+    /// Whether nobody has anything at first.
+    pub(crate) fn grows(&self) -> bool {
+        self.ingest.fetchers > 0
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.leechers + usize::from(!self.grows())
+    }
+
     /// Rates of a node, up and down.
     pub(crate) fn link(&self, id: usize) -> (u64, u64) {
-        let rate = if id == 0 || self.equal { self.rate } else { FAST };
+        let is_seed = id == 0 && !self.grows();
+        let rate = if is_seed || self.equal { self.rate } else { FAST };
         let slow = self.slow_zone && id != 0 && id % self.zones.max(1) == self.zones.max(1) - 1;
         let rate = if slow { self.rate / 10 } else { rate };
         (rate, rate)

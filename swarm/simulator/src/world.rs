@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 use swarm::conversation::{Conversation, End as Ending, Host as _, Scene, TICK};
 use swarm::wire::{self, BLOCK, Capabilities, Decoded, Message};
 
 use crate::end::{End, Outbox};
+use crate::ingest::{BACK, GRANT, LOOK, Origin, TURN};
 use crate::node::{Mark, Node, Shape, known_as, source};
 use crate::queue::{EndId, Event, NodeId, Packet, Queue};
 use crate::report::Outcome;
@@ -43,7 +44,8 @@ pub fn run(scenario: &Scenario) -> Outcome {
         world.now = now;
         world.happen(event);
     }
-    Outcome::of(scenario, &world.nodes, world.queue.count())
+    let given = world.origin.as_ref().map(|origin| origin.given);
+    Outcome::of(scenario, &world.nodes, given, world.queue.count())
 }
 
 struct World {
@@ -56,6 +58,9 @@ struct World {
     unfinished: usize,
     partitioned: bool,
     lies: f64,
+    /// Where nobody has anything at first.
+    origin: Option<Origin>,
+    fetcher_deaths: f64,
 }
 
 impl World {
@@ -65,18 +70,25 @@ impl World {
             piece_length: scenario.piece_length,
             max_peers: scenario.max_peers,
             memory: scenario.memory,
-            nodes: scenario.leechers + 1,
+            nodes: scenario.nodes(),
             zones: scenario.zones,
             blind: scenario.blind,
+            grows: scenario.grows(),
         };
         let mut rng = StdRng::seed_from_u64(scenario.seed);
         let mut nodes: Vec<Node> =
-            (0..=scenario.leechers).map(|id| Node::new(id, shape, scenario.link(id))).collect();
-        nodes[0].make_seed();
+            (0..scenario.nodes()).map(|id| Node::new(id, shape, scenario.link(id))).collect();
         let mut queue = Queue::default();
+        let fetchers = scenario.ingest.fetchers;
+        let origin = scenario.grows().then(|| Origin::new(fetchers, scenario.rate, shape.pieces()));
+        if !scenario.grows() {
+            nodes[0].make_seed();
+        }
         for id in 0..nodes.len() {
             queue.push(scenario.joins(id), Event::Starts(id));
         }
+        (0..fetchers).for_each(|seat| queue.push(Duration::ZERO, Event::Seat(seat)));
+        queue.push(TURN, Event::Fate);
         scenario.chaos.plan(&mut nodes, &mut queue, &mut rng);
         Self {
             now: Duration::ZERO,
@@ -87,6 +99,8 @@ impl World {
             unfinished: usize::MAX,
             partitioned: false,
             lies: scenario.chaos.lie_rate,
+            origin,
+            fetcher_deaths: scenario.ingest.fetcher_deaths,
         }
     }
 
@@ -105,6 +119,10 @@ impl World {
             Event::Tick(node, life) => self.tick(node, life),
             Event::Stored(node, piece, life) => self.stored(node, piece, life),
             Event::Announce(node, life, turn) => self.announce(node, life, turn),
+            Event::Look(node, life) => self.look(node, life),
+            Event::Read(node, piece, life) => self.read(node, piece, life),
+            Event::Seat(seat) => self.seat(seat),
+            Event::Fate => self.fate(),
             Event::Dies(node) => self.die(node),
             Event::Starts(node) => self.start(node),
             Event::Partition(partitioned) => self.partition(partitioned),
@@ -128,6 +146,66 @@ impl World {
         }
         self.nodes[id].alive = false;
         self.count_unfinished();
+    }
+
+    /// Somebody who is there and lacks something gets a seat at the origin.
+    fn seat(&mut self, seat: usize) {
+        let Some(origin) = &self.origin else { return };
+        let free = |id: &NodeId| {
+            let node = &self.nodes[*id];
+            node.alive && !node.is_complete() && !origin.is_read_by(*id)
+        };
+        let free: Vec<NodeId> = (0..self.nodes.len()).filter(free).collect();
+        let Some(&node) = free.choose(&mut self.rng) else { return };
+        if let Some(origin) = &mut self.origin {
+            origin.seats[seat] = Some(node);
+        }
+        self.nodes[node].core().reads_origin(true);
+        let life = self.nodes[node].life;
+        self.look(node, life);
+    }
+
+    fn look(&mut self, id: NodeId, life: u64) {
+        let node = &self.nodes[id];
+        let Some(origin) = self.origin.as_mut().filter(|_| node.alive && node.life == life) else { return };
+        if node.is_complete() {
+            return;
+        }
+        let claimed =
+            origin.stripes(id, self.now).into_iter().find_map(|stripe| node.core().claim(stripe, self.now));
+        match claimed {
+            Some(piece) => {
+                let there = origin.read(id, piece, node.len(piece), self.now);
+                self.queue.push(there, Event::Read(id, piece, life));
+            }
+            None => self.queue.push(self.now + LOOK, Event::Look(id, life)),
+        }
+    }
+
+    /// It is signed, told, and written.
+    fn read(&mut self, id: NodeId, piece: u32, life: u64) {
+        if !self.nodes[id].alive || self.nodes[id].life != life {
+            return;
+        }
+        if let Some(origin) = &mut self.origin {
+            origin.touch(id, piece, self.now);
+        }
+        self.nodes[id].vouch(piece);
+        self.queue.push(self.now + DISK, Event::Stored(id, piece, life));
+        self.after(id);
+        self.look(id, life);
+    }
+
+    fn fate(&mut self) {
+        let Some(origin) = &self.origin else { return };
+        let mut dying = origin.dying(self.fetcher_deaths, &mut self.rng);
+        dying.retain(|(_, node)| self.nodes[*node].alive);
+        for (seat, node) in dying {
+            self.die(node);
+            self.queue.push(self.now + GRANT, Event::Seat(seat));
+            self.queue.push(self.now + BACK, Event::Starts(node));
+        }
+        self.queue.push(self.now + TURN, Event::Fate);
     }
 
     fn partition(&mut self, partitioned: bool) {

@@ -1,6 +1,6 @@
 //! Promises of the engine's core, in simulated swarms. Simulated seconds are the same on every machine.
 
-use simulator::{Chaos, Outcome, Scenario, run};
+use simulator::{Chaos, Ingest, Outcome, Scenario, run};
 
 const MIB: u64 = 1 << 20;
 
@@ -20,6 +20,7 @@ fn swarm(leechers: usize, size: u64) -> Scenario {
         memory: 256 * MIB,
         joins_over_ms: 0,
         patience_s: 3_600,
+        ingest: Ingest::default(),
         chaos: Chaos::default(),
     }
 }
@@ -78,6 +79,25 @@ fn what_a_zone_has_is_not_fetched_from_another_and_nobody_waits_for_that() {
 fn a_slow_zone_becomes_complete() {
     let outcome = complete(&Scenario { zones: 3, slow_zone: true, equal: true, ..swarm(12, 16 * MIB) });
     assert!(outcome.over_ideal < 14.0, "{outcome}");
+}
+
+#[test]
+fn what_is_read_at_an_origin_is_everywhere_a_moment_later_however_many_read_it() {
+    for fetchers in [1, 4] {
+        let ingest = Ingest { fetchers, fetcher_deaths: 0.0 };
+        let outcome = complete(&Scenario { ingest, ..swarm(16, 128 * MIB) });
+        assert!(outcome.over_ideal < 1.05 && outcome.seed_copies < 1.001, "{outcome}");
+    }
+}
+
+/// Half of the seats are lost in a run, each for 30 s. Others read meanwhile, and nothing is read again but what was lost with a node.
+#[test]
+fn fetchers_that_die_cost_what_only_they_had_and_no_more() {
+    for seed in 1..=5 {
+        let ingest = Ingest { fetchers: 4, fetcher_deaths: 0.01 };
+        let outcome = complete(&Scenario { seed, ingest, ..swarm(24, 512 * MIB) });
+        assert!(outcome.over_ideal < 1.15 && outcome.seed_copies < 1.05, "{outcome}");
+    }
 }
 
 /// Deaths and returns, liars, partitions: when it is over, everyone becomes complete, and nobody honest was cut off.
