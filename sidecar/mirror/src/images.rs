@@ -1,0 +1,121 @@
+//! What a mirror asks the rest of the sidecar for.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::name::{Digest, Reference, Repository};
+
+/// The largest manifest in bytes: what registries take (distribution-spec, "Pushing manifests"), and T92.
+pub const MAX_MANIFEST: usize = 4 << 20;
+
+/// The images that are here or on their way. Both answers come at once and from memory: a runtime waits for them before it asks
+/// upstream.
+pub trait Images: Send + Sync + 'static {
+    /// A manifest or index. A tag is known only where a revision names that very reference; it is never looked up elsewhere.
+    fn manifest(&self, repository: &Repository, reference: &Reference) -> Option<Manifest>;
+
+    /// The bytes of a config or a layer, whichever image it belongs to. Never those of a manifest: with
+    /// [`Access::UpstreamManifests`] who knows a manifest may have the blobs.
+    fn blob(&self, digest: &Digest) -> Option<Blob>;
+}
+
+/// Who may have an image's manifests from this mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody: the runtime asks upstream with the pod's own credentials, and gets only the blobs here. Their digests, which cannot be
+    /// guessed, are the permission.
+    UpstreamManifests,
+    /// Whoever asks on this node.
+    Node,
+}
+
+/// A manifest or an index, with the digest that its bytes have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    media_type: String,
+    digest: Digest,
+    bytes: Bytes,
+    access: Access,
+}
+
+/// A manifest that no registry would hand out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Larger than [`MAX_MANIFEST`].
+    #[error("a manifest of {0} bytes; at most {MAX_MANIFEST} are served")]
+    TooLarge(usize),
+    /// A media type that cannot stand in a header.
+    #[error("{0:?} is not a media type")]
+    MediaType(String),
+}
+
+impl Manifest {
+    /// From its bytes; the digest is taken from them.
+    pub fn new(media_type: &str, bytes: Bytes, access: Access) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_MANIFEST {
+            return Err(ManifestError::TooLarge(bytes.len()));
+        }
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+/".contains(&byte);
+        if media_type.len() > 255 || !media_type.contains('/') || !media_type.bytes().all(token) {
+            return Err(ManifestError::MediaType(media_type.chars().take(64).collect()));
+        }
+        Ok(Self { media_type: media_type.to_owned(), digest: Digest::of(&bytes), bytes, access })
+    }
+
+    /// Its media type.
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Who may have it.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+}
+
+/// The bytes of a config or a layer.
+#[derive(Clone)]
+pub enum Blob {
+    /// In memory: for what is small.
+    Bytes(Bytes),
+    /// A file that was verified whole and does not change any more.
+    Whole {
+        /// Where it lies.
+        path: PathBuf,
+        /// Its length in bytes; a file of another length is not served.
+        length: u64,
+    },
+    /// Still arriving.
+    Growing(Arc<dyn Growing>),
+}
+
+/// A blob that is still arriving. Only what was verified is ever handed out.
+#[async_trait]
+pub trait Growing: Send + Sync {
+    /// Its length in bytes, known from the manifest.
+    fn length(&self) -> u64;
+
+    /// How many bytes in a row, from offset `from` on, are verified and can be read now; 0 if that byte is missing.
+    fn verified(&self, from: u64) -> u64;
+
+    /// Waits until the byte at `from` is verified. Where the caller waits is where bytes are needed next. An error says that they will
+    /// not come. The call is dropped when the reader goes away or has waited long enough.
+    async fn wait(&self, from: u64) -> io::Result<()>;
+
+    /// Reads bytes `from..from + length`, which [`verified`](Self::verified) has named; fewer only with an error.
+    async fn read(&self, from: u64, length: usize) -> io::Result<Bytes>;
+}

@@ -1,0 +1,273 @@
+//! The mirror: what it answers to each request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::answer::{BLOB_STALLED, BLOB_UNKNOWN, BUSY, MANIFEST_UNKNOWN, Problem, READ_ONLY, UNSATISFIABLE};
+use crate::body::{self, Sending, Shared};
+use crate::canary::Canary;
+use crate::images::{Access, Blob, Images, Manifest};
+use crate::linger::Lingering;
+use crate::metrics::Metrics;
+use crate::name::{Digest, Reference, Repository};
+use crate::range::{Wanted, wanted};
+use crate::route::{Route, route};
+use crate::stalls::Stalls;
+
+/// Connections at a time. A runtime keeps a few; what is beyond is closed and goes upstream.
+const MAX_CONNECTIONS: usize = 512;
+/// Closed connections that wait for the other side.
+const MAX_LINGERING: usize = 128;
+/// Request line and headers in bytes.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+/// How long a runtime may leave bytes unread: it writes to the same disk that everybody fills.
+const READER_PATIENCE: Duration = Duration::from_mins(1);
+
+const DIGEST_HEADER: HeaderName = HeaderName::from_static("docker-content-digest");
+const NAMESPACE_HEADER: HeaderName = HeaderName::from_static("oci-namespace");
+const VERSION_HEADER: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// How a mirror behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long an answer waits for the next byte of a growing blob before it ends early.
+    pub patience: Duration,
+    /// The registry of names that come without one: for clients other than containerd and CRI-O. Without it they get 404.
+    pub default_host: Option<String>,
+    /// Answers that are under way at a time; beyond it requests get 503, and the runtime asks upstream.
+    pub max_requests: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { patience: Duration::from_secs(20), default_host: None, max_requests: 256 }
+    }
+}
+
+/// A pull-only registry. It serves what it is given and never dials anything. Cheap to clone; clones are the same mirror.
+#[derive(Clone)]
+pub struct Mirror(Arc<Inner>);
+
+struct Inner {
+    images: Arc<dyn Images>,
+    canary: Canary,
+    default_host: Option<String>,
+    requests: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+impl Mirror {
+    /// Of these images.
+    pub fn new(images: Arc<dyn Images>, options: Options) -> Self {
+        let shared =
+            Shared { stalls: Stalls::default(), metrics: Metrics::default(), patience: options.patience };
+        Self(Arc::new(Inner {
+            images,
+            canary: Canary::new(),
+            default_host: options.default_host,
+            requests: Arc::new(Semaphore::new(options.max_requests.min(Semaphore::MAX_PERMITS))),
+            shared: Arc::new(shared),
+        }))
+    }
+
+    /// The image that proves that a runtime asks here.
+    pub fn canary(&self) -> &Canary {
+        &self.0.canary
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.shared.metrics
+    }
+
+    /// Its requests and answers. [`serve`](Self::serve) is what keeps connections within limits and ends them properly.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .fallback(answer)
+            .layer(axum::middleware::from_fn(daemon::refuse_foreign_hosts))
+            .with_state(self.clone())
+    }
+
+    /// Serves `router` (its own, or with layers round it) until `shutdown`. `listener` is on loopback: whoever reaches it can read.
+    pub async fn serve(listener: TcpListener, router: Router, shutdown: daemon::CancellationToken) {
+        let options = daemon::ServeOptions {
+            max_connections: MAX_CONNECTIONS * 2,
+            max_connections_per_source: MAX_CONNECTIONS,
+            max_header_bytes: MAX_HEADER_BYTES,
+            stall_timeout: READER_PATIENCE,
+            ..daemon::ServeOptions::default()
+        };
+        let places = Arc::new(Semaphore::new(MAX_LINGERING));
+        daemon::serve_with(listener, router, options, shutdown, move |stream| {
+            let places = Arc::clone(&places);
+            async move { Ok(Lingering::new(stream, places)) }
+        })
+        .await;
+    }
+}
+
+async fn answer(State(mirror): State<Mirror>, request: Request) -> Response<Body> {
+    let (request, _) = request.into_parts();
+    let (kind, mut response) = mirror.0.answer(&request).await;
+    mirror.0.shared.metrics.answered(kind, response.status().as_u16());
+    if request.method == Method::HEAD {
+        // Its length stands in the header already.
+        *response.body_mut() = Body::empty();
+    }
+    response
+}
+
+impl Inner {
+    /// The kind of what was asked for, and the answer.
+    async fn answer(&self, request: &Parts) -> (&'static str, Response<Body>) {
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return ("other", READ_ONLY.response());
+        }
+        let Ok(permit) = Arc::clone(&self.requests).try_acquire_owned() else {
+            return ("other", BUSY.response());
+        };
+        let uri = &request.uri;
+        match route(uri.path(), uri.query(), self.default_host.as_deref()) {
+            Ok(Route::Base) => ("other", base()),
+            Ok(Route::Manifest(repository, reference)) => {
+                let found = self.manifest(&repository, &reference);
+                ("manifest", in_namespace(found.unwrap_or_else(Problem::response), &repository))
+            }
+            Ok(Route::Blob(repository, digest)) => {
+                let found = self.blob(digest, request, permit).await;
+                ("blob", in_namespace(found.unwrap_or_else(Problem::response), &repository))
+            }
+            Err(why) => ("other", Problem::from(why).response()),
+        }
+    }
+
+    fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Response<Body>, Problem> {
+        let found = self.canary.manifest(repository, reference);
+        let manifest = found.or_else(|| self.images.manifest(repository, reference));
+        let manifest =
+            manifest.filter(|manifest| may_be_given(manifest, reference)).ok_or(MANIFEST_UNKNOWN)?;
+        let mut response = Response::new(Body::from(manifest.bytes().clone()));
+        let headers = response.headers_mut();
+        let media_type = HeaderValue::from_str(manifest.media_type()).map_err(|_| MANIFEST_UNKNOWN)?;
+        headers.insert(header::CONTENT_TYPE, media_type);
+        describe(headers, manifest.digest(), manifest.bytes().len() as u64);
+        Ok(response)
+    }
+
+    async fn blob(
+        &self,
+        digest: Digest,
+        request: &Parts,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Response<Body>, Problem> {
+        let blob = self.canary.blob(&digest).or_else(|| self.images.blob(&digest)).ok_or(BLOB_UNKNOWN)?;
+        let length = match &blob {
+            Blob::Bytes(bytes) => bytes.len() as u64,
+            Blob::Whole { length, .. } => *length,
+            Blob::Growing(blob) => blob.length(),
+        };
+        let wanted = wanted(range_header(&request.headers, digest), length);
+        let range = match &wanted {
+            Wanted::Whole => 0..length,
+            Wanted::Part(range) => range.clone(),
+            Wanted::Unsatisfiable => return Ok(unsatisfiable(length)),
+        };
+        let part = (wanted != Wanted::Whole).then(|| (range.clone(), length));
+        let mut response = Response::new(
+            self.body(
+                blob,
+                Sending { digest, range: range.clone(), shared: Arc::clone(&self.shared), _place: permit },
+            )
+            .await?,
+        );
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        describe(headers, digest, range.end - range.start);
+        if let Some((range, length)) = part {
+            let text = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+            headers.insert(header::CONTENT_RANGE, ascii(&text));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        Ok(response)
+    }
+
+    async fn body(&self, blob: Blob, sending: Sending) -> Result<Body, Problem> {
+        match blob {
+            Blob::Bytes(bytes) => {
+                let range = sending.range.start as usize..sending.range.end as usize;
+                let bytes = bytes.get(range).map(|part| bytes.slice_ref(part)).ok_or(BLOB_UNKNOWN)?;
+                self.shared.metrics.sent(bytes.len());
+                Ok(Body::from(bytes))
+            }
+            Blob::Whole { path, length } => match body::open(&path, length).await {
+                Ok(file) => Ok(body::of_file(file, sending)),
+                Err(error) => {
+                    tracing::warn!(blob = %sending.digest, %error, "a blob cannot be read: the runtime asks upstream");
+                    Err(BLOB_UNKNOWN)
+                }
+            },
+            Blob::Growing(blob) => {
+                let at = sending.range.start;
+                if self.shared.stalls.is_cut(sending.digest, at) && blob.verified(at) == 0 {
+                    return Err(BLOB_STALLED);
+                }
+                Ok(body::of_growing(blob, sending))
+            }
+        }
+    }
+}
+
+/// Whether the image lets this node have it, and it is what was asked for.
+fn may_be_given(manifest: &Manifest, reference: &Reference) -> bool {
+    let is_it = match reference {
+        Reference::Tag(_) => true,
+        Reference::Digest(digest) => *digest == manifest.digest(),
+    };
+    is_it && manifest.access() == Access::Node
+}
+
+/// The range that is asked for, unless it is of another blob: the digest is the entity tag.
+fn range_header(headers: &HeaderMap, digest: Digest) -> Option<&str> {
+    let tag = format!("\"{digest}\"");
+    let of_this = headers.get(header::IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == tag.as_bytes());
+    headers.get(header::RANGE).filter(|_| of_this)?.to_str().ok()
+}
+
+fn describe(headers: &mut HeaderMap, digest: Digest, length: u64) {
+    headers.insert(DIGEST_HEADER, ascii(&digest.to_string()));
+    headers.insert(header::ETAG, ascii(&format!("\"{digest}\"")));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+}
+
+fn base() -> Response<Body> {
+    let mut response = Response::new(Body::from("{}"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(VERSION_HEADER, HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+fn unsatisfiable(length: u64) -> Response<Body> {
+    let mut response = UNSATISFIABLE.response();
+    response.headers_mut().insert(header::CONTENT_RANGE, ascii(&format!("bytes */{length}")));
+    response
+}
+
+/// Every answer about an image says for which registry it speaks (distribution-spec, "Registry Proxying").
+fn in_namespace(mut response: Response<Body>, repository: &Repository) -> Response<Body> {
+    response.headers_mut().insert(NAMESPACE_HEADER, ascii(repository.host()));
+    response
+}
+
+fn ascii(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("digests, numbers and checked host names are visible ASCII")
+}
