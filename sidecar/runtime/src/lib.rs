@@ -1,0 +1,22 @@
+//! The node's container runtime, from the sidecar's side: pulls, leases, pins and events over its socket, and the files in which it is told
+//! where to pull from.
+//!
+//! Pulls, and what the kubelet sees of images, are CRI; leases, content, pins and events are containerd's own API and answer
+//! [`Error::is_unimplemented`] elsewhere.
+
+mod canary;
+mod connection;
+mod content;
+mod cri;
+mod error;
+mod events;
+mod leases;
+mod messages;
+mod pins;
+
+pub use canary::Canary;
+pub use connection::Runtime;
+pub use content::{Content, content_path};
+pub use cri::{Image, ImageFileSystem, Status, Version};
+pub use error::Error;
+pub use events::ImageEvent;
