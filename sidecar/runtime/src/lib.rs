@@ -10,6 +10,7 @@ mod content;
 mod cri;
 mod error;
 mod events;
+pub mod hosts;
 mod leases;
 mod messages;
 mod pins;
