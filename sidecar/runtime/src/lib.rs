@@ -8,6 +8,7 @@ mod canary;
 mod connection;
 mod content;
 mod cri;
+pub mod discovery;
 mod error;
 mod events;
 pub mod hosts;
