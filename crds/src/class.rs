@@ -74,6 +74,10 @@ pub struct OriginRules {
     #[schemars(length(max = 64), inner(length(max = 253)))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
+    /// CIDRs, host names, or `*.suffix` of registries that are spoken to without TLS. Those on loopback need no mention.
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    #[serde(rename = "plainHTTP", skip_serializing_if = "Vec::is_empty")]
+    pub plain_http: Vec<String>,
 }
 
 /// What becomes of a class's data when it goes.

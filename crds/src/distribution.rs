@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Fetchers;
+use crate::{Fetchers, ImageSource};
 
 /// Content that every selected node is to have.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,11 +60,22 @@ fn default_class() -> String {
 /// Exactly one member is set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.http)").message("source needs exactly one member: http"))]
+#[x_kube(validation = Rule::new("has(self.http) != has(self.image)").message("source needs exactly one member: http or image"))]
 pub struct Source {
     /// Files behind HTTP or HTTPS URLs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpSource>,
+    /// A container image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageSource>,
+}
+
+impl Source {
+    /// The member that is set, for the TYPE column.
+    pub fn kind(&self) -> Option<&'static str> {
+        let kinds = [(self.http.is_some(), "http"), (self.image.is_some(), "image")];
+        kinds.into_iter().find_map(|(set, name)| set.then_some(name))
+    }
 }
 
 /// Up to 256 files inline, or any number listed by a document behind `manifestURL`.
@@ -199,7 +210,7 @@ pub struct DistributionStatus {
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// For the TYPE column: `http`.
+    /// For the TYPE column: `http` or `image`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub source_type: Option<String>,
     /// For the SIZE column: `256Mi`.

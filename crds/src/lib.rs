@@ -12,6 +12,7 @@
 mod class;
 mod distribution;
 mod fetchers;
+mod image;
 mod node;
 mod quantity;
 mod revision;
@@ -27,6 +28,9 @@ pub use distribution::{
     TorrentOptions, TorrentVersion, TransferStatus,
 };
 pub use fetchers::Fetchers;
+pub use image::{
+    AUTO_PLATFORMS, ImageAccess, ImageSource, Materialize, PlatformManifest, RevisionImage, SecretName,
+};
 pub use node::{
     MAX_NODE_REVISIONS, NodeDistribution, NodeDistributionSpec, NodeDistributionStatus, NodeEntry, NodePhase,
 };

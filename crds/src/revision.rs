@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{OnDelete, Toleration};
+use crate::{OnDelete, RevisionImage, Toleration};
 
 /// What sidecars watch. It has no status and no ownerReference (its owner is namespaced): it is found by label and by
 /// `spec.distribution.uid`.
@@ -76,6 +76,9 @@ pub struct Content {
     /// Number of files.
     #[schemars(range(min = 0))]
     pub files: i64,
+    /// The image, where the content is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<RevisionImage>,
 }
 
 /// One torrent of a revision.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
+use origin::registry::Opened;
 
 use crate::backoff;
 use crate::grants::{Built, Grants};
@@ -35,6 +36,8 @@ pub struct Ledger {
     pub coming: BTreeMap<String, Built>,
     /// What content goes by that is to be read, by revision.
     pub outlines: BTreeMap<String, Outlined>,
+    /// What opens the origins of revisions that are being read.
+    pub opened: BTreeMap<String, Opened>,
     /// What the trackers see, by revision.
     pub swarms: BTreeMap<String, SwarmView>,
     /// Whether each tracker answers and has the registry, by its name.
@@ -49,6 +52,7 @@ impl Ledger {
         self.grants.forget(revision);
         self.coming.remove(revision);
         self.outlines.remove(revision);
+        self.opened.remove(revision);
         self.swarms.remove(revision);
     }
 }
@@ -216,7 +220,7 @@ mod tests {
     #[test]
     fn a_doubted_result_stays_until_another_is_there() {
         let mut known = Known::default();
-        let resolved = || Resolved { pin: "p".into(), files: Vec::new().into(), bytes: 0 };
+        let resolved = || Resolved { pin: "p".into(), files: Vec::new().into(), bytes: 0, image: None };
         known.begin("a");
         assert!(known.end("a", Ok(resolved()), 0.0, at(0)));
         known.doubt(0.0, at(0));
@@ -234,7 +238,8 @@ mod tests {
         let mut change = |known: &mut Known| {
             second += 1000;
             known.begin("a");
-            let resolved = Resolved { pin: second.to_string(), files: Vec::new().into(), bytes: 0 };
+            let resolved =
+                Resolved { pin: second.to_string(), files: Vec::new().into(), bytes: 0, image: None };
             assert!(known.end("a", Ok(resolved), 0.0, at(second)), "it resolves well, to something else");
             known.doubt(0.0, at(second));
             known.resolution.retry_at.unwrap().duration_since(at(second)).as_secs()

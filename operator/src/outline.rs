@@ -65,7 +65,15 @@ mod tests {
 
     fn file(path: &str, size: u64) -> GrantedFile {
         let url = format!("http://h/{path}?secret");
-        GrantedFile { path: path.into(), url, size, sha256: None, etag: None, last_modified: None }
+        GrantedFile {
+            path: path.into(),
+            url,
+            text: None,
+            size,
+            sha256: None,
+            etag: None,
+            last_modified: None,
+        }
     }
 
     #[test]

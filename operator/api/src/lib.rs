@@ -48,6 +48,25 @@ pub struct Grant {
     /// How the content is shared while it is read; absent where it is shared only when it is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<GrantedIngest>,
+    /// What the origin has to be shown, if anything. It lapses; [`Lease::authorization`] has a newer one in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
+}
+
+/// The value of an `Authorization` header, and who may see it. Never log it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Authorization {
+    /// `scheme://host[:port]` of the one origin that it is for, the port only where it is not the scheme's own.
+    pub origin: String,
+    /// The header's value.
+    pub value: String,
+}
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authorization").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// What a node says when it asks for a grant. An empty body is one without a key.
@@ -85,8 +104,11 @@ pub struct GrantedIngest {
 pub struct GrantedFile {
     /// Where it goes, relative, `/`-separated.
     pub path: String,
-    /// Where it comes from. May carry a signature in its query: never log it whole.
+    /// Where it comes from; empty where [`Self::text`] has it. May carry a signature in its query: never log it whole.
     pub url: String,
+    /// All of its bytes, where they are a few of UTF-8 that the operator has: nobody reads them anywhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Its length in bytes.
     pub size: u64,
     /// SHA-256 (hex) of its bytes, if declared.
@@ -161,6 +183,9 @@ pub struct Lease {
     /// See [`Grant::bandwidth_per_second`]: it changes with the number of fetchers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_per_second: Option<u64>,
+    /// See [`Grant::authorization`]: what holds from now on. Without one the old one stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
 }
 
 /// The whole content is on the fetcher's disk and its metainfo at the trackers.
@@ -231,8 +256,12 @@ pub mod reason {
     pub const FETCHER_FAULTY: &str = "FetcherFaulty";
     /// A declared sha256, or `expectedDigest`, is not that of the bytes.
     pub const DIGEST_MISMATCH: &str = "DigestMismatch";
-    /// The manifest behind `manifestURL`, or a path in it, is not acceptable.
+    /// The manifest behind `manifestURL`, or a path in it, is not acceptable; or that of an image.
     pub const INVALID_MANIFEST: &str = "InvalidManifest";
+    /// The image is not there for the platforms that are wanted.
+    pub const NO_SUCH_PLATFORM: &str = "NoSuchPlatform";
+    /// A Secret that the source names is not there, cannot be read or holds something else.
+    pub const SECRET_UNAVAILABLE: &str = "SecretUnavailable";
     /// A path would leave the dataset or cannot stand on disk.
     pub const INVALID_PATH: &str = "InvalidPath";
     /// Not enough space under the data root.

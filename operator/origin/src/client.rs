@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use operator_api::OriginPolicy;
 use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+    USER_AGENT,
 };
 use reqwest::{Method, Response, StatusCode, redirect};
 use rustls::RootCertStore;
 use url::Url;
 
+use crate::access::Access;
 use crate::error::OriginError;
 use crate::guard::{Guard, PolicyError};
 use crate::pace::Pace;
@@ -48,8 +50,8 @@ impl Default for Timeouts {
 pub struct Options {
     /// Addresses that are denied like what is built in: those of the API server.
     pub denied: Vec<IpAddr>,
-    /// Headers for the origin that the URL names, never for one that it redirects to.
-    pub credentials: HeaderMap,
+    /// What one origin is shown, if a URL names it; never what it redirects to.
+    pub access: Arc<Access>,
     /// How long it may take.
     pub timeouts: Timeouts,
     /// How fast files are read.
@@ -61,7 +63,7 @@ pub struct Options {
 pub struct Origin {
     client: reqwest::Client,
     guard: Arc<Guard>,
-    credentials: HeaderMap,
+    access: Arc<Access>,
     pub(crate) timeouts: Timeouts,
     pub(crate) pace: Arc<Pace>,
 }
@@ -94,13 +96,13 @@ impl Origin {
             .connect_timeout(options.timeouts.connect)
             .build()
             .expect("a client with its TLS configured needs nothing that could be missing");
-        Ok(Self {
-            client,
-            guard,
-            credentials: options.credentials,
-            timeouts: options.timeouts,
-            pace: options.pace,
-        })
+        Ok(Self { client, guard, access: options.access, timeouts: options.timeouts, pace: options.pace })
+    }
+
+    /// The same client with something else to show. Shares its connections.
+    #[must_use]
+    pub fn showing(&self, access: Arc<Access>) -> Self {
+        Self { access, ..self.clone() }
     }
 
     /// Sends the request and follows its redirects. The answer may have any status but a redirect's.
@@ -139,8 +141,8 @@ impl Origin {
         }
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        if first.origin() == url.origin() {
-            headers.extend(self.credentials.clone());
+        if let Some(value) = self.access.header(url).filter(|_| first.origin() == url.origin()) {
+            headers.insert(AUTHORIZATION, value);
         }
         let request = self.client.request(method.clone(), url.clone()).headers(headers);
         match tokio::time::timeout(self.timeouts.idle, request.send()).await {

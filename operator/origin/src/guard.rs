@@ -33,6 +33,23 @@ pub struct Guard {
     denied: Vec<IpAddr>,
 }
 
+/// Hosts of a list in a class, ready to be asked.
+#[derive(Debug, Clone, Default)]
+pub struct HostRules(Rules);
+
+impl HostRules {
+    /// CIDRs, addresses, host names or `*.suffix`.
+    pub fn new(rules: &[String]) -> Result<Self, PolicyError> {
+        Ok(Self(Rules::parse(rules)?))
+    }
+
+    /// Whether one of them is this host, a name or an address as a URL has it. Names are not resolved.
+    pub fn has(&self, host: &str) -> bool {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        address.map_or_else(|_| self.0.match_name(host), |address| self.0.match_address(address)).is_some()
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 struct Rules {
     nets: Vec<IpNet>,

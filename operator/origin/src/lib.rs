@@ -10,9 +10,11 @@
 //! | [`Origin::probe`] | what a URL stands for now: size and validators |
 //! | [`Origin::get_small`] | a document that has to fit into memory |
 //! | [`Origin::read`] | the bytes of a file, from any position, checked |
+//! | [`registry`] | container images: what a reference stands for, and what opens a repository |
 //!
 //! Errors carry a condition's reason ([`OriginError::reason`]) and messages that show neither queries nor user names.
 
+mod access;
 mod client;
 mod error;
 mod guard;
@@ -20,14 +22,16 @@ mod pace;
 mod probe;
 mod read;
 mod redact;
+pub mod registry;
 mod resolve;
 #[cfg(test)]
 mod tests;
 mod tls;
 
+pub use access::Access;
 pub use client::{MAX_REDIRECTS, Options, Origin, Timeouts};
 pub use error::OriginError;
-pub use guard::{Guard, PolicyError};
+pub use guard::{Guard, HostRules, PolicyError};
 pub use pace::Pace;
 pub use probe::Probe;
 pub use read::{Body, ReadRange, Validator};

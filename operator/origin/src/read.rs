@@ -64,6 +64,11 @@ impl Origin {
         if answer.response.status() != StatusCode::OK {
             return Err(status_error(&answer));
         }
+        self.collect(answer, cap).await
+    }
+
+    /// All of an answer, at most `cap` bytes.
+    pub(crate) async fn collect(&self, answer: Answer, cap: u64) -> Result<Bytes, OriginError> {
         let said = said_length(&answer.response);
         let too_large = || OriginError::TooLarge { url: redacted(&answer.url), cap };
         if said.is_some_and(|said| said > cap) {
@@ -78,6 +83,26 @@ impl Origin {
             whole.extend_from_slice(&chunk);
         }
         Ok(whole.freeze())
+    }
+
+    /// Opens a file of a grant, wherever its bytes are.
+    pub async fn read_granted(&self, file: &GrantedFile, range: ReadRange) -> Result<Body, OriginError> {
+        match &file.text {
+            Some(text) => Ok(self.given(text, &range)),
+            None => self.read(&file.url, range).await,
+        }
+    }
+
+    /// The bytes that came with the grant, in the form of an answer.
+    fn given(&self, text: &str, range: &ReadRange) -> Body {
+        let size = text.len() as u64;
+        let until = range.until.unwrap_or(size).min(size);
+        let from = range.from.min(until);
+        let part = Bytes::copy_from_slice(&text.as_bytes()[from as usize..until as usize]);
+        let url = Url::parse("about:grant").expect("it is a URL");
+        let flow = Flow::new(url, Response::from(http::Response::new(part)), self.timeouts);
+        let seen = Validator { size, etag: None, last_modified: None };
+        Body { flow, position: from, read: from..until, seen, pace: self.pace.clone() }
     }
 
     /// Opens a file for reading. See [`Body::start`]: an origin that knows no ranges starts at 0 again.

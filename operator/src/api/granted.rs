@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
-use operator_api::{GrantedFile, GrantedIngest, OriginPolicy, TorrentVersion};
+use operator_api::{Authorization, GrantedFile, GrantedIngest, OriginPolicy, TorrentVersion};
 use serde::Serialize;
 
 /// So many files become one piece of the body.
@@ -26,6 +26,8 @@ pub(super) struct Head {
     pub bandwidth_per_second: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingest: Option<GrantedIngest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
 }
 
 /// An [`operator_api::Grant`].
@@ -75,6 +77,7 @@ mod tests {
             let file = |nth: usize| GrantedFile {
                 path: format!("{nth:06}"),
                 url: format!("http://h/\"{nth}"),
+                text: (nth == 1).then(|| "{\"a\": 1}".to_owned()),
                 size: nth as u64,
                 sha256: None,
                 etag: Some("\"1\"".into()),
@@ -96,6 +99,7 @@ mod tests {
                     index: 2,
                     of: 3,
                 }),
+                authorization: Some(Authorization { origin: "https://h".into(), value: "Bearer x".into() }),
             };
             let head = Head {
                 id: grant.id.clone(),
@@ -105,6 +109,7 @@ mod tests {
                 expected_digest: grant.expected_digest.clone(),
                 bandwidth_per_second: grant.bandwidth_per_second,
                 ingest: grant.ingest.clone(),
+                authorization: grant.authorization.clone(),
             };
             let granted = Granted { head, files: Arc::new(grant.files.clone()) };
             let body: Vec<u8> = granted.pieces().unwrap().flat_map(|piece| piece.unwrap()).collect();

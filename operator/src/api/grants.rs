@@ -17,7 +17,7 @@ use operator_api::{
 use torrent::ingest::PublicKey;
 
 use super::granted::{Granted, Head};
-use super::{Api, ApiFailure, Caller, body, body_if_any, warrant};
+use super::{Api, ApiFailure, Caller, access, body, body_if_any, warrant};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::grants::{Place, Refusal};
@@ -80,7 +80,8 @@ pub(super) async fn open(
         let request: GrantRequest = body_if_any(request).await?;
         let key = warrant::key(&request)?;
         let subject = subject(&api.context, &caller, &revision)?;
-        let granted = open_grant(&api.context, &caller, &subject, key)?;
+        let mut granted = open_grant(&api.context, &caller, &subject, key)?;
+        granted.head.authorization = access::open(&api.context, &caller, &subject, &granted.head.id).await?;
         tracing::info!(%revision, node = %caller.node, grant = %granted.head.id, "granted");
         let body = granted.into_body().map_err(|_| ApiFailure::unavailable("the grant cannot be written"))?;
         Ok(([(CONTENT_TYPE, "application/json")], body))
@@ -144,6 +145,7 @@ fn head(
         expected_digest: expected.map(|digest| digest.trim_start_matches("sha256:").to_owned()),
         bandwidth_per_second: share(&subject.distribution, place),
         ingest,
+        authorization: None,
     }
 }
 
@@ -168,7 +170,8 @@ pub(super) async fn progress(
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Soon)]);
         let bandwidth_per_second = share(&subject.distribution, place);
         let (index, of) = (place.index, place.of);
-        Ok(Json(Lease { expires_in_seconds: GRANT_SECONDS, index, of, bandwidth_per_second }))
+        let authorization = access::renew(&api.context, &caller, &subject).await;
+        Ok(Json(Lease { expires_in_seconds: GRANT_SECONDS, index, of, bandwidth_per_second, authorization }))
     };
     let result = result.await;
     api.answer("progress", result)

@@ -1,5 +1,6 @@
 //! The API for sidecars, over HTTPS: sessions and grants. The words are in `operator-api`.
 
+mod access;
 mod auth;
 mod complete;
 mod failure;

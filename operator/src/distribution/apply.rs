@@ -15,7 +15,7 @@ use super::{outline, source};
 use crate::context::{Context, FIELD_MANAGER};
 use crate::events;
 use crate::outline::{Name, Outlined};
-use crate::plan::{Observed, Plan, Step};
+use crate::plan::{Observed, Plan, Step, platforms};
 use crate::queue::Key;
 
 /// The API server's cause where an apply would take fields that another manager owns: no old view, and not over by itself.
@@ -77,7 +77,8 @@ pub async fn apply(
             }
             (Step::Resolve, Some(distribution)) => {
                 if let Some(class) = &observed.class {
-                    source::begin(context, key, distribution, class);
+                    let nodes = platforms(observed, distribution, Timestamp::now());
+                    source::begin(context, key, distribution, class, nodes);
                 }
             }
             (Step::Outline { revision, epoch, key: ingest_key }, Some(distribution)) => {

@@ -3,6 +3,7 @@
 mod apply;
 mod observe;
 mod outline;
+mod registry;
 mod source;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use apply::{ApplyError, write_finalizer};
+pub use registry::open;
 pub use source::policy;
 
 use crate::context::Context;

@@ -111,6 +111,7 @@ fn settle(ledger: &mut Ledger, uid: &str, revisions: &[Arc<DistributionRevision>
             ledger.grants.forget(&name);
             ledger.coming.remove(&name);
             ledger.outlines.remove(&name);
+            ledger.opened.remove(&name);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Asking the origin, beside the queue: an origin may take minutes to answer, and everything else goes on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,28 +8,39 @@ use crds::{Distribution, DistributionClass};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use operator_api::{OriginPolicy, reason};
-use origin::{Options, Origin};
+use origin::{Options, Origin, PolicyError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::registry;
 use crate::context::Context;
+use crate::events;
 use crate::metrics::count;
+use crate::plan::Note;
 use crate::queue::{Key, Urgency};
-use crate::resolve::{ResolveError, Resolved, resolve, source_hash};
+use crate::resolve::{ResolveError, Resolved, as_layout, platforms, resolve, source_hash};
 
 /// A source that takes longer is tried again.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Begins to resolve; the result goes into the ledger, and the key is looked at again.
-pub fn begin(context: &Arc<Context>, key: &Key, distribution: &Arc<Distribution>, class: &DistributionClass) {
+/// Begins to resolve; the result goes into the ledger, and the key is looked at again. `nodes`: the platforms of those that are
+/// selected.
+pub fn begin(
+    context: &Arc<Context>,
+    key: &Key,
+    distribution: &Arc<Distribution>,
+    class: &Arc<DistributionClass>,
+    nodes: BTreeSet<String>,
+) {
     let hash = source_hash(&distribution.spec);
     let uid = distribution.uid().unwrap_or_default();
     context.ledger().distributions.entry(uid.clone()).or_default().begin(&hash);
-    let policy = policy(class);
+    let class = class.clone();
     let (context, key, distribution) = (context.clone(), key.clone(), distribution.clone());
     tokio::spawn(async move {
         let _permit = wait_for_room(&context.manifests, &distribution).await;
-        let result =
-            tokio::time::timeout(LONGEST, ask(&context, &policy, &distribution)).await.unwrap_or_else(|_| {
+        let result = tokio::time::timeout(LONGEST, ask(&context, &class, &distribution, &nodes))
+            .await
+            .unwrap_or_else(|_| {
                 Err(ResolveError::refused(
                     reason::ORIGIN_UNAVAILABLE,
                     "the origin did not answer everything within 5 minutes",
@@ -38,6 +50,7 @@ pub fn begin(context: &Arc<Context>, key: &Key, distribution: &Arc<Distribution>
         match &result {
             Ok(resolved) => {
                 tracing::info!(%key, files = resolved.files.len(), bytes = resolved.bytes, "resolved");
+                tell_of_left_out(&context, &distribution, resolved);
             }
             Err(error) => tracing::warn!(%key, %error, "cannot be resolved; it is tried again"),
         }
@@ -58,14 +71,43 @@ pub(super) async fn wait_for_room<'a>(
 
 async fn ask(
     context: &Context,
-    policy: &OriginPolicy,
+    class: &DistributionClass,
     distribution: &Distribution,
+    nodes: &BTreeSet<String>,
 ) -> Result<Resolved, ResolveError> {
+    let spec = &distribution.spec;
+    if let Some(image) = &spec.source.image {
+        let wanted = platforms(image, nodes)?;
+        let (reference, registry) = registry::of(context, class, distribution, image).await?;
+        let found = registry.image(&wanted).await?;
+        return as_layout(&registry, &reference, found, image, spec.torrent.version);
+    }
+    let Some(http) = &spec.source.http else {
+        return Err(ResolveError::refused(
+            "InvalidSpec",
+            "source has no member: set source.http or source.image",
+        ));
+    };
     let options = Options { denied: context.settings.api_server.clone(), ..Options::default() };
-    let origin = Origin::new(policy, options).map_err(|error| {
-        ResolveError::refused("InvalidClass", format!("the class's origin rules cannot be read: {error}"))
-    })?;
-    resolve(&origin, &distribution.spec).await
+    let origin = Origin::new(&policy(class), options).map_err(|error| bad_rules(&error))?;
+    resolve(&origin, http, spec).await
+}
+
+/// What a class says about origins cannot be read.
+pub(super) fn bad_rules(error: &PolicyError) -> ResolveError {
+    ResolveError::refused("InvalidClass", format!("the class's origin rules cannot be read: {error}"))
+}
+
+/// Nobody would look for it: the image works where its foreign layers can be had.
+fn tell_of_left_out(context: &Arc<Context>, distribution: &Distribution, resolved: &Resolved) {
+    let left_out = resolved.image.as_ref().map_or(0, |image| image.left_out);
+    if left_out > 0 {
+        let message = format!(
+            "{left_out} layers lie elsewhere or must not be passed on: nodes get them where the image says, not from each other"
+        );
+        let note = Note { warning: false, reason: "LayersLeftOut".to_owned(), message };
+        events::tell(context, distribution, note);
+    }
 }
 
 fn take_in(context: &Context, uid: &str, hash: &str, result: Result<Resolved, ResolveError>) {

@@ -25,6 +25,8 @@ pub struct NodeFacts {
     pub since: Option<Timestamp>,
     /// `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
+    /// `os/architecture`, as its kubelet says.
+    pub platform: Option<String>,
 }
 
 impl From<&Node> for NodeFacts {
@@ -40,8 +42,15 @@ impl From<&Node> for NodeFacts {
             ready: condition.is_some_and(|condition| condition.status == "True"),
             since: condition.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
             zone: node.labels().get(ZONE_LABEL).cloned(),
+            platform: platform(node),
         }
     }
+}
+
+fn platform(node: &Node) -> Option<String> {
+    let info = node.status.as_ref()?.node_info.as_ref()?;
+    let known = !info.operating_system.is_empty() && !info.architecture.is_empty();
+    known.then(|| format!("{}/{}", info.operating_system, info.architecture))
 }
 
 /// A sidecar's pod.

@@ -38,7 +38,7 @@ use torrent::ingest::PublicKey;
 
 pub use conditions::whole_seconds;
 pub use deletion::LONGEST_WAIT;
-pub use nodes::UNREACHABLE_AFTER;
+pub use nodes::{UNREACHABLE_AFTER, platforms};
 pub use progress::{SwarmView, human_size};
 pub use revisions::SOURCE_HASH_ANNOTATION;
 pub use status::PROGRESS_EVERY;

@@ -1,6 +1,8 @@
 //! Which nodes count, and how far each is.
 
-use crds::{NodeDistribution, NodeEntry, NodePhase, Placement, Selection, select};
+use std::collections::BTreeSet;
+
+use crds::{Distribution, NodeDistribution, NodeEntry, NodePhase, Placement, Selection, select};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{NodeView, Observed};
@@ -74,6 +76,12 @@ impl<'a> Crowd<'a> {
             .map(|member| Candidate { node: member.name().to_owned(), electable: member.view.is_live() })
             .collect()
     }
+}
+
+/// What the nodes are that are to have the content: `os/architecture`.
+pub fn platforms(observed: &Observed, distribution: &Distribution, now: Timestamp) -> BTreeSet<String> {
+    let crowd = Crowd::new(observed, &distribution.spec.placement, now);
+    crowd.members.iter().filter_map(|member| member.view.facts.platform.clone()).collect()
 }
 
 impl Member<'_> {

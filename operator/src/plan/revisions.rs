@@ -140,6 +140,7 @@ fn make(distribution: &Distribution, resolved: &Resolved, source_hash: &str) -> 
             pin: resolved.pin.clone(),
             bytes: i64::try_from(resolved.bytes).unwrap_or(i64::MAX),
             files: i64::try_from(resolved.files.len()).unwrap_or(i64::MAX),
+            image: resolved.image.clone(),
         },
         torrents: Vec::new(),
         manifest_digest: None,

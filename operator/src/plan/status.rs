@@ -237,7 +237,7 @@ fn status(
     let bytes = picture.shown.map(|revision| revision.spec.content.bytes.max(0) as u64);
     DistributionStatus {
         observed_generation: generation,
-        source_type: distribution.spec.source.http.is_some().then(|| "http".to_owned()),
+        source_type: distribution.spec.source.kind().map(str::to_owned),
         size: bytes.or(resolution.resolved.as_ref().map(|resolved| resolved.bytes)).map(human_size),
         ready: Some(format!("{}/{}", picture.counts.ready, picture.counts.desired)),
         conditions: conditions(picture, &old.conditions, generation, now),

@@ -30,7 +30,7 @@ fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
 }
 
 fn resolved(pin: char, bytes: u64) -> Resolved {
-    Resolved { pin: pin.to_string().repeat(64), files: Arc::default(), bytes }
+    Resolved { pin: pin.to_string().repeat(64), files: Arc::default(), bytes, image: None }
 }
 
 /// A `Distribution` with its finalizer and its source resolved, and so many nodes.

@@ -1,16 +1,19 @@
 //! From a source to pinned content: which files, how long, which validators, and one digest over all of it.
 
+mod image;
 mod listing;
 mod manifest;
 mod pin;
 
 use std::sync::Arc;
 
-use crds::{DistributionSpec, HttpSource};
+use crds::{DistributionSpec, HttpSource, RevisionImage};
 use futures::{StreamExt, TryStreamExt, stream};
 use operator_api::{GrantedFile, reason};
+use origin::registry::RegistryError;
 use origin::{Origin, OriginError};
 
+pub use image::{as_layout, platforms};
 pub use listing::{Wanted, default_path};
 pub use manifest::{MAX_FILES, MAX_MANIFEST_BYTES};
 pub use pin::{revision_name, source_hash};
@@ -31,6 +34,9 @@ pub enum ResolveError {
     /// The origin did not give what is needed.
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// Nor did the registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 }
 
 impl ResolveError {
@@ -44,6 +50,7 @@ impl ResolveError {
         match self {
             Self::Refused(failure) => failure.clone(),
             Self::Origin(error) => Failure::new(error.reason(), error.to_string()),
+            Self::Registry(error) => Failure::new(error.reason(), error.to_string()),
         }
     }
 
@@ -52,6 +59,7 @@ impl ResolveError {
         match self {
             Self::Refused(_) => None,
             Self::Origin(error) => error.retry_after(),
+            Self::Registry(error) => error.retry_after(),
         }
     }
 }
@@ -65,20 +73,23 @@ pub struct Resolved {
     pub files: Arc<Vec<GrantedFile>>,
     /// Payload bytes.
     pub bytes: u64,
+    /// What it is an image of.
+    pub image: Option<RevisionImage>,
 }
 
-/// Resolves the source of a `Distribution`: lists it, asks the origin for what is not declared, and pins the result.
-pub async fn resolve(origin: &Origin, spec: &DistributionSpec) -> Result<Resolved, ResolveError> {
-    let Some(http) = &spec.source.http else {
-        return Err(ResolveError::refused("InvalidSpec", "source has no member: set source.http"));
-    };
+/// Resolves files behind URLs: lists them, asks the origin for what is not declared, and pins the result.
+pub async fn resolve(
+    origin: &Origin,
+    http: &HttpSource,
+    spec: &DistributionSpec,
+) -> Result<Resolved, ResolveError> {
     let wanted = wanted(origin, http).await?;
     let inline = http.manifest_url.is_none();
     let mut files = probe_all(origin, wanted, inline).await?;
     files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
     let bytes = listing::total(&files)?;
     let pin = pin::pin(&files, spec.torrent.version);
-    Ok(Resolved { pin, files: Arc::new(files), bytes })
+    Ok(Resolved { pin, files: Arc::new(files), bytes, image: None })
 }
 
 async fn wanted(origin: &Origin, http: &HttpSource) -> Result<Vec<Wanted>, ResolveError> {
@@ -145,10 +156,26 @@ async fn probe(origin: &Origin, file: Wanted) -> Result<GrantedFile, ResolveErro
         ));
     };
     let Wanted { path, url, sha256, .. } = file;
-    Ok(GrantedFile { path, url, size, sha256, etag: probe.etag, last_modified: probe.last_modified })
+    Ok(GrantedFile {
+        path,
+        url,
+        text: None,
+        size,
+        sha256,
+        etag: probe.etag,
+        last_modified: probe.last_modified,
+    })
 }
 
 fn unprobed(file: Wanted) -> GrantedFile {
     let Wanted { path, url, sha256, size } = file;
-    GrantedFile { path, url, size: size.unwrap_or_default(), sha256, etag: None, last_modified: None }
+    GrantedFile {
+        path,
+        url,
+        text: None,
+        size: size.unwrap_or_default(),
+        sha256,
+        etag: None,
+        last_modified: None,
+    }
 }

@@ -1,6 +1,6 @@
 //! Digests that name things: a resolved listing, a source as written, a revision.
 
-use crds::{DistributionSpec, TorrentVersion};
+use crds::{DistributionSpec, RevisionImage, TorrentVersion};
 use operator_api::GrantedFile;
 use sha2::{Digest, Sha256};
 
@@ -27,6 +27,15 @@ pub fn pin(files: &[GrantedFile], version: TorrentVersion) -> String {
             field(&mut hash, file.last_modified.as_deref().unwrap_or_default().as_bytes());
         }
     }
+    hex::encode(hash.finalize())
+}
+
+/// The same for an image: what is done with it stands in the immutable part of a revision, so that an edit of that is another.
+pub fn image_pin(listing: &str, image: &RevisionImage) -> String {
+    let mut hash = Sha256::new();
+    field(&mut hash, b"samara image pin 1");
+    field(&mut hash, listing.as_bytes());
+    field(&mut hash, &serde_json::to_vec(image).unwrap_or_default());
     hex::encode(hash.finalize())
 }
 
@@ -69,6 +78,7 @@ mod tests {
         GrantedFile {
             path: path.into(),
             url: "http://h/x".into(),
+            text: None,
             size: 1,
             sha256: sha256.map(str::to_owned),
             etag: etag.map(str::to_owned),

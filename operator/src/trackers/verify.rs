@@ -146,6 +146,7 @@ mod tests {
         let file = |(name, bytes): &(&str, &[u8])| GrantedFile {
             path: (*name).into(),
             url: "http://h/x".into(),
+            text: None,
             size: bytes.len() as u64,
             sha256: Some(hex::encode(Sha256::digest(bytes))),
             etag: None,

@@ -123,7 +123,10 @@ impl World {
     pub fn add_node(&self, name: &str) {
         let node = json!({
             "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-            "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+                "nodeInfo": {"operatingSystem": "linux", "architecture": "amd64"},
+            },
         });
         self.api.seed(&parse::<Node>(node)).unwrap();
         let pod = json!({

@@ -4,7 +4,7 @@ use crds::DistributionRevision;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
-use operator_api::{Completed, Failed, Grant, Lease, Progress, Retry, Session};
+use operator_api::{Completed, Failed, Grant, GrantedFile, Lease, Progress, Retry, Session};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use torrent::ingest::{PublicKey, SigningKey};
@@ -161,7 +161,7 @@ impl FakeSidecar {
         let builder = Builder::new(Version::Hybrid, 1 << 20).unwrap();
         let (mut hashes, mut entries, mut total) = (Vec::new(), Vec::new(), 0);
         for file in &grant.files {
-            let bytes = self.http.get(&file.url).send().await.unwrap().bytes().await.unwrap();
+            let bytes = self.bytes(grant, file).await;
             let path = RelPath::parse(&file.path).unwrap();
             let mut pieces = builder.file_hasher(grant.files.len());
             pieces.update(&bytes);
@@ -185,6 +185,20 @@ impl FakeSidecar {
             origin_bytes: total,
         };
         Built { completed, metainfo: metainfo.encode(), manifest: manifest.to_bytes() }
+    }
+
+    /// A file's bytes, wherever the grant says that they are.
+    pub async fn bytes(&self, grant: &Grant, file: &GrantedFile) -> bytes::Bytes {
+        if let Some(text) = &file.text {
+            return text.clone().into();
+        }
+        let mut request = self.http.get(&file.url);
+        if let Some(shown) = grant.authorization.as_ref().filter(|shown| file.url.starts_with(&shown.origin))
+        {
+            request = request.header("authorization", &shown.value);
+        }
+        let answer = request.send().await.unwrap().error_for_status().unwrap();
+        answer.bytes().await.unwrap()
     }
 
     pub async fn store(&self, revision: &str, built: &Built) {

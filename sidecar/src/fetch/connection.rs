@@ -108,7 +108,7 @@ impl Reader {
         let until = place.until.min(granted.size);
         let part = self.has_parts(place.file).then_some(place.from + filled..until);
         let (from, asked) = part.map_or((0, None), |part| (part.start, Some(part.end)));
-        let body = self.origin.read(&granted.url, ReadRange { from, until: asked, validator }).await?;
+        let body = self.origin.read_granted(granted, ReadRange { from, until: asked, validator }).await?;
         self.validator_seen(place.file, body.validator());
         let whole = body.start() < from || asked.is_none_or(|until| until < body.end());
         // What fits into one request costs nothing.

@@ -78,7 +78,7 @@ async fn connection(
     let from = if continued { *position } else { 0 };
     let mut body = reading
         .origin
-        .read(&granted.url, ReadRange { from, until: None, validator: validator.clone() })
+        .read_granted(granted, ReadRange { from, until: None, validator: validator.clone() })
         .await?;
     if !validator.is_telling() {
         validator.clone_from(body.validator());

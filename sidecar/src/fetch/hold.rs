@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crds::NodePhase;
-use operator_api::{Completed, Failed, GRANT_SECONDS, Grant, Lease, Progress};
-use origin::{Options, Origin, Pace};
+use operator_api::{Authorization, Completed, Failed, GRANT_SECONDS, Grant, Lease, Progress};
+use origin::{Access, Options, Origin, Pace};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use torrent::manifest::Manifest;
@@ -100,6 +100,7 @@ pub(super) struct Hold {
     id: Mutex<String>,
     pub(super) seat: watch::Sender<Seat>,
     pace: Arc<Pace>,
+    access: Arc<Access>,
     pub(super) counters: Counters,
     /// Bytes from the origin in earlier attempts.
     pub(super) before: u64,
@@ -133,7 +134,8 @@ impl Hold {
         let (seat, counters) = (watch::Sender::new(seat), Counters::default());
         let pace = Arc::new(Pace::default());
         pace.set(grant.bandwidth_per_second);
-        Ok(Self { context, job, operator, grant, id, seat, pace, counters, before })
+        let access = Arc::new(Access::new(grant.authorization.as_ref()));
+        Ok(Self { context, job, operator, grant, id, seat, pace, access, counters, before })
     }
 
     /// Does something under the grant, for as long as it is ours. `halt` ends it; it is cancelled when the grant is lost.
@@ -170,8 +172,9 @@ impl Hold {
 
     /// A client for the origin, as the grant allows.
     pub fn origin(&self) -> Result<Origin, FetchError> {
-        let (denied, pace) = (self.context.denied_origins.clone(), self.pace.clone());
-        Ok(Origin::new(&self.grant.origin_policy, Options { denied, pace, ..Options::default() })?)
+        let denied = self.context.denied_origins.clone();
+        let (pace, access) = (self.pace.clone(), self.access.clone());
+        Ok(Origin::new(&self.grant.origin_policy, Options { denied, pace, access, ..Options::default() })?)
     }
 
     async fn report(&self, error: FetchError, stop: &CancellationToken) -> End {
@@ -294,12 +297,14 @@ impl Hold {
                 Ok(renewed) => {
                     until = lease(renewed.expires_in_seconds);
                     self.pace.set(renewed.bandwidth_per_second);
+                    self.show(renewed.authorization.as_ref());
                     self.take_seat(&renewed);
                 }
                 Err(error) if error.is_lost() => match self.again().await {
                     // Another leader, who knows nothing of the grants of the last one.
                     Ok(again) if again.files == self.grant.files && same_ingest(&again, &self.grant) => {
                         until = lease(again.expires_in_seconds);
+                        self.show(again.authorization.as_ref());
                         *self.id.lock().unwrap_or_else(PoisonError::into_inner) = again.id;
                     }
                     Err(error) if !error.is_lost() => {}
@@ -317,6 +322,13 @@ impl Hold {
 
     async fn again(&self) -> Result<Grant, OperatorError> {
         self.operator.grant(&self.job.revision, self.context.fetcher_key.public()).await
+    }
+
+    /// What the origin is shown from now on.
+    fn show(&self, authorization: Option<&Authorization>) {
+        if let Some(authorization) = authorization {
+            self.access.renew(authorization);
+        }
     }
 
     fn take_seat(&self, lease: &Lease) {

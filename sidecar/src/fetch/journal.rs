@@ -148,6 +148,7 @@ mod tests {
         GrantedFile {
             path: path.into(),
             url: String::new(),
+            text: None,
             size: 100,
             sha256: None,
             etag: Some(etag.into()),

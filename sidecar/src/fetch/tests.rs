@@ -85,6 +85,7 @@ impl Server {
         GrantedFile {
             path: path.into(),
             url: format!("http://{}/file", self.address),
+            text: None,
             size: bytes.len() as u64,
             sha256: None,
             etag: Some("\"1\"".into()),
@@ -162,6 +163,7 @@ fn grant(files: Vec<GrantedFile>) -> Grant {
         expected_digest: None,
         bandwidth_per_second: None,
         ingest: None,
+        authorization: None,
     }
 }
 

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use memory_api::MemoryApi;
-use operator_api::{Grant, GrantedFile, GrantedIngest, OriginPolicy, TorrentVersion};
+use operator_api::{Authorization, Grant, GrantedFile, GrantedIngest, OriginPolicy, TorrentVersion};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sidecar::{SidecarConfig, TokenSource};
@@ -41,6 +41,8 @@ pub struct Cluster {
     pub trackers: Vec<String>,
     /// Payload bytes that the origin gave.
     pub origin_bytes: Arc<AtomicU64>,
+    /// What the next grants have to show to the origin.
+    pub authorization: Option<Authorization>,
     origin: String,
     folder: tempfile::TempDir,
     registry: Registry,
@@ -102,8 +104,18 @@ impl Cluster {
         let origin = origin(Arc::clone(&origin_bytes)).await;
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::default();
-        let cluster =
-            Self { memory, client, operator, trackers, origin_bytes, origin, folder, registry, stop };
+        let cluster = Self {
+            memory,
+            client,
+            operator,
+            trackers,
+            origin_bytes,
+            authorization: None,
+            origin,
+            folder,
+            registry,
+            stop,
+        };
         cluster.make_class().await;
         cluster
     }
@@ -210,6 +222,7 @@ impl Cluster {
         let file = |(path, source): &(&str, &str)| GrantedFile {
             path: (*path).to_owned(),
             url: format!("{}/{source}", self.origin),
+            text: None,
             size: source.split_once('-').unwrap().1.parse().unwrap(),
             sha256: match path.split_once('/').map_or(*path, |(first, _)| first) {
                 "declared" => Some(hex::encode(Sha256::digest(bytes_of(source)))),
@@ -223,7 +236,8 @@ impl Cluster {
         files.iter().map(file).collect()
     }
 
-    async fn make(
+    /// As [`Self::revision`], of files that were granted anyhow.
+    pub async fn make(
         &mut self,
         revision: &str,
         name: &str,
@@ -239,7 +253,7 @@ impl Cluster {
                 uid: format!("uid-{name}"),
             },
             class_name: CLASS.into(),
-            content: Content { pin: "0".repeat(64), bytes, files: files.len() as i64 },
+            content: Content { pin: "0".repeat(64), bytes, files: files.len() as i64, image: None },
             torrents: Vec::new(),
             manifest_digest: None,
             policy: RevisionPolicy {
@@ -260,6 +274,7 @@ impl Cluster {
             expected_digest: None,
             bandwidth_per_second: None,
             ingest,
+            authorization: self.authorization.clone(),
         };
         self.grant(revision, &grant, fetchers);
         self.registry.swarms.push(RegisteredSwarm {
@@ -371,7 +386,7 @@ impl Cluster {
 }
 
 /// What the operator grants of an ingest of these files; the warrant follows when a node says its key.
-fn ingest_of(revision: &str, files: &[GrantedFile], epoch: u32) -> GrantedIngest {
+pub fn ingest_of(revision: &str, files: &[GrantedFile], epoch: u32) -> GrantedIngest {
     let key = crate::operator::opener().public();
     let paths = files.iter().map(|file| (RelPath::parse(&file.path).unwrap(), file.size)).collect();
     let length = piece_length_for(files.iter().map(|file| file.size).sum());

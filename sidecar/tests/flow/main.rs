@@ -8,6 +8,7 @@
 )]
 
 mod cluster;
+mod image;
 mod ingest;
 mod operator;
 mod repair;

@@ -8,7 +8,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use operator_api::{Completed, ErrorBody, Failed, Grant, GrantRequest, Lease, Progress, Retry, Session};
+use operator_api::{
+    Authorization, Completed, ErrorBody, Failed, Grant, GrantRequest, Lease, Progress, Retry, Session,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use torrent::ingest::{PublicKey, SigningKey, Warrant};
@@ -24,6 +26,8 @@ pub struct Script {
     pub completed: BTreeMap<String, Completed>,
     pub failed: Vec<(String, Failed)>,
     pub progress: Vec<(String, Progress)>,
+    /// What the origin is to be shown from the next sign of life on.
+    pub renewed: Option<Authorization>,
 }
 
 #[derive(Clone)]
@@ -116,7 +120,14 @@ async fn progress(
     let ours = script.grants.get(&(revision.clone(), node(&headers))).is_some_and(|g| g.id == progress.grant);
     script.progress.push((revision, progress));
     if ours {
-        Json(Lease { expires_in_seconds: 30, index: 0, of: 0, bandwidth_per_second: None }).into_response()
+        Json(Lease {
+            expires_in_seconds: 30,
+            index: 0,
+            of: 0,
+            bandwidth_per_second: None,
+            authorization: script.renewed.clone(),
+        })
+        .into_response()
     } else {
         lost()
     }

@@ -3,7 +3,7 @@
 mod addresses;
 mod answers;
 mod redirects;
-mod server;
+pub(crate) mod server;
 mod transport;
 mod urls;
 
@@ -16,11 +16,11 @@ use crate::resolve::Lookup;
 use crate::{Options, Origin, OriginError, ReadRange, Timeouts, Validator, tls};
 
 /// A class that lets its fetchers read from this machine.
-fn loopback_allowed() -> OriginPolicy {
+pub(crate) fn loopback_allowed() -> OriginPolicy {
     OriginPolicy { allow: vec!["127.0.0.0/8".to_owned()], deny: Vec::new() }
 }
 
-fn quick() -> Options {
+pub(crate) fn quick() -> Options {
     let timeouts = Timeouts {
         connect: Duration::from_secs(2),
         idle: Duration::from_secs(2),

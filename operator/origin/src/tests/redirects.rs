@@ -1,13 +1,12 @@
 use std::sync::Arc;
 
-use operator_api::{OriginPolicy, reason};
-use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue};
+use operator_api::{Authorization, OriginPolicy, reason};
 
 use super::server::{Reply, Server};
 use super::transport::Tls;
 use super::{Scripted, loopback_allowed, origin, origin_with, quick};
 use crate::resolve::System;
-use crate::{MAX_REDIRECTS, Options, Origin};
+use crate::{Access, MAX_REDIRECTS, Options, Origin};
 
 fn to(target: &str) -> Reply {
     Reply::sized(302, &[("Location", target)], b"")
@@ -63,11 +62,10 @@ async fn t081_credentials_stay_with_the_origin_they_are_for() {
         _ => to(&target),
     })
     .await;
-    let credentials = HeaderMap::from_iter([
-        (AUTHORIZATION, HeaderValue::from_static("Bearer canary")),
-        (COOKIE, HeaderValue::from_static("session=canary")),
-    ]);
-    let origin = Origin::new(&loopback_allowed(), Options { credentials, ..quick() }).unwrap();
+    let (origin, value) = (server.url(""), "Bearer canary".to_owned());
+    let access = Arc::new(Access::new(Some(&Authorization { origin, value })));
+    assert!(!format!("{access:?}").contains("canary"));
+    let origin = Origin::new(&loopback_allowed(), Options { access: access.clone(), ..quick() }).unwrap();
     origin.get_small(&server.url("/start"), 10).await.unwrap();
 
     let ours = server.requests();
@@ -76,6 +74,13 @@ async fn t081_credentials_stay_with_the_origin_they_are_for() {
     let theirs = other.requests();
     assert_eq!(theirs.len(), 1);
     assert!(!theirs[0].0.contains("canary"), "{}", theirs[0].0);
+
+    // Nor does it go to another origin that a URL names, and a newer one takes its place.
+    origin.get_small(&other.url("/"), 10).await.unwrap();
+    assert_eq!(other.requests()[1].header("authorization"), None);
+    access.renew(&Authorization { origin: other.url(""), value: "Bearer newer".into() });
+    origin.get_small(&other.url("/"), 10).await.unwrap();
+    assert_eq!(other.requests()[2].header("authorization"), Some("Bearer newer"));
 }
 
 #[tokio::test]

@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// A reply, byte for byte.
-pub(super) struct Reply {
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
-    pub(super) after: After,
+pub(crate) struct Reply {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) after: After,
 }
 
 /// What happens once the body is sent.
-pub(super) enum After {
+pub(crate) enum After {
     Close,
     /// Go on with single bytes, ten a second.
     Drip,
@@ -25,7 +25,7 @@ pub(super) enum After {
 }
 
 impl Reply {
-    pub(super) fn new(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+    pub(crate) fn new(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         let mut head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\n");
         for (name, value) in headers {
             writeln!(head, "{name}: {value}\r").unwrap();
@@ -35,14 +35,14 @@ impl Reply {
     }
 
     /// With its true length.
-    pub(super) fn sized(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+    pub(crate) fn sized(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         let length = body.len().to_string();
         let mut all = vec![("Content-Length", length.as_str())];
         all.extend_from_slice(headers);
         Self::new(status, &all, body)
     }
 
-    pub(super) fn then(mut self, after: After) -> Self {
+    pub(crate) fn then(mut self, after: After) -> Self {
         self.after = after;
         self
     }
@@ -50,18 +50,18 @@ impl Reply {
 
 /// A request as it came, head only.
 #[derive(Clone)]
-pub(super) struct Request(pub(super) String);
+pub(crate) struct Request(pub(super) String);
 
 impl Request {
-    pub(super) fn method(&self) -> &str {
+    pub(crate) fn method(&self) -> &str {
         self.0.split(' ').next().unwrap()
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0.split(' ').nth(1).unwrap()
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.0.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -69,17 +69,17 @@ impl Request {
     }
 }
 
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
-    pub(super) async fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_with(handler, None).await
     }
 
-    pub(super) async fn start_with(
+    pub(crate) async fn start_with(
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
         tls: Option<tokio_rustls::TlsAcceptor>,
     ) -> Self {
@@ -105,11 +105,11 @@ impl Server {
         Self { address, requests }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub(super) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }

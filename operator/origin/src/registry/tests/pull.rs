@@ -1,0 +1,155 @@
+use operator_api::reason;
+use serde_json::json;
+
+use super::scripted::{OCI_INDEX, OCI_MANIFEST, Scripted, all};
+use super::{Digest, Platforms};
+
+#[tokio::test]
+async fn an_index_gives_its_platforms_manifests_and_blobs() {
+    let registry = Scripted::start().await;
+    let amd = registry.put_image(("linux", "amd64"), &[b"shared", b"amd"], None);
+    let arm = registry.put_image(("linux", "arm64"), &[b"shared", b"arm"], None);
+    let other = registry.put_image(("linux", "s390x"), &[b"other"], None);
+    let index = registry.put_index(&[amd.clone(), arm, other], Some("latest"));
+    let image = registry.registry(None).image(&all(&["linux/amd64", "linux/arm64"])).await.unwrap();
+    assert_eq!(image.digest.to_string(), index["digest"].as_str().unwrap());
+    assert_eq!(image.media_type, OCI_INDEX);
+    let platforms: Vec<String> =
+        image.manifests.iter().map(|manifest| manifest.platform.to_string()).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    assert_eq!(
+        (image.documents.len(), image.blobs.len(), image.left_out),
+        (3, 5, 0),
+        "the shared layer counts once"
+    );
+    assert!(
+        image.blobs.contains_key(&Digest::of(b"shared")) && !image.blobs.contains_key(&Digest::of(b"other"))
+    );
+    let asked = registry.asked();
+    assert_eq!(asked[0], "HEAD manifests/latest");
+    assert_eq!(asked.len(), 4, "what is known by its digest is asked for by it: {asked:?}");
+    assert!(asked[1..].iter().all(|request| request.starts_with("GET manifests/sha256:")));
+}
+
+#[tokio::test]
+async fn one_manifest_is_of_the_platform_that_its_config_says() {
+    let registry = Scripted::start().await;
+    let entry = registry.put_image(("linux", "arm64"), &[b"layer"], Some("latest"));
+    let image = registry.registry(None).image(&all(&["linux/arm64"])).await.unwrap();
+    assert_eq!(image.digest.to_string(), entry["digest"].as_str().unwrap());
+    assert_eq!((image.documents.len(), image.blobs.len(), image.manifests.len()), (1, 2, 1));
+    let error = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap_err();
+    assert_eq!(error.reason(), reason::NO_SUCH_PLATFORM);
+    assert!(error.to_string().contains("for linux/amd64; it has linux/arm64"), "{error}");
+}
+
+#[tokio::test]
+async fn t095_a_tag_is_looked_up_once_and_a_digest_never() {
+    let registry = Scripted::start().await;
+    let entry = registry.put_image(("linux", "amd64"), &[b"layer"], Some("latest"));
+    registry.set(|script| script.silent = true);
+    let image = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap();
+    assert_eq!(image.digest.to_string(), entry["digest"].as_str().unwrap(), "a registry need not say it");
+    let tagged = registry.asked().iter().filter(|request| request.ends_with("manifests/latest")).count();
+    assert_eq!(tagged, 2, "HEAD, and GET where that does not tell");
+    let pinned = format!("x@{}", entry["digest"].as_str().unwrap());
+    let before = registry.asked().len();
+    registry.registry_of(&pinned, None, &[]).image(&all(&["linux/amd64"])).await.unwrap();
+    assert!(registry.asked()[before..].iter().all(|request| request.contains("sha256:")));
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_those_of_the_digest_are_refused() {
+    let registry = Scripted::start().await;
+    let entry = registry.put_image(("linux", "amd64"), &[b"layer"], None);
+    registry.put_index(std::slice::from_ref(&entry), Some("latest"));
+    registry.set(|script| {
+        let stored =
+            script.stored.get_mut(&format!("manifests/{}", entry["digest"].as_str().unwrap())).unwrap();
+        stored.1.push(b' ');
+    });
+    let error = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap_err();
+    assert_eq!(error.reason(), reason::INVALID_MANIFEST);
+    assert!(error.to_string().contains("gave bytes of"), "{error}");
+}
+
+#[tokio::test]
+async fn t091_sizes_that_contradict_each_other_are_refused() {
+    let registry = Scripted::start().await;
+    let mut entry = registry.put_image(("linux", "amd64"), &[b"layer"], None);
+    entry["size"] = json!(entry["size"].as_u64().unwrap() + 1);
+    registry.put_index(&[entry], Some("latest"));
+    let error = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap_err();
+    assert!(error.to_string().contains("its index says"), "{error}");
+
+    let config = registry.put(
+        "blobs",
+        "application/vnd.oci.image.config.v1+json",
+        br#"{"os":"linux","architecture":"amd64"}"#,
+        None,
+    );
+    let layer = |size: u64| json!({"mediaType": "x", "digest": Digest::of(b"l").to_string(), "size": size});
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer(1), layer(2)]});
+    registry.put("manifests", OCI_MANIFEST, manifest.to_string().as_bytes(), Some("latest"));
+    let error = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap_err();
+    assert!(error.to_string().contains("2 bytes here and 1 there"), "{error}");
+}
+
+#[tokio::test]
+async fn t092_indexes_in_indexes_are_followed_four_deep_and_large_documents_are_not_read() {
+    let registry = Scripted::start().await;
+    let mut entry = registry.put_image(("linux", "amd64"), &[b"layer"], None);
+    for depth in 1..=5 {
+        entry = registry.put_index(&[entry], Some("latest"));
+        let result = registry.registry(None).image(&all(&["linux/amd64"])).await;
+        assert_eq!(result.is_ok(), depth <= 4, "{depth}: {result:?}");
+    }
+    registry.put("manifests", OCI_MANIFEST, &vec![b' '; (4 << 20) + 1], Some("latest"));
+    let error = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap_err();
+    assert!(error.to_string().contains("more than 4194304 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn t093_foreign_layers_are_left_out_and_nobody_goes_there() {
+    let registry = Scripted::start().await;
+    let config = registry.put(
+        "blobs",
+        "application/vnd.oci.image.config.v1+json",
+        br#"{"os":"linux","architecture":"amd64"}"#,
+        None,
+    );
+    let own = registry.put("blobs", "application/vnd.oci.image.layer.v1.tar", b"own", None);
+    let mut foreign = registry.put("blobs", "application/vnd.oci.image.layer.v1.tar", b"foreign", None);
+    foreign["urls"] = json!([registry.server.url("/elsewhere")]);
+    let manifest = json!({"schemaVersion": 2, "config": config, "layers": [foreign, own]});
+    registry.put("manifests", OCI_MANIFEST, manifest.to_string().as_bytes(), Some("latest"));
+    let image = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap();
+    assert_eq!((image.left_out, image.blobs.len()), (1, 2));
+    assert!(!image.blobs.contains_key(&Digest::of(b"foreign")));
+    assert!(registry.asked().iter().all(|request| !request.contains("elsewhere")));
+}
+
+#[tokio::test]
+async fn what_a_registry_lacks_and_when_to_come_again_is_told() {
+    let registry = Scripted::start().await;
+    let wanted = all(&["linux/amd64"]);
+    let error = registry.registry(None).image(&wanted).await.unwrap_err();
+    assert_eq!(error.reason(), reason::ORIGIN_NOT_FOUND);
+    assert!(error.to_string().contains("team/app:latest"), "{error}");
+    registry.set(|script| {
+        script.instead.insert("manifests/latest".into(), (429, vec![("Retry-After".into(), "7".into())]));
+    });
+    let error = registry.registry(None).image(&wanted).await.unwrap_err();
+    assert_eq!(
+        (error.reason(), error.retry_after().map(|after| after.as_secs())),
+        (reason::ORIGIN_UNAVAILABLE, Some(7))
+    );
+    let unspoken = Platforms::OfNodes(std::collections::BTreeSet::default());
+    registry.set(|script| script.instead.clear());
+    let amd = registry.put_image(("linux", "amd64"), &[b"l"], None);
+    registry.put_index(&[amd], Some("latest"));
+    assert_eq!(
+        registry.registry(None).image(&unspoken).await.unwrap_err().reason(),
+        reason::NO_SUCH_PLATFORM
+    );
+}

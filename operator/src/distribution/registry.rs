@@ -1,0 +1,91 @@
+//! The registry of an image, opened with what the `Distribution`'s pull secrets hold. Secrets are read when they are needed and kept
+//! nowhere.
+
+use crds::{Distribution, DistributionClass, ImageSource};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+use operator_api::reason;
+use origin::registry::{Digest, Keyring, KeyringError, Opened, Reference, Registry, RegistryOptions};
+use origin::{HostRules, Options};
+
+use super::source::{bad_rules, policy};
+use crate::context::Context;
+use crate::resolve::ResolveError;
+
+/// The registry that the source names.
+pub async fn of(
+    context: &Context,
+    class: &DistributionClass,
+    distribution: &Distribution,
+    image: &ImageSource,
+) -> Result<(Reference, Registry), ResolveError> {
+    let reference = Reference::parse(&image.reference).map_err(origin::registry::RegistryError::from)?;
+    let logins = keyring(context, distribution, image).await?.logins(&reference);
+    let client = Options { denied: context.settings.api_server.clone(), ..Options::default() };
+    let plain_http = HostRules::new(&class.spec.origin.plain_http).map_err(|error| bad_rules(&error))?;
+    let options = RegistryOptions { policy: policy(class), plain_http, logins, client };
+    let registry = Registry::new(reference.clone(), options).map_err(|error| bad_rules(&error))?;
+    Ok((reference, registry))
+}
+
+/// What opens the repository for whoever is granted to read it; `None` if everyone may.
+pub async fn open(
+    context: &Context,
+    class: &DistributionClass,
+    distribution: &Distribution,
+    digest: &str,
+) -> Result<Option<Opened>, ResolveError> {
+    let Some(image) = &distribution.spec.source.image else { return Ok(None) };
+    let digest = Digest::parse(digest).map_err(|why| ResolveError::refused(reason::INVALID_MANIFEST, why))?;
+    let (_, registry) = of(context, class, distribution, image).await?;
+    Ok(registry.open(&digest).await?)
+}
+
+async fn keyring(
+    context: &Context,
+    distribution: &Distribution,
+    image: &ImageSource,
+) -> Result<Keyring, ResolveError> {
+    let namespace = distribution.namespace().unwrap_or_default();
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let mut keyring = Keyring::default();
+    for name in image.pull_secrets.iter().map(|secret| &secret.name) {
+        let refuse = |why: String| {
+            ResolveError::refused(reason::SECRET_UNAVAILABLE, format!("Secret {namespace}/{name}: {why}"))
+        };
+        let secret = secrets.get(name).await.map_err(|error| refuse(why(&error, context, &namespace)))?;
+        add(&mut keyring, &secret).map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(keyring)
+}
+
+/// What the API server says shows no more than names, but it is long and does not say what to do.
+fn why(error: &kube::Error, context: &Context, namespace: &str) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => {
+            "it is not there: make it, or correct pullSecrets".to_owned()
+        }
+        kube::Error::Api(status) if status.code == 403 => format!(
+            "the operator may not read it: kubectl -n {namespace} create rolebinding samara-pull-secrets \
+             --clusterrole=samara-pull-secrets --serviceaccount={}:samara-operator",
+            context.settings.namespace
+        ),
+        _ => "the API server does not give it now; it is tried again".to_owned(),
+    }
+}
+
+fn add(keyring: &mut Keyring, secret: &Secret) -> Result<(), KeyringError> {
+    let data =
+        |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    match secret.type_.as_deref() {
+        Some("kubernetes.io/dockerconfigjson") => {
+            keyring.add_config(data(".dockerconfigjson").ok_or(KeyringError("it has no .dockerconfigjson"))?)
+        }
+        Some("kubernetes.io/dockercfg") => {
+            keyring.add_legacy(data(".dockercfg").ok_or(KeyringError("it has no .dockercfg"))?)
+        }
+        _ => Err(KeyringError(
+            "its type is neither kubernetes.io/dockerconfigjson nor kubernetes.io/dockercfg",
+        )),
+    }
+}

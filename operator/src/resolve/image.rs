@@ -1,0 +1,122 @@
+//! An image as files: an OCI image layout (OCI image-spec, `image-layout.md`). Pure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crds::{ImageSource, PlatformManifest, RevisionImage, TorrentVersion};
+use operator_api::{GrantedFile, reason};
+use origin::registry::{Digest, Image, Platform, Platforms, Reference, Registry};
+use serde_json::json;
+
+use super::{ResolveError, Resolved, listing, pin};
+
+/// The whole of the file that says that a folder is a layout.
+const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Which platforms of an image are wanted. `nodes`: those of the nodes that are to have it.
+pub fn platforms(source: &ImageSource, nodes: &BTreeSet<String>) -> Result<Platforms, ResolveError> {
+    let parse = |text: &String| {
+        let wrong = format!("platform {text:?} is not os/architecture[/variant]: correct it");
+        Platform::parse(text).ok_or_else(|| ResolveError::refused("InvalidSpec", wrong))
+    };
+    if !source.is_auto() {
+        return Ok(Platforms::All(source.platforms.iter().map(parse).collect::<Result<_, _>>()?));
+    }
+    if nodes.is_empty() {
+        return Err(ResolveError::refused(
+            reason::NO_SUCH_PLATFORM,
+            "platforms is Auto, and no node is selected yet that says what it is: it goes on when there is one, or name the platforms",
+        ));
+    }
+    Ok(Platforms::OfNodes(nodes.iter().map(parse).collect::<Result<_, _>>()?))
+}
+
+/// The image as the files of a layout. What is small and known already comes with its text: registries count each request for a
+/// manifest, and give some of them only to who names their type.
+pub fn as_layout(
+    registry: &Registry,
+    reference: &Reference,
+    image: Image,
+    source: &ImageSource,
+    version: TorrentVersion,
+) -> Result<Resolved, ResolveError> {
+    let index = index(reference, &image);
+    let mut files = vec![
+        text("index.json", String::new(), index),
+        text("oci-layout", String::new(), OCI_LAYOUT.to_owned()),
+    ];
+    let described = describe(reference, &image, source);
+    let documents: BTreeSet<Digest> =
+        image.documents.iter().map(|document| document.digest.clone()).collect();
+    for document in image.documents {
+        files.push(text(&path(&document.digest), registry.manifest_url(&document.digest), document.text));
+    }
+    for (digest, size) in image.blobs.into_iter().filter(|(digest, _)| !documents.contains(digest)) {
+        files.push(GrantedFile {
+            path: path(&digest),
+            url: registry.blob_url(&digest),
+            text: None,
+            size,
+            sha256: Some(digest.hex().to_owned()),
+            etag: None,
+            last_modified: None,
+        });
+    }
+    files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+    let bytes = listing::total(&files)?;
+    let pin = pin::image_pin(&pin::pin(&files, version), &described);
+    Ok(Resolved { pin, files: Arc::new(files), bytes, image: Some(described) })
+}
+
+fn path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn text(path: &str, url: String, text: String) -> GrantedFile {
+    GrantedFile {
+        path: path.to_owned(),
+        url,
+        size: text.len() as u64,
+        sha256: Some(Digest::of(text.as_bytes()).hex().to_owned()),
+        text: Some(text),
+        etag: None,
+        last_modified: None,
+    }
+}
+
+/// `index.json`: the way in. Its annotations are what tools name the image by.
+fn index(reference: &Reference, image: &Image) -> String {
+    let top = image.documents.iter().find(|document| document.digest == image.digest);
+    let size = top.map_or(0, |document| document.text.len());
+    let mut annotations = json!({"io.containerd.image.name": reference.to_string()});
+    if let Some(tag) = reference.tag() {
+        annotations["org.opencontainers.image.ref.name"] = tag.into();
+    }
+    json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{
+            "mediaType": image.media_type, "digest": image.digest.to_string(), "size": size, "annotations": annotations,
+        }],
+    })
+    .to_string()
+}
+
+/// What sidecars need to know of it.
+fn describe(reference: &Reference, image: &Image, source: &ImageSource) -> RevisionImage {
+    let manifests = image.manifests.iter().map(|manifest| PlatformManifest {
+        platform: manifest.platform.to_string(),
+        digest: manifest.digest.to_string(),
+        media_type: manifest.media_type.clone(),
+    });
+    RevisionImage {
+        reference: reference.to_string(),
+        digest: image.digest.to_string(),
+        media_type: image.media_type.clone(),
+        manifests: manifests.collect(),
+        left_out: i32::try_from(image.left_out).unwrap_or(i32::MAX),
+        access: source.access(),
+        materialize: source.materialize(),
+        pin: source.pin,
+    }
+}
