@@ -30,7 +30,7 @@ fn combinations() -> Vec<Value> {
     let two = json!([
         {"name": "default", "root": "/var/lib/samara", "sidecar": {"nodeSelector": {"pool": "a"}}},
         {"name": "fast", "root": "/mnt/nvme/samara", "quota": "500Gi", "trackers": {"replicas": 3, "port": 7000},
-         "origin": {"allow": ["127.0.0.0/8"], "deny": ["*.example.com"]}, "network": {"hostNetwork": false},
+         "origin": {"allow": ["127.0.0.0/8"], "deny": ["*.example.com"], "plainHTTP": ["registry.lan"]}, "network": {"hostNetwork": false},
          "sidecar": {"nodeSelector": {"pool": "b"}, "seLinuxOptions": {"type": "spc_t"}}},
     ]);
     let switches: [(&str, Value); 7] = [
@@ -45,7 +45,10 @@ fn combinations() -> Vec<Value> {
         ),
         (
             "operator",
-            json!({"priorityClassName": "system-cluster-critical", "env": [{"name": "A", "value": "b"}]}),
+            json!({
+                "priorityClassName": "system-cluster-critical", "env": [{"name": "A", "value": "b"}],
+                "pullSecretNamespaces": ["models"],
+            }),
         ),
     ];
     (0..1_u32 << switches.len())
@@ -153,7 +156,10 @@ fn t118_no_role_can_do_more_than_it_names() {
                     }
                     assert!(!groups.contains(&"rbac.authorization.k8s.io"), "{text}");
                     if resources.contains(&"secrets") {
-                        assert_eq!(kind, "Role", "secrets of the whole cluster: {text}");
+                        // Bound in single namespaces only: see below.
+                        let by_namespace =
+                            role["metadata"]["name"] == "samara-pull-secrets" && verbs == ["get"];
+                        assert!(kind == "Role" || by_namespace, "secrets of the whole cluster: {text}");
                         assert!(!verbs.contains(&"list") && !verbs.contains(&"watch"), "{text}");
                         assert!(
                             !verbs.contains(&"update") || rule["resourceNames"].is_array(),
@@ -243,6 +249,25 @@ fn t118_what_the_operator_may_write() {
         "services: patch",
     ];
     assert_eq!(writes("Role"), at_home);
+}
+
+#[test]
+fn t107_pull_secrets_are_read_only_where_a_namespace_says_so() {
+    let Some(helm) = helm() else { return };
+    let bindings = |values: &Value| -> Vec<(String, String)> {
+        let documents = render(&helm, values).expect("it renders");
+        let bound = documents.iter().filter(|binding| binding["roleRef"]["name"] == "samara-pull-secrets");
+        let place = |binding: &Value| {
+            assert_eq!(binding["subjects"].as_array().map(Vec::len), Some(1));
+            assert_eq!(binding["subjects"][0]["name"], "samara-operator");
+            (binding["kind"].to_string(), binding["metadata"]["namespace"].to_string())
+        };
+        bound.map(place).collect()
+    };
+    assert_eq!(bindings(&json!({})), []);
+    let named = json!({"operator": {"pullSecretNamespaces": ["models", "apps"]}});
+    let of = |namespace: &str| ("\"RoleBinding\"".to_owned(), format!("{namespace:?}"));
+    assert_eq!(bindings(&named), [of("models"), of("apps")]);
 }
 
 #[test]

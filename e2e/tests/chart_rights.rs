@@ -21,6 +21,8 @@ use kube::{Client, Config, ResourceExt, discovery};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "samara-rights";
+/// It lets the operator read its pull secrets.
+const LENT: &str = "samara-rights-lent";
 const OWN: &str = "rights-own";
 const OTHER: &str = "rights-other";
 /// The kinds that say who may do what.
@@ -53,7 +55,10 @@ async fn apply(client: &Client, object: Value) -> Result<DynamicObject> {
 /// The rights of the chart, a node, and the sidecar's pod on it.
 async fn prepare(client: &Client, rendered: Vec<Value>) -> Result<()> {
     real::install_crds(client).await?;
-    apply(client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})).await?;
+    for namespace in [NAMESPACE, LENT] {
+        apply(client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
+            .await?;
+    }
     for object in rendered {
         if object["kind"].as_str().is_some_and(|kind| KINDS.contains(&kind)) {
             apply(client, object).await?;
@@ -138,7 +143,8 @@ fn refused<T: std::fmt::Debug>(what: &str, answer: kube::Result<T>) -> Result<()
 async fn t116_t117_rights_on_a_real_api_server() -> Result<()> {
     let Some(helm) = helm::helm() else { return Ok(()) };
     let Real::Server(admin) = real::client("the rights of the chart").await? else { return Ok(()) };
-    let rendered = helm::render(&helm, NAMESPACE, &json!({})).map_err(anyhow::Error::msg)?;
+    let rendered = helm::render(&helm, NAMESPACE, &json!({"operator": {"pullSecretNamespaces": [LENT]}}))
+        .map_err(anyhow::Error::msg)?;
     prepare(&admin, rendered).await?;
     let outcome = check(&admin).await;
     clean_up(&admin).await?;
@@ -234,7 +240,7 @@ async fn operator_cannot(operator: &Client) -> Result<()> {
         ("escalate", "rbac.authorization.k8s.io/clusterroles"),
         ("bind", "rbac.authorization.k8s.io/clusterroles"),
     ] {
-        for namespace in [None, Some(NAMESPACE), Some("kube-system")] {
+        for namespace in [None, Some(NAMESPACE), Some(LENT), Some("kube-system")] {
             ensure!(
                 !can(operator, verb, resource, namespace).await?,
                 "the operator can {verb} {resource} in {namespace:?}"
@@ -245,6 +251,13 @@ async fn operator_cannot(operator: &Client) -> Result<()> {
         !can(operator, "update", "/secrets", Some(NAMESPACE)).await?,
         "the operator can write any Secret"
     );
+    ensure!(
+        can(operator, "get", "/secrets", Some(LENT)).await?,
+        "it cannot read the pull secrets that it may"
+    );
+    for verb in ["create", "update", "patch", "delete"] {
+        ensure!(!can(operator, verb, "/secrets", Some(LENT)).await?, "it can {verb} a pull secret");
+    }
     for (verb, resource) in [("get", "/secrets"), ("create", "apps/deployments"), ("delete", "/services")] {
         for namespace in [None, Some("kube-system"), Some("default")] {
             ensure!(
@@ -264,6 +277,8 @@ async fn clean_up(admin: &Client) -> Result<()> {
         drop(Api::<NodeDistribution>::all(admin.clone()).delete(node, &now).await);
         drop(Api::<Node>::all(admin.clone()).delete(node, &now).await);
     }
-    Api::<Namespace>::all(admin.clone()).delete(NAMESPACE, &now).await?;
+    for namespace in [NAMESPACE, LENT] {
+        Api::<Namespace>::all(admin.clone()).delete(namespace, &now).await?;
+    }
     Ok(())
 }
