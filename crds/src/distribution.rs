@@ -262,6 +262,10 @@ pub struct RevisionStatus {
     /// `sha256:<hex>` of the content manifest, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What an image's reference stood for: the reference with that digest.
+    #[schemars(length(max = 600))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Payload bytes.
     pub bytes: i64,
     /// Number of files.

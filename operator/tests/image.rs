@@ -101,7 +101,17 @@ async fn an_image_becomes_a_layout_of_the_platforms_of_the_nodes() {
 
     world.carry_through(&name, &["a", "b"]).await;
     world.until_condition("app", "Ready", "True", "").await;
-    assert_eq!(world.distribution("app").await.status.unwrap().source_type.as_deref(), Some("image"));
+    let status = world.distribution("app").await.status.unwrap();
+    assert_eq!(status.source_type.as_deref(), Some("image"));
+    let pinned = format!("{}@{}", registry.reference("team/app:1.0"), index["digest"].as_str().unwrap());
+    assert_eq!(status.revision.unwrap().source, Some(pinned), "T95");
+
+    // T95: the tag moves, and the revision stays what it is.
+    let moved = registry.push_image("team/app", "amd64", &[b"another layer"]).await;
+    registry.push_index("team/app", "1.0", &[moved]).await;
+    world.edit("app", json!({"placement": {"nodeSelector": {"kubernetes.io/hostname": "a"}}})).await;
+    world.until_condition("app", "Ready", "True", "").await;
+    assert_eq!(world.revision(|_| true).await.name_any(), name);
 }
 
 #[tokio::test]

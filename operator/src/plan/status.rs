@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crds::condition::{BUILT, READY, STALLED};
 use crds::{
     Distribution, DistributionRevision, DistributionStatus, FailureGroup, NodeCounts, ProgressStatus,
-    RevisionStatus, TransferStatus,
+    RevisionImage, RevisionStatus, TransferStatus,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -263,10 +263,17 @@ fn revision_status(revision: &DistributionRevision) -> RevisionStatus {
     RevisionStatus {
         id: revision.name_any(),
         digest: spec.manifest_digest.as_ref().map(|digest| format!("sha256:{digest}")),
+        source: spec.content.image.as_ref().map(pinned),
         bytes: spec.content.bytes,
         files: spec.content.files,
         torrents: i32::try_from(spec.torrents.len()).unwrap_or(i32::MAX),
     }
+}
+
+/// `registry/name:tag@digest`.
+fn pinned(image: &RevisionImage) -> String {
+    let RevisionImage { reference, digest, .. } = image;
+    if reference.ends_with(digest.as_str()) { reference.clone() } else { format!("{reference}@{digest}") }
 }
 
 fn eta(observed: &Observed, picture: &Picture<'_>) -> Option<i64> {
