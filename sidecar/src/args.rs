@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use sidecar::{HEALTH_PORT, PEER_PORT, SidecarConfig, TokenSource};
+use sidecar::{HEALTH_PORT, ImagesConfig, PEER_PORT, SidecarConfig, TokenSource};
 use tokio_util::sync::CancellationToken;
 
 /// Samara's daemon on each node: reads origins when elected, shares with its peers, publishes, seeds, reports.
@@ -56,8 +56,29 @@ pub struct Args {
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_delimiter = ',', value_name = "HOST")]
     deny_origin: Vec<String>,
 
+    /// Handle images: serve them to the container runtime on this port of 127.0.0.1, and make it pull them
+    #[arg(long, env = "SAMARA_MIRROR_PORT", value_name = "PORT")]
+    mirror_port: Option<u16>,
+
+    /// Where the host's folders are mounted: its /etc/containerd as DIR/etc/containerd, and so on
+    #[arg(long, env = "SAMARA_HOST", value_name = "DIR", default_value = "/host", requires = "mirror_port")]
+    host: PathBuf,
+
+    /// Which of the container runtime's settings are changed: its hosts files, or none since somebody else points it at the mirror
+    #[arg(long, env = "SAMARA_CONFIGURE_RUNTIME", value_enum, default_value_t, requires = "mirror_port")]
+    configure_runtime: Configure,
+
     #[command(flatten)]
     pub logs: daemon::LogArgs,
+}
+
+/// What is changed of the runtime's settings.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum Configure {
+    #[default]
+    HostsOnly,
+    None,
 }
 
 impl Args {
@@ -74,6 +95,9 @@ impl Args {
             upload_limit,
             download_limit,
             deny_origin,
+            mirror_port,
+            host,
+            configure_runtime,
             logs: _,
         } = self;
         let client = kube::Client::try_default()
@@ -91,6 +115,11 @@ impl Args {
             upload_limit,
             download_limit,
             denied_origins: addresses_of(&deny_origin).await,
+            images: mirror_port.map(|port| ImagesConfig {
+                mirror: SocketAddr::from(([127, 0, 0, 1], port)),
+                host,
+                hosts_files: configure_runtime == Configure::HostsOnly,
+            }),
         };
         Ok(sidecar::run(config, shutdown).await?)
     }

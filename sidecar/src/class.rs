@@ -20,6 +20,9 @@ pub struct ClassInfo {
     pub operator: Option<OperatorEndpoint>,
     /// Base URLs of the trackers.
     pub trackers: Vec<String>,
+    /// It goes: what was done to the host is undone.
+    #[serde(default)]
+    pub retired: bool,
 }
 
 impl ClassInfo {
@@ -28,7 +31,7 @@ impl ClassInfo {
         let status = class.status.clone().unwrap_or_default();
         let quota = class.spec.quota.as_deref().and_then(crds::parse_quantity);
         let trackers = status.trackers.into_iter().map(|tracker| tracker.url).collect();
-        Self { quota, operator: status.operator, trackers }
+        Self { quota, operator: status.operator, trackers, retired: class.spec.retire.is_some() }
     }
 
     /// As it was when it was last saved.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::clients::TokenSource;
+use crate::images::ImagesConfig;
 
 /// The port of peers.
 pub const PEER_PORT: u16 = 6881;
@@ -35,6 +36,8 @@ pub struct SidecarConfig {
     pub download_limit: Option<u64>,
     /// Addresses that are never an origin, whatever the class says: those of the API server.
     pub denied_origins: Vec<IpAddr>,
+    /// Images, if this sidecar has to do with them.
+    pub images: Option<ImagesConfig>,
 }
 
 impl SidecarConfig {
@@ -58,6 +61,7 @@ impl SidecarConfig {
             upload_limit: None,
             download_limit: None,
             denied_origins: Vec::new(),
+            images: None,
         }
     }
 

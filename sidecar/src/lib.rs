@@ -5,6 +5,7 @@
 //! | [`desired`] | the pure half: from what is wanted and what is here to the next steps |
 //! | [`store`] | the folder on the disk: steps that can be cut anywhere |
 //! | [`fetch`] | reading an origin once |
+//! | [`images`] | the image mirror, and the container runtime that pulls through it |
 //! | [`jobs`] | what is being done with each revision |
 //! | [`kubernetes`] | watches, and the node's report |
 //! | [`clients`] | the operator, and the trackers' stores |
@@ -22,6 +23,7 @@ mod run;
 pub mod clients;
 pub mod desired;
 pub mod fetch;
+pub mod images;
 pub mod jobs;
 pub mod kubernetes;
 pub mod store;
@@ -30,4 +32,5 @@ pub use class::ClassInfo;
 pub use clients::TokenSource;
 pub use config::{HEALTH_PORT, PEER_PORT, SidecarConfig};
 pub use health::{Metrics, Watchdog};
+pub use images::ImagesConfig;
 pub use run::{SidecarError, run};

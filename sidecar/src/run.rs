@@ -18,6 +18,7 @@ use crate::class::ClassInfo;
 use crate::clients::{Trackers, keep_session};
 use crate::config::SidecarConfig;
 use crate::health::{self, Metrics, Watchdog};
+use crate::images::{Images, MirrorError};
 use crate::jobs::{Context, stoppable};
 use crate::kubernetes::{Report, Reporter, mirror};
 use crate::manager::{Manager, Watches};
@@ -38,6 +39,9 @@ pub enum SidecarError {
     /// The HTTP client.
     #[error("cannot set up the HTTP client for trackers: {0}")]
     Http(#[from] reqwest::Error),
+    /// The image mirror.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// The disk.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -67,6 +71,14 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
         ..EngineConfig::default()
     })
     .await?;
+    let images = match &config.images {
+        None => None,
+        Some(images) => {
+            let kept = found.keys().cloned().collect();
+            let started = Images::start(images, &config.class, kept, class.clone(), &health, &shutdown)?;
+            Some(Arc::new(started))
+        }
+    };
     let session = keep_session(class.clone(), config.token.clone(), shutdown.clone());
     let context = Arc::new(Context {
         node: config.node_name.clone(),
@@ -80,6 +92,7 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
         fetcher_key: SigningKey::from_seed(&rand::random()),
         denied_origins: config.denied_origins.clone(),
         metrics: Metrics::register(&health),
+        images,
     });
     tracing::info!(node = config.node_name, class = config.class, revisions = found.len(), "ready");
     health.readiness().set(true);

@@ -276,6 +276,14 @@ pub mod reason {
     pub const SAME_BYTES_COMING: &str = "SameBytesComing";
     /// The metainfo or manifest is at no tracker.
     pub const METAINFO_UNAVAILABLE: &str = "MetainfoUnavailable";
+    /// The class's sidecars do not handle images.
+    pub const IMAGES_OFF: &str = "ImagesOff";
+    /// The node's container runtime does not answer.
+    pub const RUNTIME_UNAVAILABLE: &str = "RuntimeUnavailable";
+    /// The container runtime could not pull the image from this node's mirror.
+    pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
+    /// The kubelet's garbage collection has removed the image.
+    pub const IMAGE_EVICTED: &str = "ImageEvicted";
     /// The data root of the class is not the one that this sidecar has.
     pub const ROOT_MISMATCH: &str = "RootMismatch";
 }

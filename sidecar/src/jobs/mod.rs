@@ -5,6 +5,7 @@ mod download;
 mod end;
 mod evidence;
 mod grow;
+mod image;
 mod keeper;
 mod share;
 mod simple;

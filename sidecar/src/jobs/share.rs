@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::documents::Documents;
 use super::end::{End, RETRY, disk, not_added};
+use super::image::ImageState;
 use super::keeper::Keeper;
 use super::state::{Context, JobHandle, stoppable};
 use super::steps::{self, Place, Published};
@@ -40,6 +41,8 @@ pub(super) struct Sharing {
     pub(super) peer_bytes: u64,
     /// Of this engine's torrent, counted already in the metrics.
     pub(super) far_bytes: u64,
+    /// Where the content is an image: what has become of it.
+    pub(super) image: ImageState,
 }
 
 /// Shares a revision until it is told to stop.
@@ -62,9 +65,11 @@ async fn share_until_stopped(context: Arc<Context>, job: JobHandle) {
         alone: false,
         peer_bytes: 0,
         far_bytes: 0,
+        image: ImageState::default(),
     };
     loop {
         let Err(end) = sharing.round().await;
+        sharing.image = ImageState::default();
         if let Some(handle) = sharing.handle.take() {
             handle.remove().await;
         }
@@ -129,6 +134,10 @@ impl Sharing {
             state.linked = false;
         });
         Ok(place)
+    }
+
+    pub(super) fn known_record(&self) -> Option<&Record> {
+        self.record.as_ref()
     }
 
     pub(super) fn record(&mut self) -> &mut Record {
@@ -243,7 +252,9 @@ impl Sharing {
                 for revision in &removed {
                     self.context.ledger.free(revision);
                 }
-                self.job.phase(NodePhase::Ready);
+                if self.is_only_files() {
+                    self.job.phase(NodePhase::Ready);
+                }
             }
             Published::Damaged => {}
         }
@@ -279,6 +290,7 @@ impl Sharing {
         let mut from = 0;
         loop {
             let pause = self.look_after(documents, from).await?;
+            let pause = self.look_after_image(pause).await?;
             from += LOOK_FILES;
             if let Some(handle) = &self.handle {
                 let stats = handle.stats();

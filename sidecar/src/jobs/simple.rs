@@ -13,6 +13,12 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Removes a revision: link, mark, bytes. Tries until it works.
 pub async fn remove_job(context: Arc<Context>, job: JobHandle) {
     let revision = job.revision.clone();
+    if let Some(images) = &context.images {
+        let (layout, name) = (context.layout.clone(), revision.clone());
+        let image = tokio::task::spawn_blocking(move || record_of(&layout, &name, Record::load)).await;
+        let image = image.ok().and_then(Result::ok).flatten().and_then(|record| record.image);
+        images.forget(&revision, image.as_ref()).await;
+    }
     let (layout, name) = (context.layout.clone(), revision.clone());
     let work = move || {
         let record = record_of(&layout, &name, Record::load)?;

@@ -15,6 +15,7 @@ use crate::class::ClassInfo;
 use crate::clients::{Session, TokenSource, Trackers};
 use crate::desired::{Data, JobStatus, Problem};
 use crate::health::Metrics;
+use crate::images::Images;
 use crate::store::{Layout, Ledger};
 
 /// The world of a job.
@@ -42,6 +43,8 @@ pub struct Context {
     pub denied_origins: Vec<IpAddr>,
     /// What is counted.
     pub metrics: Metrics,
+    /// The image mirror and the container runtime, where this sidecar has to do with them.
+    pub images: Option<Arc<Images>>,
 }
 
 impl Context {

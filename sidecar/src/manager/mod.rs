@@ -3,6 +3,7 @@
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crds::{
     NodePhase, Retire,
 };
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -26,7 +27,7 @@ use crate::health::Watchdog;
 use crate::jobs::{Context, JobHandle, JobState, remove_job, retain_job, share};
 use crate::kubernetes::{Mirror, Report};
 use crate::store::{Found, safe_name, scan_one};
-use views::{desired, is_orphan, node_view, place, root_condition, says_more};
+use views::{desired, is_orphan, mirror_condition, node_view, place, root_condition, says_more};
 
 /// The loop turns at least so often.
 const TURN: Duration = Duration::from_secs(1);
@@ -367,7 +368,7 @@ impl Manager {
             node_uid: node.uid.clone(),
             status: NodeDistributionStatus {
                 revisions: self.entries.clone(),
-                conditions: vec![root_condition(class.root_matches, &self.config, now)],
+                conditions: self.conditions(class.root_matches, now),
             },
         };
         self.report.send_if_modified(|known| {
@@ -377,6 +378,12 @@ impl Manager {
             }
             news
         });
+    }
+
+    fn conditions(&self, root_matches: bool, now: Time) -> Vec<Condition> {
+        let root = root_condition(root_matches, &self.config, now.clone());
+        let mirror = self.context.images.as_ref().map(|images| mirror_condition(&images.host.borrow(), now));
+        iter::once(root).chain(mirror).collect()
     }
 
     fn measure(&self, statuses: &BTreeMap<String, JobStatus>) {

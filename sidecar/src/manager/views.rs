@@ -10,6 +10,7 @@ use swarm::near::Place;
 
 use crate::config::SidecarConfig;
 use crate::desired::{Desired, NodeView};
+use crate::images::HostState;
 use crate::kubernetes::Report;
 
 /// A fresh list lacks it, it cannot be had by its name either, and the class does not say Keep.
@@ -70,14 +71,18 @@ pub(super) fn root_condition(matches: bool, config: &SidecarConfig, now: Time) -
         let root = config.root_of_class();
         ("False", reason::ROOT_MISMATCH, format!("this sidecar has the root {root}, its class names another"))
     };
-    Condition {
-        type_: "RootReady".to_owned(),
-        status: status.to_owned(),
-        reason: why.to_owned(),
-        message,
-        last_transition_time: now,
-        observed_generation: None,
-    }
+    condition("RootReady", status, why, message, now)
+}
+
+/// Whether the node's container runtime pulls through the mirror.
+pub(super) fn mirror_condition(host: &HostState, now: Time) -> Condition {
+    let status = if host.ready { "True" } else { "False" };
+    condition("ImageMirrorReady", status, host.reason, host.message.clone(), now)
+}
+
+fn condition(type_: &str, status: &str, reason: &str, message: String, now: Time) -> Condition {
+    let (type_, status, reason) = (type_.to_owned(), status.to_owned(), reason.to_owned());
+    Condition { type_, status, reason, message, last_transition_time: now, observed_generation: None }
 }
 
 /// Whether a report says what the one before does not. When a condition was looked at says nothing.
@@ -85,5 +90,9 @@ pub(super) fn says_more(before: &Report, now: &Report) -> bool {
     let (old, new) = (&before.status, &now.status);
     before.node_uid != now.node_uid
         || old.revisions != new.revisions
-        || old.conditions.iter().map(|c| &c.status).ne(new.conditions.iter().map(|c| &c.status))
+        || old
+            .conditions
+            .iter()
+            .map(|c| (&c.status, &c.reason))
+            .ne(new.conditions.iter().map(|c| (&c.status, &c.reason)))
 }

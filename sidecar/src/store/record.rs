@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use crds::{DistributionRevisionSpec, OnDelete};
+use crds::{DistributionRevisionSpec, OnDelete, RevisionImage};
 use serde::{Deserialize, Serialize};
 
 use super::{Folder, StoreError};
@@ -43,6 +43,8 @@ pub struct Record {
     pub info_hash_v2: Option<String>,
     /// SHA-256 (hex) of the manifest.
     pub manifest_digest: Option<String>,
+    /// The image that it is.
+    pub image: Option<RevisionImage>,
     /// This node read the origin to the end: every byte is here, hashed, and durable.
     pub fetched: bool,
     /// What is here has yet to be hashed to its end: neither a journal nor sizes speak for it.
@@ -71,6 +73,7 @@ impl Record {
         self.name.clone_from(&spec.distribution.name);
         self.distribution_uid.clone_from(&spec.distribution.uid);
         self.pin.clone_from(&spec.content.pin);
+        self.image.clone_from(&spec.content.image);
         self.bytes = u64::try_from(spec.content.bytes).unwrap_or(0);
         self.current = spec.policy.current;
         self.on_delete = spec.policy.on_delete;

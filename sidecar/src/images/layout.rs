@@ -1,0 +1,132 @@
+//! A published OCI image layout, as the mirror serves it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crds::{ImageAccess, RevisionImage};
+use mirror::{Access, Digest, MAX_MANIFEST, Manifest, ManifestError, NameError, Repository};
+use origin::registry::{Reference, ReferenceError};
+use serde::Deserialize;
+
+/// An image that is here.
+#[derive(Debug)]
+pub struct Layout {
+    pub repository: Repository,
+    pub tag: Option<String>,
+    /// What the reference stands for.
+    pub digest: Digest,
+    /// That, and the manifests of the platforms that are here.
+    pub manifests: Vec<Manifest>,
+    /// Configs and layers, each with its length.
+    pub blobs: Vec<(Digest, PathBuf, u64)>,
+    /// The layers, as leases name them.
+    pub layers: Vec<String>,
+}
+
+/// Why a published image cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The revision does not say which image it is.
+    #[error("the revision names its image wrongly: {0}")]
+    Reference(#[from] ReferenceError),
+    /// So does a digest or a registry.
+    #[error("the revision names its image wrongly: {0}")]
+    Name(#[from] NameError),
+    /// A manifest is not there or cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// The system's word.
+        error: std::io::Error,
+    },
+    /// A manifest is not what its name says.
+    #[error("{} is not what its name says", .0.display())]
+    Damaged(PathBuf),
+    /// A manifest that is none.
+    #[error("{}: {why}", path.display())]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What a manifest says of its blobs. The operator has read it strictly, and its digest is the one that the operator names.
+#[derive(Deserialize)]
+struct Blobs {
+    config: Descriptor,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: String,
+}
+
+impl Layout {
+    /// Reads the layout below `data`. What the image lacks (layers that lie elsewhere) is not in it.
+    pub fn read(image: &RevisionImage, data: &Path) -> Result<Self, LayoutError> {
+        let reference = Reference::parse(&image.reference)?;
+        let folder = data.join("blobs/sha256");
+        let access = match image.access {
+            ImageAccess::Cluster => Access::Node,
+            ImageAccess::UpstreamManifests => Access::UpstreamManifests,
+        };
+        let mut layout = Self {
+            repository: Repository::new(reference.registry(), reference.repository())?,
+            tag: reference.tag().map(str::to_owned),
+            digest: image.digest.parse()?,
+            manifests: Vec::new(),
+            blobs: Vec::new(),
+            layers: Vec::new(),
+        };
+        let mut names = BTreeSet::new();
+        for platform in &image.manifests {
+            let digest = platform.digest.parse()?;
+            let manifest = manifest(&folder, digest, &platform.media_type, access)?;
+            let path = folder.join(hex::encode(digest.as_bytes()));
+            let said = serde_json::from_slice(manifest.bytes());
+            let said: Blobs = said.map_err(|error| LayoutError::Manifest { path, why: error.to_string() })?;
+            layout.layers.extend(said.layers.iter().map(|layer| layer.digest.clone()));
+            names.extend(said.layers.into_iter().chain([said.config]).map(|blob| blob.digest));
+            layout.manifests.push(manifest);
+        }
+        if !layout.manifests.iter().any(|manifest| manifest.digest() == layout.digest) {
+            layout.manifests.push(manifest(&folder, layout.digest, &image.media_type, access)?);
+        }
+        for name in names {
+            let digest: Digest = name.parse()?;
+            let path = folder.join(hex::encode(digest.as_bytes()));
+            // What was left out is upstream's.
+            if let Ok(file) = fs::symlink_metadata(&path) {
+                layout.blobs.push((digest, path, file.len()));
+            }
+        }
+        layout.layers.sort();
+        layout.layers.dedup();
+        Ok(layout)
+    }
+}
+
+fn manifest(
+    folder: &Path,
+    digest: Digest,
+    media_type: &str,
+    access: Access,
+) -> Result<Manifest, LayoutError> {
+    let path = folder.join(hex::encode(digest.as_bytes()));
+    let read = crate::store::read_file_capped(&path, MAX_MANIFEST as u64);
+    let bytes = read.map_err(|error| LayoutError::Manifest { path: path.clone(), why: error.to_string() })?;
+    let missing = || LayoutError::Read { path: path.clone(), error: std::io::ErrorKind::NotFound.into() };
+    let bytes = bytes.ok_or_else(missing)?;
+    let made = Manifest::new(media_type, bytes.into(), access);
+    let manifest = made.map_err(|error: ManifestError| LayoutError::Manifest {
+        path: path.clone(),
+        why: error.to_string(),
+    })?;
+    if manifest.digest() == digest { Ok(manifest) } else { Err(LayoutError::Damaged(path)) }
+}

@@ -1,0 +1,127 @@
+//! What becomes of a published image: the mirror serves it, and the container runtime gets it if it is to.
+
+use std::time::Duration;
+
+use crds::{Materialize, NodePhase, RevisionImage};
+use operator_api::reason;
+use tokio::time::Instant;
+
+use super::end::{End, RETRY};
+use super::share::Sharing;
+use super::state::stoppable;
+use crate::desired::Problem;
+use crate::images::{Images, Materialized, Place, materialize};
+
+/// An image that the kubelet's garbage collection has taken is pulled again after so long, when it was not pinned.
+const EVICTED: Duration = Duration::from_mins(10);
+
+/// How far an image is on this node.
+#[derive(Debug, Default)]
+pub(super) struct ImageState {
+    place: Option<Place>,
+    /// What was asked for is so.
+    is_ready: bool,
+    evicted: Option<Instant>,
+}
+
+impl Sharing {
+    /// Whether the revision is ready as soon as it is published.
+    pub(super) fn is_only_files(&self) -> bool {
+        self.known_image().is_none() || self.image.is_ready
+    }
+
+    fn known_image(&self) -> Option<RevisionImage> {
+        self.known_record().and_then(|record| record.image.clone())
+    }
+
+    /// Serves the image, and sees to it that the runtime has it; says so. Answers when to look again.
+    pub(super) async fn look_after_image(&mut self, pause: Duration) -> Result<Duration, End> {
+        let Some(image) = self.known_image() else { return Ok(pause) };
+        let Some(images) = self.context.images.clone() else {
+            let message =
+                "this class's sidecars do not handle images: set images.enabled in the chart".to_owned();
+            return Ok(self.image_problem(reason::IMAGES_OFF, message));
+        };
+        if self.image.place.is_none() {
+            match self.put_on_shelf(&images, &image).await? {
+                Ok(place) => self.image.place = Some(place),
+                Err(error) => return Ok(self.image_problem(reason::INVALID_MANIFEST, error)),
+            }
+        }
+        match image.materialize {
+            Materialize::Blobs => self.image_ready(),
+            Materialize::Image => {
+                if let Some(problem) = self.hand_to_runtime(&images, &image).await? {
+                    return Ok(self.image_problem(problem.reason, problem.message));
+                }
+            }
+        }
+        Ok(pause)
+    }
+
+    async fn put_on_shelf(
+        &self,
+        images: &Images,
+        image: &RevisionImage,
+    ) -> Result<Result<Place, String>, End> {
+        let (to, image) = (images.shelf.clone(), image.clone());
+        let revision = self.job.revision.clone();
+        let data = self.context.layout.published(&revision).data();
+        let put = tokio::task::spawn_blocking(move || to.put(&revision, &image, &data)).await;
+        Ok(put.map_err(|_| End::Stopped)?.map_err(|error| error.to_string()))
+    }
+
+    async fn hand_to_runtime(
+        &mut self,
+        images: &Images,
+        image: &RevisionImage,
+    ) -> Result<Option<Problem>, End> {
+        let host = images.host.borrow().clone();
+        let Some(runtime) = host.runtime else {
+            let message = format!("the container runtime cannot be reached: {}", host.message);
+            return Ok(Some(Problem { reason: reason::RUNTIME_UNAVAILABLE, message }));
+        };
+        if self.image.evicted.is_some_and(|at| at.elapsed() < EVICTED) {
+            return Ok(Some(evicted()));
+        }
+        let layers = self.image.place.as_ref().map_or(&[][..], Place::layers);
+        let had = self.image.is_ready && !image.pin;
+        let revision = self.job.revision.clone();
+        let work = materialize(&runtime, &images.owner, &revision, image, layers, had);
+        match stoppable(&self.job.stop, work).await? {
+            Ok(Materialized::Evicted) => {
+                (self.image.is_ready, self.image.evicted) = (false, Some(Instant::now()));
+                return Ok(Some(evicted()));
+            }
+            Ok(Materialized::Pulled) => {
+                tracing::info!(revision, image = image.reference, "the runtime has the image");
+            }
+            Ok(Materialized::Present) => {}
+            Err(error) => {
+                let message = format!("the container runtime does not take {}: {error}", image.reference);
+                return Ok(Some(Problem { reason: reason::IMAGE_PULL_FAILED, message }));
+            }
+        }
+        self.image.evicted = None;
+        self.image_ready();
+        Ok(None)
+    }
+
+    fn image_ready(&mut self) {
+        self.image.is_ready = true;
+        if self.job.state.borrow().linked {
+            self.job.phase(NodePhase::Ready);
+        }
+    }
+
+    fn image_problem(&self, reason: &'static str, message: String) -> Duration {
+        self.job.problem(Problem { reason, message });
+        RETRY
+    }
+}
+
+fn evicted() -> Problem {
+    let message = "the kubelet's garbage collection has removed the image; its bytes are here and a pod's pull finds them, and it is \
+                   pulled again in 10 minutes; pin: true keeps it";
+    Problem { reason: reason::IMAGE_EVICTED, message: message.to_owned() }
+}
