@@ -82,15 +82,9 @@ async fn ask(
         let found = registry.image(&wanted).await?;
         return as_layout(&registry, &reference, found, image, spec.torrent.version);
     }
-    let Some(http) = &spec.source.http else {
-        return Err(ResolveError::refused(
-            "InvalidSpec",
-            "source has no member: set source.http or source.image",
-        ));
-    };
     let options = Options { denied: context.settings.api_server.clone(), ..Options::default() };
     let origin = Origin::new(&policy(class), options).map_err(|error| bad_rules(&error))?;
-    resolve(&origin, http, spec).await
+    resolve(&origin, spec).await
 }
 
 /// What a class says about origins cannot be read.

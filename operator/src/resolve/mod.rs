@@ -78,11 +78,13 @@ pub struct Resolved {
 }
 
 /// Resolves files behind URLs: lists them, asks the origin for what is not declared, and pins the result.
-pub async fn resolve(
-    origin: &Origin,
-    http: &HttpSource,
-    spec: &DistributionSpec,
-) -> Result<Resolved, ResolveError> {
+pub async fn resolve(origin: &Origin, spec: &DistributionSpec) -> Result<Resolved, ResolveError> {
+    let Some(http) = &spec.source.http else {
+        return Err(ResolveError::refused(
+            "InvalidSpec",
+            "source has no member: set source.http or source.image",
+        ));
+    };
     let wanted = wanted(origin, http).await?;
     let inline = http.manifest_url.is_none();
     let mut files = probe_all(origin, wanted, inline).await?;
