@@ -24,9 +24,8 @@ pub struct Expected {
 pub async fn read(distribution: &Distribution) -> Result<Expected> {
     let policy = OriginPolicy { allow: vec!["127.0.0.0/8".to_owned()], deny: Vec::new() };
     let origin = Origin::new(&policy, Options::default())?;
-    let http = distribution.spec.source.http.as_ref().context("the demo needs source.http")?;
-    let resolved = operator::resolve::resolve(&origin, http, &distribution.spec);
-    let resolved = resolved.await.context("cannot resolve the source")?;
+    let resolved =
+        operator::resolve::resolve(&origin, &distribution.spec).await.context("cannot resolve the source")?;
     let start = Instant::now();
     let mut files = BTreeMap::new();
     for file in resolved.files.iter() {
