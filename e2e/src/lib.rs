@@ -11,6 +11,7 @@ pub mod payload;
 pub mod power;
 pub mod python;
 pub mod real;
+pub mod registry;
 pub mod samara;
 pub mod suite;
 pub mod tracker_http;

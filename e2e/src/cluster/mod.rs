@@ -40,6 +40,7 @@ pub use slot::Slot;
 pub use teardown::{down, leftovers, status};
 
 use crate::origin::Origin;
+use crate::registry::Registry;
 use process::Daemon;
 
 /// From power-on to Ready. Measured: 4 s for three nodes on an idle machine.
@@ -221,16 +222,27 @@ impl Cluster {
 
     /// An origin server in a network of its own whose link carries at most `rate` bytes per second each way.
     pub async fn origin(&mut self, rate: Option<u64>) -> Result<Origin> {
+        let (namespace, address) = self.outside().await?;
+        namespace.limit(rate, rate).await?;
+        Origin::start(namespace, address, &self.own()?.slot.dir).await
+    }
+
+    /// A docker-registry outside the cluster, without a limit.
+    pub async fn registry(&mut self) -> Result<Registry> {
+        let (namespace, address) = self.outside().await?;
+        Registry::start(namespace, address, &self.own()?.slot.dir).await
+    }
+
+    /// A network of its own on the bridge, with its address.
+    async fn outside(&mut self) -> Result<(net::Namespace, std::net::Ipv4Addr)> {
         let own = self.own_mut()?;
         own.origins += 1;
         let number = own.origins;
         if number > slot::MAX_NODES {
-            bail!("a cluster has at most {} origins", slot::MAX_NODES);
+            bail!("a cluster has at most {} origins and registries", slot::MAX_NODES);
         }
         let address = own.slot.origin(number);
-        let namespace = net::Namespace::create(&own.slot, &format!("o{number}"), address).await?;
-        namespace.limit(rate, rate).await?;
-        Origin::start(namespace, address, &own.slot.dir).await
+        Ok((net::Namespace::create(&own.slot, &format!("o{number}"), address).await?, address))
     }
 
     /// `helm` with this cluster's kubeconfig: what it printed, or an error with what it said.

@@ -1,0 +1,184 @@
+//! Images on a real cluster: from a registry to the container runtimes of all nodes, and pods that start from there.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use e2e::cluster::Cluster;
+use e2e::installed::{self, NAMESPACE, distribution, wait_ready};
+use e2e::payload;
+use e2e::registry::{Layer, Registry};
+use e2e::suite::{Needs, Suite, eventually};
+use serde_json::json;
+use xtask::oci;
+use xtask::tools::Tools;
+
+const MIB: usize = 1 << 20;
+/// The registry's link.
+const LINK: u64 = 16_000_000;
+/// What requests, answers and manifests take.
+const SMALL: u64 = 512 * 1024;
+
+fn main() -> ExitCode {
+    Suite::new("images", 3)
+        .setup(|c| Box::pin(install(c)))
+        .scenario(
+            "an image is read once, is in all runtimes, and pods start without its registry",
+            Needs::OwnNodes,
+            |c| Box::pin(read_once(c)),
+        )
+        .scenario("layers that another image has are not read again", Needs::OwnNodes, |c| {
+            Box::pin(shared_layers(c))
+        })
+        .scenario("blobs alone make a pull local", Needs::OwnNodes, |c| Box::pin(blobs_only(c)))
+        .scenario("what was done to the hosts is undone at the end", Needs::OwnNodes, |c| Box::pin(undone(c)))
+        .run()
+}
+
+async fn install(cluster: &mut Cluster) -> Result<()> {
+    let classes = json!([{
+        "name": "default", "root": e2e::cluster::DATA_ROOT,
+        "origin": { "plainHTTP": ["10.0.0.0/8"] }, "images": { "enabled": true },
+    }]);
+    installed::install(cluster, &["--set-json", &format!("classes={classes}")]).await
+}
+
+fn toolbox() -> Result<Layer> {
+    let content = std::fs::read(Tools::locate().path("toolbox"))?;
+    Ok(Layer(oci::tar(&oci::Layer { path: "toolbox".into(), content })?))
+}
+
+/// A layer of bytes that do not compress.
+fn layer(seed: u64, size: usize) -> Result<Layer> {
+    Ok(Layer(oci::tar(&oci::Layer { path: format!("data-{seed}"), content: payload::bytes(seed, size) })?))
+}
+
+async fn distribute(cluster: &Cluster, name: &str, image: serde_json::Value) -> Result<()> {
+    cluster.apply(distribution(name, &json!({ "image": image }))).await?;
+    wait_ready(cluster, name, Duration::from_mins(3)).await
+}
+
+async fn read_once(cluster: &mut Cluster) -> Result<()> {
+    let registry = cluster.registry().await?;
+    let layers = [toolbox()?, layer(1, 40 * MIB)?, layer(2, 40 * MIB)?];
+    let size: usize = layers.iter().map(|layer| layer.0.len()).sum();
+    let reference = registry.push("team/app", "v1", &layers).await?;
+    registry.limit(Some(LINK)).await?;
+
+    let (before, start) = (registry.traffic().await?.sent, Instant::now());
+    distribute(cluster, "app", json!({ "reference": reference })).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let sent = registry.traffic().await?.sent - before;
+    let (copies, ideal) = (sent as f64 / size as f64, size as f64 / LINK as f64);
+    eprintln!(
+        "{} MiB, 3 nodes: {seconds:.1} s, over the link alone {ideal:.1} s; the registry sent {copies:.3} x the size",
+        size / MIB
+    );
+    // Frames are counted too.
+    ensure!(copies <= 1.1, "the registry sent {copies:.3} x the size");
+    for node in cluster.nodes()? {
+        let images =
+            node.exec("ctr", &["--namespace", "k8s.io", "images", "list", "--quiet"]).await?.ok("ctr")?;
+        ensure!(images.lines().any(|name| name == reference), "{} has only {images}", node.name());
+        let leases =
+            node.exec("ctr", &["--namespace", "k8s.io", "leases", "list", "--quiet"]).await?.ok("ctr")?;
+        ensure!(leases.contains("samara."), "{} has the leases {leases}", node.name());
+    }
+    starts_everywhere(cluster, &registry, "app", &reference).await
+}
+
+/// A DaemonSet of the image is up, and its registry has not been asked for more than a manifest.
+async fn starts_everywhere(
+    cluster: &Cluster,
+    registry: &Registry,
+    name: &str,
+    reference: &str,
+) -> Result<()> {
+    let before = registry.traffic().await?.sent;
+    let labels = json!({ "app": name });
+    cluster
+        .apply(json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": name, "namespace": "default" },
+            "spec": {
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": { "labels": labels },
+                    "spec": {
+                        "terminationGracePeriodSeconds": 0,
+                        "containers": [{ "name": "app", "image": reference, "imagePullPolicy": "IfNotPresent" }],
+                    },
+                },
+            },
+        }))
+        .await?;
+    let start = Instant::now();
+    cluster.kubectl(&["rollout", "status", &format!("daemonset/{name}"), "--timeout=120s"]).await?;
+    let sent = registry.traffic().await?.sent - before;
+    eprintln!(
+        "{name}: pods on all nodes after {:.1} s, {sent} bytes from the registry",
+        start.elapsed().as_secs_f64()
+    );
+    ensure!(sent <= SMALL, "the registry sent {sent} bytes for pods of an image that is on their nodes");
+    cluster.kubectl(&["delete", "daemonset", name, "--wait=true", "--timeout=60s"]).await.map(drop)
+}
+
+async fn shared_layers(cluster: &mut Cluster) -> Result<()> {
+    let registry = cluster.registry().await?;
+    let (base, own) = (layer(3, 24 * MIB)?, layer(4, 8 * MIB)?);
+    let first = registry.push("team/one", "v1", &[toolbox()?, base.clone()]).await?;
+    let second = registry.push("team/two", "v1", &[toolbox()?, base, own.clone()]).await?;
+    distribute(cluster, "one", json!({ "reference": first })).await?;
+    let before = registry.traffic().await?.sent;
+    distribute(cluster, "two", json!({ "reference": second })).await?;
+    let sent = registry.traffic().await?.sent - before;
+    ensure!(
+        sent <= own.0.len() as u64 * 11 / 10 + SMALL,
+        "the registry sent {sent} bytes for one new layer of 8 MiB"
+    );
+    for node in cluster.nodes()? {
+        let report = installed::node_report(cluster, &node.name()).await?;
+        let status = report.and_then(|report| report.status).unwrap_or_default();
+        let revision = installed::revision(cluster, "two").await?;
+        let entry = status.revisions.into_iter().find(|entry| entry.revision == revision);
+        let moved = entry.map_or(u64::MAX, |entry| (entry.peer_bytes + entry.origin_bytes) as u64);
+        ensure!(
+            moved <= own.0.len() as u64 + SMALL,
+            "{}: {moved} bytes moved for one new layer of 8 MiB",
+            node.name()
+        );
+        let mirrored = status.conditions.iter().any(|c| c.type_ == "ImageMirrorReady" && c.status == "True");
+        ensure!(mirrored, "{}: {:?}", node.name(), status.conditions);
+    }
+    Ok(())
+}
+
+async fn blobs_only(cluster: &mut Cluster) -> Result<()> {
+    let registry = cluster.registry().await?;
+    let reference = registry.push("team/blobs", "v1", &[toolbox()?, layer(5, 16 * MIB)?]).await?;
+    distribute(cluster, "blobs", json!({ "reference": reference, "materialize": "Blobs" })).await?;
+    for node in cluster.nodes()? {
+        let images =
+            node.exec("ctr", &["--namespace", "k8s.io", "images", "list", "--quiet"]).await?.ok("ctr")?;
+        ensure!(!images.contains("team/blobs"), "{} has pulled what was to lie there only", node.name());
+    }
+    starts_everywhere(cluster, &registry, "blobs", &reference).await
+}
+
+async fn undone(cluster: &mut Cluster) -> Result<()> {
+    cluster.helm(&["uninstall", installed::RELEASE, "--namespace", NAMESPACE, "--wait"]).await?;
+    for node in cluster.nodes()? {
+        let place = node.path("/etc/containerd/certs.d")?;
+        eventually(&format!("{}: hosts files as they were", node.name()), Duration::from_mins(1), || async {
+            let left = std::fs::read_dir(&place)?
+                .flatten()
+                .map(|entry| entry.file_name())
+                .filter(|name| name != ".keep");
+            Ok(left.count() == 0)
+        })
+        .await?;
+        let leases =
+            node.exec("ctr", &["--namespace", "k8s.io", "leases", "list", "--quiet"]).await?.ok("ctr")?;
+        ensure!(!leases.contains("samara."), "{} still has the leases {leases}", node.name());
+    }
+    Ok(())
+}
