@@ -133,6 +133,32 @@ async fn what_is_done_with_an_image_is_a_revision_of_its_own_and_its_bytes_are_t
 }
 
 #[tokio::test]
+async fn t095_a_tag_that_moves_moves_nothing_whoever_resolves_it_again() {
+    let Some(registry) = RealRegistry::start(Auth::Open).await else { return };
+    let mut world = World::with_class(158, &["a"]).await;
+    push(&registry, "1").await;
+    let image = json!({"reference": registry.reference("team/app:1")});
+    distribute(&world, "app", image).await;
+    let old = world.revision(|_| true).await;
+    world.stop_operator().await;
+    let moved = registry.push_image("team/app", "amd64", &[b"another layer"]).await;
+    let index = registry.push_index("team/app", "1", &[moved]).await;
+    world.start_operator().await;
+    world.until_condition("app", "Resolved", "True", "").await;
+    let name = old.name_any();
+    let grant = world.fetcher(&name).await.patient_grant(&name).await;
+    layout(&world.sidecar("a").await, &grant).await;
+    world.carry_through(&name, &["a"]).await;
+    world.until_condition("app", "Ready", "True", "").await;
+
+    // Asked for by another name it is another source.
+    let other = json!({"reference": registry.reference("team/app:1"), "platforms": ["linux/amd64"]});
+    world.edit("app", json!({"source": {"image": other}})).await;
+    let new = world.revision(|revision| revision.name_any() != name).await;
+    assert_eq!(new.spec.content.image.unwrap().digest, index["digest"]);
+}
+
+#[tokio::test]
 async fn a_platform_that_is_named_has_to_be_there() {
     let Some(registry) = RealRegistry::start(Auth::Open).await else { return };
     let world = World::with_class(153, &["a"]).await;

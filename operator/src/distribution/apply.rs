@@ -11,11 +11,12 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
+use super::source::Surroundings;
 use super::{outline, source};
 use crate::context::{Context, FIELD_MANAGER};
 use crate::events;
 use crate::outline::{Name, Outlined};
-use crate::plan::{Observed, Plan, Step, platforms};
+use crate::plan::{Observed, Plan, Step, pinned_digest, platforms};
 use crate::queue::Key;
 
 /// The API server's cause where an apply would take fields that another manager owns: no old view, and not over by itself.
@@ -77,8 +78,11 @@ pub async fn apply(
             }
             (Step::Resolve, Some(distribution)) => {
                 if let Some(class) = &observed.class {
-                    let nodes = platforms(observed, distribution, Timestamp::now());
-                    source::begin(context, key, distribution, class, nodes);
+                    let surroundings = Surroundings {
+                        nodes: platforms(observed, distribution, Timestamp::now()),
+                        pinned: pinned_digest(observed, distribution),
+                    };
+                    source::begin(context, key, distribution, class, surroundings);
                 }
             }
             (Step::Outline { revision, epoch, key: ingest_key }, Some(distribution)) => {

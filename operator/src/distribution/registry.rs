@@ -12,19 +12,22 @@ use super::source::{bad_rules, policy};
 use crate::context::Context;
 use crate::resolve::ResolveError;
 
-/// The registry that the source names.
+/// The registry that the source names, for the image as it stands there, or for this digest of it.
 pub async fn of(
     context: &Context,
     class: &DistributionClass,
     distribution: &Distribution,
     image: &ImageSource,
+    pinned: Option<&str>,
 ) -> Result<(Reference, Registry), ResolveError> {
     let reference = Reference::parse(&image.reference).map_err(origin::registry::RegistryError::from)?;
     let logins = keyring(context, distribution, image).await?.logins(&reference);
     let client = Options { denied: context.settings.api_server.clone(), ..Options::default() };
     let plain_http = HostRules::new(&class.spec.origin.plain_http).map_err(|error| bad_rules(&error))?;
     let options = RegistryOptions { policy: policy(class), plain_http, logins, client };
-    let registry = Registry::new(reference.clone(), options).map_err(|error| bad_rules(&error))?;
+    let pinned = pinned.and_then(|pinned| Digest::parse(pinned).ok());
+    let asked = pinned.map_or_else(|| reference.clone(), |digest| reference.at(digest));
+    let registry = Registry::new(asked, options).map_err(|error| bad_rules(&error))?;
     Ok((reference, registry))
 }
 
@@ -37,7 +40,7 @@ pub async fn open(
 ) -> Result<Option<Opened>, ResolveError> {
     let Some(image) = &distribution.spec.source.image else { return Ok(None) };
     let digest = Digest::parse(digest).map_err(|why| ResolveError::refused(reason::INVALID_MANIFEST, why))?;
-    let (_, registry) = of(context, class, distribution, image).await?;
+    let (_, registry) = of(context, class, distribution, image, None).await?;
     Ok(registry.open(&digest).await?)
 }
 

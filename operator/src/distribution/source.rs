@@ -22,14 +22,21 @@ use crate::resolve::{ResolveError, Resolved, as_layout, platforms, resolve, sour
 /// A source that takes longer is tried again.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Begins to resolve; the result goes into the ledger, and the key is looked at again. `nodes`: the platforms of those that are
-/// selected.
+/// What an image is resolved by, besides its source.
+pub struct Surroundings {
+    /// The platforms of the nodes that are selected.
+    pub nodes: BTreeSet<String>,
+    /// What its reference stood for when the same source was resolved before.
+    pub pinned: Option<String>,
+}
+
+/// Begins to resolve; the result goes into the ledger, and the key is looked at again.
 pub fn begin(
     context: &Arc<Context>,
     key: &Key,
     distribution: &Arc<Distribution>,
     class: &Arc<DistributionClass>,
-    nodes: BTreeSet<String>,
+    surroundings: Surroundings,
 ) {
     let hash = source_hash(&distribution.spec);
     let uid = distribution.uid().unwrap_or_default();
@@ -38,7 +45,7 @@ pub fn begin(
     let (context, key, distribution) = (context.clone(), key.clone(), distribution.clone());
     tokio::spawn(async move {
         let _permit = wait_for_room(&context.manifests, &distribution).await;
-        let result = tokio::time::timeout(LONGEST, ask(&context, &class, &distribution, &nodes))
+        let result = tokio::time::timeout(LONGEST, ask(&context, &class, &distribution, &surroundings))
             .await
             .unwrap_or_else(|_| {
                 Err(ResolveError::refused(
@@ -73,12 +80,13 @@ async fn ask(
     context: &Context,
     class: &DistributionClass,
     distribution: &Distribution,
-    nodes: &BTreeSet<String>,
+    surroundings: &Surroundings,
 ) -> Result<Resolved, ResolveError> {
     let spec = &distribution.spec;
     if let Some(image) = &spec.source.image {
-        let wanted = platforms(image, nodes)?;
-        let (reference, registry) = registry::of(context, class, distribution, image).await?;
+        let wanted = platforms(image, &surroundings.nodes)?;
+        let pinned = surroundings.pinned.as_deref();
+        let (reference, registry) = registry::of(context, class, distribution, image, pinned).await?;
         let found = registry.image(&wanted).await?;
         return as_layout(&registry, &reference, found, image, spec.torrent.version);
     }

@@ -40,7 +40,7 @@ pub use conditions::whole_seconds;
 pub use deletion::LONGEST_WAIT;
 pub use nodes::{UNREACHABLE_AFTER, platforms};
 pub use progress::{SwarmView, human_size};
-pub use revisions::SOURCE_HASH_ANNOTATION;
+pub use revisions::{SOURCE_HASH_ANNOTATION, pinned_digest};
 pub use status::PROGRESS_EVERY;
 
 use crate::failure::Failure;

@@ -95,6 +95,17 @@ pub fn choose<'a>(
     choice
 }
 
+/// What the reference of an image stood for when this very source was resolved before: a tag is looked up once (T95), however often
+/// the rest is asked for again.
+pub fn pinned_digest(observed: &Observed, distribution: &Distribution) -> Option<String> {
+    let hash = source_hash(&distribution.spec);
+    let own = observed.revisions.iter().filter(|revision| {
+        Some(&revision.spec.distribution.uid) == distribution.metadata.uid.as_ref()
+            && revision.annotations().get(SOURCE_HASH_ANNOTATION) == Some(&hash)
+    });
+    newest(own)?.spec.content.image.as_ref().map(|image| image.digest.clone())
+}
+
 /// The revision without the source's hash, if it carries it. What was built from a source that shows something else by now must
 /// not be taken for it again: else it would push out its successor before anyone has read that.
 pub fn disowned(revision: &DistributionRevision, source_hash: &str) -> Option<DistributionRevision> {

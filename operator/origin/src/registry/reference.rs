@@ -58,6 +58,12 @@ impl Reference {
         self.digest.as_ref()
     }
 
+    /// The same name, at this digest.
+    #[must_use]
+    pub fn at(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
+    }
+
     /// `registry/repository`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
