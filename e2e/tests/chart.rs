@@ -28,7 +28,8 @@ fn defaults(helm: &Path) -> Vec<Value> {
 /// Every combination of the switches, each with what it stands for.
 fn combinations() -> Vec<Value> {
     let two = json!([
-        {"name": "default", "root": "/var/lib/samara", "sidecar": {"nodeSelector": {"pool": "a"}}},
+        {"name": "default", "root": "/var/lib/samara", "sidecar": {"nodeSelector": {"pool": "a"}},
+         "network": {"hostNetwork": true}, "images": {"enabled": true}},
         {"name": "fast", "root": "/mnt/nvme/samara", "quota": "500Gi", "trackers": {"replicas": 3, "port": 7000},
          "origin": {"allow": ["127.0.0.0/8"], "deny": ["*.example.com"], "plainHTTP": ["registry.lan"]}, "network": {"hostNetwork": false},
          "sidecar": {"nodeSelector": {"pool": "b"}, "seLinuxOptions": {"type": "spc_t"}}},
@@ -286,7 +287,10 @@ fn t120_no_pod_asks_for_more_than_its_work_needs() {
             assert!(sidecar || pod["hostNetwork"].is_null(), "{owner} is on the host network");
             for volume in pod["volumes"].as_array().into_iter().flatten() {
                 if let Some(path) = volume["hostPath"]["path"].as_str() {
-                    assert!(sidecar && roots.contains(&path), "{owner} mounts {path}");
+                    let args = list(&pod["containers"][0]["args"]);
+                    let images = args.iter().any(|arg| arg.starts_with("--mirror-port="))
+                        && ["/etc/containerd", "/run/containerd"].contains(&path);
+                    assert!(sidecar && (images || roots.contains(&path)), "{owner} mounts {path}");
                     assert_eq!(volume["hostPath"]["type"], "DirectoryOrCreate");
                 }
             }
@@ -310,6 +314,9 @@ fn t120_the_host_network_is_the_sidecars_and_can_be_left() {
     let Some(helm) = helm() else { return };
     let on = defaults(&helm);
     let off = render(&helm, &json!({"network": {"hostNetwork": false}})).expect("it renders");
+    let images = json!({"network": {"hostNetwork": false}, "images": {"enabled": true}});
+    let error = render(&helm, &images).expect_err("the mirror needs the node's loopback");
+    assert!(error.contains("images.enabled needs network.hostNetwork"), "{error}");
     let (on, off) = (sidecar_pod(&on, "default"), sidecar_pod(&off, "default"));
     assert_eq!(on["hostNetwork"], true);
     assert_eq!(on["dnsPolicy"], "ClusterFirstWithHostNet");
@@ -378,6 +385,31 @@ fn the_sidecar_is_as_the_design_wants_it() {
 }
 
 #[test]
+fn t120_only_sidecars_that_handle_images_see_the_container_runtime() {
+    let Some(helm) = helm() else { return };
+    let off = defaults(&helm);
+    let on = render(&helm, &json!({"images": {"enabled": true}})).expect("it renders");
+    let theirs = json!({"images": {"enabled": true, "configure": "None", "mirrorPort": 7000, "hostPaths": ["/run/k3s"]}});
+    let theirs = render(&helm, &theirs).expect("it renders");
+    let paths = |documents: &[Value]| {
+        let pod = sidecar_pod(documents, "default");
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().expect("mounts");
+        let host = mounts
+            .iter()
+            .filter(|mount| mount["mountPath"].as_str().is_some_and(|at| at.starts_with("/host")));
+        host.map(|mount| (mount["mountPath"].clone(), mount["readOnly"] == true)).collect::<Vec<_>>()
+    };
+    assert!(paths(&off).is_empty());
+    let [config, socket] = ["/host/etc/containerd", "/host/run/containerd"].map(|path| (json!(path), false));
+    assert_eq!(paths(&on), [config, socket]);
+    assert_eq!(paths(&theirs), [(json!("/host/run/k3s"), true)]);
+    let args = list(&sidecar_pod(&theirs, "default")["containers"][0]["args"]);
+    for arg in ["--mirror-port=7000", "--configure-runtime=None"] {
+        assert!(args.contains(&arg), "{args:?}");
+    }
+}
+
+#[test]
 fn the_operator_is_told_what_the_values_say() {
     let Some(helm) = helm() else { return };
     let values = json!({"crds": {"manage": false}, "image": {"tag": "1.2", "pullSecrets": [{"name": "a"}, {"name": "b"}]}});
@@ -428,6 +460,8 @@ fn values_that_cannot_work_are_refused() {
         (json!({"network": {"peerPort": 30000}}), "peerPort"),
         (json!({"network": {"peerPort": 6882}}), "same port"),
         (json!({"uninstall": {"data": "Maybe"}}), "data"),
+        (json!({"images": {"enabled": true, "mirrorPort": 6881}}), "same port"),
+        (json!({"images": {"hostPaths": ["etc"]}}), "hostPaths"),
         (json!({"image": {"digest": "sha256:12"}}), "digest"),
         (json!({"classes": []}), "classes"),
         (class("root", json!("relative")), "root"),

@@ -43,6 +43,13 @@ seccompProfile: {type: RuntimeDefault}
   {{- $sidecar := mergeOverwrite (deepCopy $.Values.sidecar) (deepCopy (.sidecar | default dict)) }}
   {{- if and (empty $sidecar.nodeSelector) (empty $sidecar.affinity) }}{{ $everywhere = add1 $everywhere }}{{ end }}
   {{- $network := mergeOverwrite (deepCopy $.Values.network) (deepCopy (.network | default dict)) }}
+  {{- $images := mergeOverwrite (deepCopy $.Values.images) (deepCopy (.images | default dict)) }}
+  {{- if and $images.enabled (not $network.hostNetwork) }}
+    {{- fail (printf "classes: %s: images.enabled needs network.hostNetwork: the container runtime asks the mirror on the node's 127.0.0.1" .name) }}
+  {{- end }}
+  {{- if and $images.enabled (has (int $images.mirrorPort) (list (int $network.peerPort) (int $network.healthPort))) }}
+    {{- fail (printf "classes: %s has the same port for the image mirror as for peers or for health" .name) }}
+  {{- end }}
   {{- if eq (int $network.peerPort) (int $network.healthPort) }}
     {{- fail (printf "classes: %s has the same port for peers and for health" .name) }}
   {{- end }}
