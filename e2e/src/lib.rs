@@ -12,6 +12,7 @@ pub mod power;
 pub mod python;
 pub mod real;
 pub mod registry;
+pub mod runtime;
 pub mod samara;
 pub mod suite;
 pub mod tracker_http;

@@ -89,10 +89,15 @@ impl Image {
 }
 
 fn layer(layer: &Layer) -> io::Result<Blob> {
+    tar(layer).map(Blob::new)
+}
+
+/// A layer as it lies in an image: a tar with that one file.
+pub fn tar(layer: &Layer) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(layer.content.len() + 4 * BLOCK);
     tar_file(&mut bytes, &layer.path, 0o755, &layer.content)?;
     bytes.extend(TAR_END);
-    Ok(Blob::new(bytes))
+    Ok(bytes)
 }
 
 const BLOCK: usize = 512;

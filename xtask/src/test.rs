@@ -119,6 +119,9 @@ const API_SERVER: [&str; 3] = ["api_conformance", "chart_rights", "crd_validatio
 /// Tests that mount file systems.
 const DISKS: [&str; 2] = ["disk_limits", "power_cuts"];
 
+/// Tests with a container runtime and no cluster.
+const RUNTIME: [&str; 1] = ["image_containerd"];
+
 fn end_to_end(name: String) -> Step {
     let with_api_server = API_SERVER.contains(&name.as_str());
     let mut missing = Vec::new();
@@ -130,6 +133,9 @@ fn end_to_end(name: String) -> Step {
     }
     if DISKS.contains(&name.as_str()) {
         missing = tools::missing_for_disks();
+    }
+    if RUNTIME.contains(&name.as_str()) {
+        missing = tools::missing_for_runtime();
     }
     if name.starts_with("chart")
         && !Tools::locate().are_built()

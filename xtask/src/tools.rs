@@ -251,6 +251,23 @@ pub fn missing() -> Vec<String> {
     missing
 }
 
+/// What keeps this machine from running a container runtime in namespaces of its own, each with how to mend it; empty if nothing does.
+pub fn missing_for_runtime() -> Vec<String> {
+    const PROGRAMS: [(&str, &str); 4] =
+        [("containerd", "containerd"), ("unshare", "util-linux"), ("ip", "iproute2"), ("mount", "mount")];
+    let mut missing = Vec::new();
+    if !cfg!(target_os = "linux") {
+        missing.push("network and mount namespaces need Linux".into());
+    }
+    if !is_root() {
+        missing.push("needs root: run it with sudo -E".into());
+    }
+    for (program, package) in PROGRAMS.into_iter().filter(|(program, _)| !is_installed(program)) {
+        missing.push(format!("no {program}: apt-get install {package}"));
+    }
+    missing
+}
+
 /// What keeps this machine from mounting disks and cutting their power, each with how to mend it; empty if nothing does.
 pub fn missing_for_disks() -> Vec<String> {
     const PROGRAMS: [(&str, &str); 5] = [
