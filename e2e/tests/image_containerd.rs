@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use e2e::real::skip;
 use e2e::runtime::containerd::{Containerd, Settings, Version};
 use e2e::runtime::image::Image;
 use e2e::runtime::log::{self, all_but};
@@ -21,6 +22,7 @@ use mirror::{Access, canary_reference};
 use runtime::discovery::{Mounted, Place, discover};
 use runtime::hosts::Outcome;
 use runtime::{Canary, Error, ImageEvent};
+use xtask::tools::Tools;
 
 /// How long our mirror waits for a byte here.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -68,7 +70,13 @@ fn main() -> ExitCode {
 }
 
 fn versions() -> Result<Vec<Version>> {
-    Ok(vec![Version { name: "1.6", program: PathBuf::from("containerd"), config: 2 }])
+    let mut versions = vec![Version { name: "1.6", program: PathBuf::from("containerd"), config: 2 }];
+    if Tools::can_build() {
+        versions.push(Version { name: "2.2", program: Tools::build_containerd()?, config: 3 });
+    } else {
+        skip("containerd 2.2", "no Go to build it: https://go.dev/dl, 1.24 or later")?;
+    }
+    Ok(versions)
 }
 
 async fn shelf(world: &World, access: Access) -> Result<Shelf> {

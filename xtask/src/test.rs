@@ -137,6 +137,9 @@ fn end_to_end(name: String) -> Step {
     if RUNTIME.contains(&name.as_str()) {
         missing = tools::missing_for_runtime();
     }
+    if name == "mirror_conformance" && !is_installed("go") {
+        missing.push("no Go (https://go.dev/dl, 1.24 or later) to build the conformance suite".into());
+    }
     if name.starts_with("chart")
         && !Tools::locate().are_built()
         && !is_installed("go")

@@ -102,6 +102,51 @@ impl Tools {
         Ok(tools.dir.join("bin"))
     }
 
+    /// Builds the containerd that images are tested with besides the machine's own; 1 to 5 minutes the first time.
+    pub fn build_containerd() -> Result<PathBuf> {
+        Self::build_tool(
+            "containerd-2.2",
+            "e2e/containerd",
+            "github.com/containerd/containerd/v2/cmd/containerd",
+        )
+    }
+
+    /// Builds the conformance suite of the distribution specification; half a minute the first time.
+    pub fn build_conformance() -> Result<PathBuf> {
+        let package = "github.com/opencontainers/distribution-spec/conformance";
+        Self::build_tool("distribution-conformance", "e2e/distribution", package)
+    }
+
+    /// Builds somebody else's Go program, whose version stands in the go.mod of `folder`.
+    fn build_tool(name: &str, folder: &str, package: &str) -> Result<PathBuf> {
+        let tools = Self::locate();
+        fs::create_dir_all(&tools.dir).with_context(|| tools.dir.display().to_string())?;
+        let lock = fs::File::create(tools.dir.join("lock"))?;
+        lock.lock()?;
+        let source = workspace().join(folder);
+        let key = key(&["go.mod", "go.sum"].map(|file| source.join(file)), package)?;
+        if !tools.is_current(name, &key) {
+            eprintln!("building {name} (Go; the first time takes minutes)");
+            let mut go = go();
+            go.current_dir(&source).args([
+                "build",
+                "-trimpath",
+                "-buildvcs=false",
+                "-ldflags",
+                "-s -w",
+                "-o",
+            ]);
+            run(go.arg(tools.dir.join(name)).arg(package))?;
+            tools.set_current(name, &key)?;
+        }
+        Ok(tools.dir.join(name))
+    }
+
+    /// Whether Go is there to build them.
+    pub fn can_build() -> bool {
+        is_installed("go")
+    }
+
     /// A program: ours if it is built, else the one in PATH.
     pub fn path(&self, name: &str) -> PathBuf {
         let own = self.dir.join(name);

@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use bytes::Bytes;
 use mirror::{Access, Blob, Digest, Growing, Images, Manifest, Mirror, Options, Reference, Repository};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::image::Image;
@@ -29,14 +30,18 @@ pub struct Shelf {
 impl Shelf {
     /// Listens on [`MIRROR`]; waits `patience` for bytes of growing blobs.
     pub async fn start(log: &Log, patience: Duration) -> Result<Self> {
-        let images = Arc::new(Stock::default());
-        let options = Options { patience, ..Options::default() };
-        let mirror = Mirror::new(images.clone(), options);
         let listener = super::listen(MIRROR).await?;
+        Ok(Self::serve(listener, Options { patience, ..Options::default() }, log))
+    }
+
+    /// Serves on `listener`.
+    pub fn serve(listener: TcpListener, options: Options, log: &Log) -> Self {
+        let images = Arc::new(Stock::default());
+        let mirror = Mirror::new(images.clone(), options);
         let stop = daemon::CancellationToken::new();
         let router = mirror.router().layer(from_fn_with_state((log.clone(), images.clone()), write_down));
         tokio::spawn(Mirror::serve(listener, router, stop.clone()));
-        Ok(Self { mirror, images, stop })
+        Self { mirror, images, stop }
     }
 
     /// Has this image from now on.
