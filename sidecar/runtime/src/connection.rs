@@ -101,8 +101,9 @@ impl Runtime {
     }
 
     pub(crate) fn failed(&self, method: &'static str, status: &Status) -> Error {
-        if status.code() == Code::Unavailable {
-            return Error::Unreachable { socket: self.socket.clone(), why: status.message().to_owned() };
+        // A status with a source was made on our side, of a connection that broke during the call.
+        if status.code() == Code::Unavailable || std::error::Error::source(status).is_some() {
+            return unreachable_socket(&self.socket, status);
         }
         Error::refused(method, status)
     }

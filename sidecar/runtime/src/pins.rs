@@ -30,13 +30,14 @@ impl Runtime {
         let question = GetImageRequest { name: name.to_owned() };
         let found: ImageResponse =
             self.call("/containerd.services.images.v1.Images/Get", question, Some(CALL_TIMEOUT)).await?;
-        let labels = found.image.unwrap_or_default().labels;
+        let Image { labels, target, .. } = found.image.unwrap_or_default();
         if labels.get(LABEL).map_or("", String::as_str) == value {
             return Ok(false);
         }
         let labels = HashMap::from([(LABEL.to_owned(), value.to_owned())]);
         let question = UpdateImageRequest {
-            image: Some(Image { name: name.to_owned(), labels }),
+            // The target is masked out and not written; but containerd 2.2 looks at it unasked, and dies where there is none.
+            image: Some(Image { name: name.to_owned(), labels, target: Some(target.unwrap_or_default()) }),
             // Only this label: whatever else changes meanwhile is not ours to set back.
             update_mask: Some(FieldMask { paths: vec![format!("labels.{LABEL}")] }),
         };

@@ -1,4 +1,4 @@
-//! `containerd.services.*`: containerd/containerd, `api/services/{leases,content,images,events}/v1/*.proto`, `api/types/event.proto`,
+//! `containerd.services.*`: containerd/containerd, `api/services/{leases,content,images,events}/v1/*.proto`, `api/types/{event,descriptor}.proto`,
 //! `api/events/image.proto` (Copyright The containerd Authors, Apache-2.0).
 
 use std::collections::HashMap;
@@ -121,6 +121,19 @@ pub(crate) struct Image {
     pub(crate) name: String,
     #[prost(map = "string, string", tag = "2")]
     pub(crate) labels: HashMap<String, String>,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) target: Option<Descriptor>,
+}
+
+/// `containerd.types.Descriptor`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Descriptor {
+    #[prost(string, tag = "1")]
+    pub(crate) media_type: String,
+    #[prost(string, tag = "2")]
+    pub(crate) digest: String,
+    #[prost(int64, tag = "3")]
+    pub(crate) size: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
