@@ -204,6 +204,22 @@ impl TorrentCore {
         }
     }
 
+    /// Those of ours that are connected.
+    pub fn own_peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter(|peer| peer.is_own && !peer.doomed)
+    }
+
+    /// Whether one of ours is here that lacks pieces which those that lack some have not between them. As long as nobody leaves while
+    /// this is so, no piece is lost: who lacks some stays.
+    pub fn is_needed(&self) -> bool {
+        let mut missing = None;
+        for peer in self.own_peers().filter(|peer| !peer.is_seed && !peer.has.is_full()) {
+            let before = missing.take().unwrap_or_else(|| Bitfield::full(peer.has.len()));
+            missing = Some(before.without(&peer.has));
+        }
+        missing.is_some_and(|missing| missing.count() > 0)
+    }
+
     /// The peer said under which ids it takes notices about pieces.
     pub fn peer_takes(&mut self, key: PeerKey, notices: Notices) {
         if let Some(peer) = self.peers.get_mut(&key) {
@@ -220,5 +236,30 @@ impl TorrentCore {
             peer.listens = Some(address);
             self.book.connected(address);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::tests::{PIECES, core, join};
+
+    #[test]
+    fn who_has_all_may_leave_when_those_that_stay_have_it_between_them() {
+        let mut core = core();
+        assert!(!core.is_needed(), "nobody is there");
+        let [one, other, stranger] = [1, 2, 3].map(|id| join(&mut core, id));
+        core.peer_is_own(one, true);
+        core.peer_is_own(other, true);
+        (0..PIECES).for_each(|piece| core.peer_has(stranger, piece).unwrap());
+        assert!(core.is_needed());
+        (0..PIECES / 2).for_each(|piece| core.peer_has(one, piece).unwrap());
+        (PIECES / 2..PIECES - 1).for_each(|piece| core.peer_has(other, piece).unwrap());
+        assert!(core.is_needed(), "the last piece is with those only who have all");
+        core.peer_has(other, PIECES - 1).unwrap();
+        assert!(!core.is_needed());
+        (0..PIECES / 2).for_each(|piece| core.peer_has(other, piece).unwrap());
+        assert!(core.is_needed(), "who has all may leave, and the other half goes with it");
+        core.disconnected(one);
+        assert!(!core.is_needed());
     }
 }

@@ -229,6 +229,8 @@ impl TorrentHandle {
         torrent.bump();
         torrent.engine.rename(torrent).map_err(|_| GraduateError::Duplicate)?;
         torrent.core().set_wire_ids(torrent.subject.wire_ids());
+        // The same trackers, and more to tell them.
+        torrent.trackers.send_modify(|_| {});
         let worker = torrent.clone();
         let renamed = blocking(move || worker.rename_journal(InnerId::of(&metainfo))).await;
         if let Err(error) = renamed {

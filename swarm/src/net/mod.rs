@@ -10,6 +10,7 @@ mod announcer;
 mod api;
 mod budget;
 mod clock;
+mod company;
 mod connection;
 mod dial;
 mod engine;

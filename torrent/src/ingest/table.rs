@@ -19,6 +19,8 @@ pub struct HashTable {
     /// Index into `fetchers` for each piece that is known.
     signers: Vec<u8>,
     fetchers: Vec<String>,
+    /// Pieces that each of them was the first to tell of.
+    firsts: Vec<u32>,
     known: usize,
 }
 
@@ -26,7 +28,14 @@ impl HashTable {
     /// Without any hash.
     pub fn new(plan: Arc<Plan>) -> Self {
         let pieces = plan.pieces().count() as usize;
-        Self { plan, hashes: vec![None; pieces], signers: vec![0; pieces], fetchers: Vec::new(), known: 0 }
+        Self {
+            plan,
+            hashes: vec![None; pieces],
+            signers: vec![0; pieces],
+            fetchers: Vec::new(),
+            firsts: Vec::new(),
+            known: 0,
+        }
     }
 
     /// The files, and the pieces that they make.
@@ -48,6 +57,11 @@ impl HashTable {
     pub fn signer(&self, piece: u32) -> Option<&str> {
         self.get(piece)?;
         self.fetchers.get(usize::from(self.signers[piece as usize])).map(String::as_str)
+    }
+
+    /// Who has signed hashes, in the order in which that was seen, and of how many pieces each was the first to say them.
+    pub fn fetchers(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.fetchers.iter().map(String::as_str).zip(self.firsts.iter().copied())
     }
 
     /// How many pieces are known.
@@ -85,6 +99,7 @@ impl HashTable {
                 fresh.push(piece);
             }
         }
+        self.firsts[usize::from(signer)] += fresh.len() as u32;
         self.known += fresh.len();
         Ok(fresh)
     }
@@ -96,6 +111,7 @@ impl HashTable {
         }
         if at == self.fetchers.len() {
             self.fetchers.push(name.to_owned());
+            self.firsts.push(0);
         }
         Ok(at as u8)
     }

@@ -4,7 +4,7 @@ mod endpoint;
 mod http;
 mod udp;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -61,14 +61,14 @@ fn joined(errors: &[udp::LinkError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Keeps one announcing task per tracker and wire id, as the list of trackers changes, until the torrent stops.
+/// Keeps one announcing task per tracker and wire id, as the list of trackers and the ids change, until the torrent stops.
 pub async fn announce_loop(torrent: Arc<dyn Announced>) {
     let mut wanted = torrent.trackers().subscribe();
     let tasks = TaskTracker::new();
-    let mut running: HashMap<TrackerSpec, CancellationToken> = HashMap::new();
+    let mut running: HashMap<TrackerSpec, (CancellationToken, HashSet<WireId>)> = HashMap::new();
     loop {
         let specs = wanted.borrow_and_update().clone();
-        running.retain(|spec, stop| {
+        running.retain(|spec, (stop, _)| {
             let keep = specs.contains(spec);
             if !keep {
                 stop.cancel();
@@ -77,7 +77,9 @@ pub async fn announce_loop(torrent: Arc<dyn Announced>) {
         });
         list(&*torrent, &specs);
         for spec in specs {
-            running.entry(spec.clone()).or_insert_with(|| start(&torrent, &tasks, &spec));
+            let (stop, announced) =
+                running.entry(spec.clone()).or_insert_with(|| (torrent.stop().child_token(), HashSet::new()));
+            start(&torrent, &tasks, &spec, announced, stop);
         }
         tokio::select! {
             _ = wanted.changed() => {}
@@ -88,12 +90,19 @@ pub async fn announce_loop(torrent: Arc<dyn Announced>) {
     tasks.wait().await;
 }
 
-/// Our own trackers know both ids of a hybrid as one swarm; foreign ones are told both.
-fn start(torrent: &Arc<dyn Announced>, tasks: &TaskTracker, spec: &TrackerSpec) -> CancellationToken {
-    let stop = torrent.stop().child_token();
+/// Our own trackers know all ids of a torrent as one swarm, so that they are told one; foreign ones are told each.
+fn start(
+    torrent: &Arc<dyn Announced>,
+    tasks: &TaskTracker,
+    spec: &TrackerSpec,
+    announced: &mut HashSet<WireId>,
+    stop: &CancellationToken,
+) {
     let ids = torrent.wire_ids();
-    let count = if is_own(spec) { 1 } else { ids.len() };
-    for id in ids.into_iter().take(count) {
+    let fresh = ids.into_iter().filter(|id| !announced.contains(id));
+    let room = if is_own(spec) { usize::from(announced.is_empty()) } else { usize::MAX };
+    for id in fresh.take(room).collect::<Vec<_>>() {
+        announced.insert(id);
         match Endpoint::of(spec) {
             Ok(endpoint) => {
                 let (torrent, spec) = (torrent.clone(), spec.clone());
@@ -104,7 +113,6 @@ fn start(torrent: &Arc<dyn Announced>, tasks: &TaskTracker, spec: &TrackerSpec) 
             Err(error) => cannot(&**torrent, spec, &error),
         }
     }
-    stop
 }
 
 /// A tracker that can never be announced to shows in the figures, and nothing more is done about it.
@@ -197,11 +205,14 @@ impl Session {
             (FIRST_RETRY * 2u32.saturating_pow((self.failures - 1).min(10))).min(longest)
         };
         let wait = wait.mul_f64(rand::rng().random_range(0.9..1.1));
+        if let Ok(answer) = &outcome {
+            // Before it shows that the tracker was reached: whoever waits for that wants to know whom it named.
+            self.torrent.learn(answer.peers.clone());
+        }
         self.show(&outcome, wait);
         if let Ok(answer) = outcome {
             self.reached = true;
             self.tracker_id = answer.tracker_id.or(self.tracker_id.take());
-            self.torrent.learn(answer.peers);
         }
         wait
     }
