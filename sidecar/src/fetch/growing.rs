@@ -19,7 +19,7 @@ use super::FetchError;
 use super::digests;
 use super::granted::{check_grant, check_manifest, version};
 use super::hold::{End, Hold, rest};
-use super::reader::Reader;
+use super::reader::{ReadTask, Reader};
 use super::reuse::Shared;
 use crate::contents::hex;
 use crate::jobs::{Context, JobHandle, stoppable};
@@ -95,10 +95,18 @@ async fn grow(
     let warrant = hex::decode(&ingest.warrant).ok().and_then(|bytes| Warrant::decode(&bytes).ok());
     let warrant = warrant.ok_or_else(|| FetchError::Refused("its warrant cannot be read".to_owned()))?;
     let fetcher = Fetcher { key: hold.context.fetcher_key.clone(), warrant };
-    let origin = hold.origin()?;
-    handle.read_origin(true);
     reuse.fetcher.send_replace(Some(fetcher.clone()));
-    let reader = Reader::new(hold, handle.clone(), origin, fetcher, &content, over.clone());
+    let reader = Reader::new(ReadTask {
+        handle: handle.clone(),
+        origin: hold.origin()?,
+        fetcher,
+        files: content.files.clone(),
+        outline: content.outline.clone(),
+        counters: hold.counters.clone(),
+        seat: hold.seat.subscribe(),
+        halt: over.clone(),
+    });
+    handle.read_origin(true);
     let mut seat = hold.seat.subscribe();
     let lead = async {
         // Fails when the hold is gone, and this with it.
@@ -126,9 +134,9 @@ async fn grow(
 }
 
 /// What is to be read: the outline, and the grant's files in its order.
-pub(super) struct Content {
-    pub outline: Arc<Outline>,
-    pub files: Arc<[GrantedFile]>,
+struct Content {
+    outline: Arc<Outline>,
+    files: Arc<[GrantedFile]>,
 }
 
 /// What a grant makes; an error if it is not the ingest that the revision names. A million paths take a while to hash.

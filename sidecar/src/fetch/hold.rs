@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use torrent::manifest::Manifest;
 use torrent::{InfoHashV1, InfoHashV2, Metainfo};
 
+use super::stripes::Seat;
 use super::{Counters, FetchError};
 use crate::clients::{OperatorClient, OperatorError};
 use crate::contents::hex;
@@ -71,22 +72,6 @@ pub(super) async fn rest(job: &JobHandle, stop: &CancellationToken, end: End) ->
     match stoppable(stop, tokio::time::sleep(wait)).await {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(false),
-    }
-}
-
-/// Which of the fetchers this node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seat {
-    /// From 0; the first one makes metainfo and manifest.
-    pub index: u32,
-    /// How many there are.
-    pub of: u32,
-}
-
-impl Seat {
-    /// Whether a stripe is to be read by this fetcher first.
-    pub fn owns(self, stripe: usize) -> bool {
-        stripe as u64 % u64::from(self.of) == u64::from(self.index)
     }
 }
 

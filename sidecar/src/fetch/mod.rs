@@ -18,10 +18,13 @@ mod stripes;
 #[cfg(test)]
 mod tests;
 
+pub use digests::of as file_digests;
 pub use error::FetchError;
 pub use granted::check_grant;
 pub use growing::{fetch_growing, granted_outline};
 pub use job::fetch;
 pub use journal::Journal;
 pub use read::{Counters, MAX_FILES, Whole, read_all};
+pub use reader::{ReadTask, Reader};
 pub use reuse::{Reuse, Shared};
+pub use stripes::Seat;

@@ -18,9 +18,7 @@ use torrent::PieceMap;
 use torrent::ingest::Outline;
 
 use super::connection::{Connection, Place};
-use super::growing::Content;
-use super::hold::{Hold, Seat};
-use super::stripes::{Stripes, Unread};
+use super::stripes::{Seat, Stripes, Unread};
 use super::{Counters, FetchError, MAX_FILES};
 use crate::jobs::stoppable;
 
@@ -29,8 +27,30 @@ const PUTS: usize = 4;
 /// When there is nothing to read now, it is looked again after so long.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Reads at the origin under one grant.
-pub(super) struct Reader {
+/// What is to be read, and for whom.
+#[derive(Debug)]
+pub struct ReadTask {
+    /// The torrent that grows.
+    pub handle: TorrentHandle,
+    /// The client for the origin.
+    pub origin: Origin,
+    /// Whose signature stands under the hashes.
+    pub fetcher: Fetcher,
+    /// In the order of the torrent.
+    pub files: Arc<[GrantedFile]>,
+    /// The files and pieces.
+    pub outline: Arc<Outline>,
+    /// Counted while it is read.
+    pub counters: Counters,
+    /// Which of the fetchers this node is; it may change while it reads.
+    pub seat: watch::Receiver<Seat>,
+    /// Ends pauses.
+    pub halt: CancellationToken,
+}
+
+/// Reads at the origin what a torrent that grows lacks.
+#[derive(Debug)]
+pub struct Reader {
     pub(super) handle: TorrentHandle,
     pub(super) origin: Origin,
     pub(super) fetcher: Fetcher,
@@ -62,16 +82,9 @@ impl Unread for Lacking<'_> {
 }
 
 impl Reader {
-    /// Of the files of a grant, in the order of the torrent.
-    pub fn new(
-        hold: &Hold,
-        handle: TorrentHandle,
-        origin: Origin,
-        fetcher: Fetcher,
-        content: &Content,
-        halt: CancellationToken,
-    ) -> Self {
-        let (outline, files) = (content.outline.clone(), content.files.clone());
+    /// Nothing is read yet.
+    pub fn new(task: ReadTask) -> Self {
+        let ReadTask { handle, origin, fetcher, files, outline, counters, seat, halt } = task;
         let stripes = Stripes::new(outline.plan().pieces(), files.len());
         Self {
             handle,
@@ -79,10 +92,10 @@ impl Reader {
             fetcher,
             files,
             outline,
-            counters: hold.counters.clone(),
+            counters,
             validators: Mutex::default(),
             stripes: Mutex::new(stripes),
-            seat: hold.seat.subscribe(),
+            seat,
             sequential: AtomicBool::new(false),
             began: Instant::now(),
             halt,

@@ -9,14 +9,28 @@ use std::time::Duration;
 
 use torrent::PieceMap;
 
-use super::hold::Seat;
-
 /// Bytes of a stripe: at 100 MB/s two requests in three seconds.
 const STRIPE: u64 = 64 << 20;
 /// One that someone has begun, whosever it is, and that gets on no more is taken over after the time of so many pieces...
 const LEFT_LYING: u32 = 3;
 /// ...but not sooner or later than this.
 const LEFT_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// Which of the fetchers this node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// From 0; the first one makes metainfo and manifest.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+impl Seat {
+    /// Whether a stripe is to be read by this fetcher first.
+    pub fn owns(self, stripe: usize) -> bool {
+        stripe as u64 % u64::from(self.of) == u64::from(self.index)
+    }
+}
 
 /// The stripes of one content, and who is at which.
 #[derive(Debug)]
