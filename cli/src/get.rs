@@ -5,26 +5,29 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::json;
-use swarm::{AddTorrent, Assume, Engine, EngineConfig, Phase, Selection, Stats, TorrentHandle};
+use swarm::{AddTorrent, Assume, Engine, EngineConfig, Phase, Selection, TorrentHandle};
 use tokio::time::Instant;
 use torrent::Metainfo;
 
+use crate::ingest::{self, IngestArgs, Order};
 use crate::share::{
-    End, NetworkArgs, Report, Resolved, SelectArgs, Signals, WebSeedArgs, look_up, parse_limit, resolve,
-    torrent_event,
+    End, NetworkArgs, Remote, Report, Resolved, SelectArgs, Sharing, Signals, WebSeedArgs, Written, look_up,
+    parse_limit, resolve, torrent_event,
 };
 use crate::torrent_command::layout;
-use crate::units::parse_duration;
 
-/// Download the files of a .torrent or a magnet link.
+/// Download the files of a .torrent or a magnet link, or a file of a web server, by several machines at once.
 ///
 /// Every piece is verified before it counts, and a download that was interrupted goes on where it was. The paths of the files go to
 /// standard output when all of them are there.
+///
+/// Of a file at an http(s) URL that is no .torrent each piece is read once, by one of the machines that run the same command with the same
+/// --tracker, and they share it while it is read. Whoever knows the URL and reaches the tracker is trusted to say what the
+/// pieces hash to, unless the machines have a secret in common (--secret-file); what the file must be, --sha256 says.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   samara get a.torrent -o downloads/
@@ -33,6 +36,7 @@ use crate::units::parse_duration;
   samara get a.torrent -o . --peer 10.0.0.1:6881
   samara get a.torrent -o . --web-seed https://example.com/files/
   samara get a.torrent --seed-after=2h --seed-ratio 2
+  samara get https://example.com/model.gguf --tracker http://10.0.0.1:6969/announce --sha256 9f86...0a08
 
 Exit codes:
   0    everything is here, or nobody reads standard output any more, which ends it where it is
@@ -41,7 +45,7 @@ Exit codes:
   130  interrupted by SIGINT: the same command goes on where it was
   143  the same by SIGTERM")]
 pub struct GetArgs {
-    /// The .torrent: a file, `-` for standard input, an http(s) URL; or a magnet link
+    /// The .torrent: a file, `-` for standard input, an http(s) URL; or a magnet link; or the http(s) URL of any other file
     torrent: String,
     /// The folder to put its files into
     #[arg(short, long, value_name = "DIR", default_value = ".")]
@@ -50,7 +54,7 @@ pub struct GetArgs {
     select: SelectArgs,
     #[command(flatten)]
     network: NetworkArgs,
-    /// Bytes per second from all peers and web seeds together
+    /// Bytes per second from all peers and web seeds together; from the web server of a file that is no torrent as many again
     #[arg(long, value_name = "BYTES", value_parser = parse_limit)]
     download_limit: Option<u64>,
     #[command(flatten)]
@@ -61,66 +65,99 @@ pub struct GetArgs {
     /// Hash all that is there already, also what an interrupted download has noted as good
     #[arg(long)]
     check: bool,
-    /// Go on sharing when it is complete: until it is interrupted, or for so long (90s, 10m, 2h, 1d)
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true,
-        default_missing_value = FOREVER, value_parser = parse_share_time)]
-    seed_after: Option<ShareTime>,
-    /// Go on sharing until R times as much was sent as was to be downloaded; with --seed-after what comes first
-    #[arg(long, value_name = "R", value_parser = parse_ratio)]
-    seed_ratio: Option<f64>,
+    #[command(flatten)]
+    sharing: Sharing,
+    /// Write the .torrent there when it is known: into a folder, or as that file
+    #[arg(long, value_name = "OUT")]
+    write_torrent: Option<PathBuf>,
+    #[command(flatten)]
+    ingest: IngestArgs,
     /// One JSON event a line on standard output: torrent, listening, progress, complete, error
     #[arg(long)]
     pub json: bool,
 }
 
-/// What `--seed-after` means without a time.
-const FOREVER: &str = "forever";
-
-/// How long to go on sharing.
-#[derive(Clone, Copy, Debug)]
-enum ShareTime {
-    Forever,
-    For(Duration),
-}
-
-fn parse_share_time(text: &str) -> Result<ShareTime, String> {
-    if text == FOREVER { Ok(ShareTime::Forever) } else { parse_duration(text).map(ShareTime::For) }
-}
-
-fn parse_ratio(text: &str) -> Result<f64, String> {
-    let ratio = text.parse().ok().filter(|ratio: &f64| ratio.is_finite() && *ratio >= 0.0);
-    ratio.ok_or_else(|| format!("`{text}` is no ratio; examples: 1, 1.5"))
-}
-
 /// Downloads, and returns when everything is verified and on disk, and was shared for as long as asked.
 pub async fn run(args: GetArgs) -> Result<()> {
     let mut signals = Signals::listen()?;
+    // Standard output has the paths.
+    let written = Written::to(args.write_torrent.as_deref(), 1)?;
     let resolved = tokio::select! {
         resolved = resolve(&args.torrent) => resolved?,
         signal = signals.first() => return Err(End::Interrupted(signal).into()),
     };
-    if let Resolved::Torrent(metainfo) = &resolved {
-        // Before anything is opened: what cannot be is said at once.
-        args.select.files(metainfo, &[])?;
-        let has_trackers = !args.network.trackers(metainfo.trackers()).is_empty();
-        if !has_trackers && args.network.peer.is_empty() && args.web_seeds.urls(metainfo).is_empty() {
-            let why = "the torrent names no tracker and no web seed: name one with --tracker or --web-seed, or a peer with --peer";
-            return Err(End::Usage(why.to_owned()).into());
-        }
-    }
+    // Before anything is opened: what cannot be is said at once.
+    args.check_for(&resolved)?;
     let config = EngineConfig { download_limit: args.download_limit, ..args.network.config(args.port) };
     let engine = Engine::start(config).await?;
     let mut report = Report::new(args.json);
-    let outcome = download(&args, resolved, &engine, &mut report, &mut signals).await;
+    let outcome = match resolved {
+        Resolved::File(remote) => read(&args, *remote, written, &engine, &mut report, &mut signals).await,
+        resolved => download(&args, resolved, written, &engine, &mut report, &mut signals).await,
+    };
     report.finish();
     engine.shutdown().await;
     outcome?.remove()
+}
+
+impl GetArgs {
+    /// Refuses options that mean nothing for what is to be downloaded.
+    fn check_for(&self, resolved: &Resolved) -> Result<()> {
+        let why = match resolved {
+            Resolved::File(_) => self.torrents_only().map(|option| {
+                format!("{option} is for torrents, and {} is none", origin::redact(&self.torrent))
+            }),
+            _ => self
+                .ingest
+                .given()
+                .map(|option| format!("{option} is for files of a web server that are no torrents")),
+        };
+        if let Some(why) = why {
+            return Err(End::Usage(why).into());
+        }
+        let Resolved::Torrent(metainfo) = resolved else { return Ok(()) };
+        self.select.files(metainfo, &[])?;
+        let has_trackers = !self.network.trackers(metainfo.trackers()).is_empty();
+        if !has_trackers && self.network.peer.is_empty() && self.web_seeds.urls(metainfo).is_empty() {
+            let why = "the torrent names no tracker and no web seed: name one with --tracker or --web-seed, or a peer with --peer";
+            return Err(End::Usage(why.to_owned()).into());
+        }
+        Ok(())
+    }
+
+    /// An option that was given and means something for torrents only.
+    fn torrents_only(&self) -> Option<&'static str> {
+        let check = self.check.then_some("--check");
+        check.or_else(|| self.select.given()).or_else(|| self.web_seeds.given())
+    }
+}
+
+/// A file of a web server, by all machines that are told the same.
+async fn read(
+    args: &GetArgs,
+    remote: Remote,
+    written: Written<'_>,
+    engine: &Engine,
+    report: &mut Report,
+    signals: &mut Signals,
+) -> Result<Leftovers> {
+    remote.pace.set(args.download_limit);
+    let order = Order {
+        remote,
+        args: &args.ingest,
+        network: &args.network,
+        output: &args.output,
+        sharing: args.sharing,
+        written,
+    };
+    ingest::get(order, engine, report, signals).await.map(Leftovers::OfFile)
 }
 
 /// Finds the torrent, if it is not known, downloads it, and shares it for as long as asked.
 async fn download(
     args: &GetArgs,
     resolved: Resolved,
+    mut written: Written<'_>,
     engine: &Engine,
     report: &mut Report,
     signals: &mut Signals,
@@ -134,18 +171,19 @@ async fn download(
             }
             signal = signals.first() => return Err(End::Interrupted(signal).into()),
         },
+        Resolved::File(_) => unreachable!("files are read"),
     };
+    written.write(&metainfo)?;
     let metainfo = Arc::new(metainfo);
     let files = args.select.files(&metainfo, &selected)?;
-    let leftovers = Leftovers::of(&metainfo, &args.output);
+    let leftovers = OfTorrent::of(&metainfo, &args.output);
     let paths = paths(&args.output, &metainfo, files.as_ref());
     report.event(&torrent_event(&metainfo))?;
     report.event(&json!({ "event": "listening", "addresses": engine.addresses() }))?;
     let handle = start(args, engine, &metainfo, peers, files, &leftovers).await?;
-    let index = report.watch(&metainfo);
-    let sharing = Sharing { time: args.seed_after, ratio: args.seed_ratio };
-    follow(&handle, report, index, signals, &sharing, &paths).await?;
-    Ok(leftovers)
+    let index = report.watch_torrent(&metainfo);
+    follow(&handle, report, index, signals, &args.sharing, &paths).await?;
+    Ok(Leftovers::OfTorrent(leftovers))
 }
 
 /// Puts the torrent to work, from what is here already.
@@ -155,7 +193,7 @@ async fn start(
     metainfo: &Arc<Metainfo>,
     peers: Vec<SocketAddr>,
     files: Option<BTreeSet<usize>>,
-    leftovers: &Leftovers,
+    leftovers: &OfTorrent,
 ) -> Result<TorrentHandle> {
     std::fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot make {}", args.output.display()))?;
@@ -211,35 +249,6 @@ async fn follow(
     }
 }
 
-/// What happens when everything is here.
-struct Sharing {
-    /// `--seed-after`.
-    time: Option<ShareTime>,
-    /// `--seed-ratio`.
-    ratio: Option<f64>,
-}
-
-impl Sharing {
-    /// Whether it has gone on for long enough.
-    fn is_over(&self, shared: Duration, stats: &Stats) -> bool {
-        if self.time.is_none() && self.ratio.is_none() {
-            return true;
-        }
-        let long_enough = matches!(self.time, Some(ShareTime::For(time)) if shared >= time);
-        let sent_enough =
-            self.ratio.is_some_and(|ratio| stats.uploaded as f64 >= ratio * stats.wanted as f64);
-        long_enough || sent_enough
-    }
-
-    /// Waits for the end of the time.
-    async fn end(&self, complete: Option<Instant>) {
-        match (complete, self.time) {
-            (Some(since), Some(ShareTime::For(time))) => tokio::time::sleep_until(since + time).await,
-            _ => std::future::pending().await,
-        }
-    }
-}
-
 /// Where the files will lie that are wanted.
 fn paths(output: &Path, metainfo: &Metainfo, files: Option<&BTreeSet<usize>>) -> Vec<String> {
     let layout = layout(metainfo);
@@ -248,13 +257,28 @@ fn paths(output: &Path, metainfo: &Metainfo, files: Option<&BTreeSet<usize>>) ->
     all.map(|(_, path)| output.join(path.as_str()).display().to_string()).collect()
 }
 
-/// What lies in the folder while the download is not done, hidden and named after the torrent.
-struct Leftovers {
+/// What lies in the folder while the download is not done.
+enum Leftovers {
+    OfTorrent(OfTorrent),
+    OfFile(ingest::Place),
+}
+
+impl Leftovers {
+    fn remove(&self) -> Result<()> {
+        match self {
+            Self::OfTorrent(leftovers) => leftovers.remove(),
+            Self::OfFile(place) => place.tidy(),
+        }
+    }
+}
+
+/// Hidden and named after the torrent.
+struct OfTorrent {
     journal: PathBuf,
     parts: PathBuf,
 }
 
-impl Leftovers {
+impl OfTorrent {
     fn of(metainfo: &Metainfo, folder: &Path) -> Self {
         let id = metainfo.wire_ids().first().map_or_else(String::new, |id| hex::encode(id.0));
         let named = |what: &str| folder.join(format!(".{id}.samara-{what}"));
@@ -271,18 +295,5 @@ impl Leftovers {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ratios_are_numbers_that_can_be_reached() {
-        assert_eq!(parse_ratio("1.5"), Ok(1.5));
-        for wrong in ["", "x", "-1", "inf", "NaN"] {
-            assert!(parse_ratio(wrong).is_err(), "{wrong}");
-        }
     }
 }

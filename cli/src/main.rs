@@ -5,6 +5,7 @@
 
 mod demo;
 mod get;
+mod ingest;
 mod output;
 mod progress;
 mod seed;
@@ -34,6 +35,7 @@ Examples:
   samara torrent create dir/ -a http://10.0.0.1:6969/announce
   samara seed dir/ --run-tracker             share a folder
   samara get a.torrent -o out --peer 10.0.0.1:6881
+  samara get https://example.com/model.gguf --tracker http://10.0.0.1:6969/announce
 
 Environment:
   SAMARA_LOG   what to log, as in RUST_LOG (default: warn)

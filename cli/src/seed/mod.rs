@@ -3,7 +3,6 @@
 mod known;
 mod prepare;
 mod tracker;
-mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,14 +13,12 @@ use clap::Args;
 use serde_json::json;
 use swarm::net::storage::{Disk, ReadOnly};
 use swarm::{AddError, AddTorrent, Assume, Engine, TorrentHandle};
-use torrent::{Magnet, Metainfo};
+use torrent::Metainfo;
 
-use crate::share::{NetworkArgs, Report, Signals, torrent_event};
-use crate::torrent_command::magnet;
+use crate::share::{NetworkArgs, Report, Signals, Written, link, torrent_event};
 use known::Known;
 use prepare::{Ready, Wanted, prepare};
 use tracker::{Tracker, TrackerAt};
-use written::Written;
 
 /// How often figures are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -170,7 +167,7 @@ impl Start<'_> {
         event["hashed"] = json!(hashed);
         event["torrent"] = json!(written);
         report.result(&link, &event)?;
-        Ok((handle, report.watch(&metainfo)))
+        Ok((handle, report.watch_torrent(&metainfo)))
     }
 }
 
@@ -202,10 +199,4 @@ fn with_trackers(metainfo: Metainfo, args: &SeedArgs, own: Option<&str>) -> Meta
         }
     }
     metainfo.with_trackers(tiers)
-}
-
-/// The magnet link, with ourselves in it where others can connect: a wildcard says nothing about that.
-fn link(metainfo: &Metainfo, engine: &Engine) -> Magnet {
-    let certain = engine.addresses().iter().filter(|address| !address.ip().is_unspecified());
-    Magnet { peers: certain.map(ToString::to_string).collect(), ..magnet::of(metainfo) }
 }

@@ -6,21 +6,27 @@ mod problems;
 mod report;
 mod resolve;
 mod select;
+mod sharing;
 mod web_seeds;
+mod written;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
-use swarm::{EngineConfig, TrackerSpec};
+use swarm::{Engine, EngineConfig, TrackerSpec};
+use torrent::{Magnet, Metainfo};
 
 pub use exit::{End, Signals, settle};
 pub use lookup::look_up;
 pub use report::{Report, torrent_event};
-pub use resolve::{Resolved, resolve};
+pub use resolve::{Remote, Resolved, plainly, resolve};
 pub use select::SelectArgs;
+pub use sharing::Sharing;
 pub use web_seeds::WebSeedArgs;
+pub use written::Written;
 
+use crate::torrent_command::magnet;
 use crate::units::parse_bytes;
 
 /// Whom to talk to, and how much.
@@ -74,4 +80,10 @@ impl NetworkArgs {
             .map(|url| TrackerSpec { url: url.clone(), bearer: None, node: None })
             .collect()
     }
+}
+
+/// The magnet link, with ourselves in it where others can connect: a wildcard says nothing about that.
+pub fn link(metainfo: &Metainfo, engine: &Engine) -> Magnet {
+    let certain = engine.addresses().iter().filter(|address| !address.ip().is_unspecified());
+    Magnet { peers: certain.map(ToString::to_string).collect(), ..magnet::of(metainfo) }
 }

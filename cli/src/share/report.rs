@@ -38,12 +38,26 @@ impl Report {
     }
 
     /// One more torrent, to be named by the index that this returns.
-    pub fn watch(&mut self, metainfo: &Metainfo) -> usize {
+    pub fn watch_torrent(&mut self, metainfo: &Metainfo) -> usize {
+        self.watch(metainfo.name(), &id(metainfo.info_hash_v1(), metainfo.info_hash_v2()))
+    }
+
+    /// The same for one that is called `name`, and `id` in events.
+    pub fn watch(&mut self, name: &str, id: &str) -> usize {
         let line = self.screen.line();
-        let (name, id) = (metainfo.name().to_owned(), id(metainfo.info_hash_v1(), metainfo.info_hash_v2()));
         let problems = std::mem::take(&mut self.of_lookup);
-        self.torrents.push(Watched { name, id, line, problems, told: None });
+        self.torrents.push(Watched { name: name.to_owned(), id: id.to_owned(), line, problems, told: None });
         self.torrents.len() - 1
+    }
+
+    /// Whether results are events.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Talks while no bar is in the way.
+    pub fn say(&self, text: &str) {
+        self.screen.suspend(|| output::say(text));
     }
 
     /// A result: one line of text, or one event.
@@ -90,9 +104,10 @@ impl Report {
         self.complain(&name, &id, problems)
     }
 
-    fn complain(&self, name: &str, id: &str, problems: Vec<String>) -> io::Result<()> {
+    /// Says what goes wrong and does not end it.
+    pub fn complain(&self, name: &str, id: &str, problems: Vec<String>) -> io::Result<()> {
         for problem in problems {
-            self.screen.suspend(|| output::say(&format!("{name}: {problem}")));
+            self.say(&format!("{name}: {problem}"));
             self.event(&json!({ "event": "error", "infoHash": id, "message": problem }))?;
         }
         Ok(())

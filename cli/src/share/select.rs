@@ -31,6 +31,12 @@ fn parse_range(text: &str) -> Result<RangeInclusive<usize>, String> {
 }
 
 impl SelectArgs {
+    /// The option that was given, if any was.
+    pub fn given(&self) -> Option<&'static str> {
+        let index = (!self.index.is_empty()).then_some("--index");
+        index.or((!self.select.is_empty()).then_some("--select"))
+    }
+
     /// The files that either option names, by their index; else those that a magnet link names (BEP 53). `None`: all, since nothing
     /// was named.
     pub fn files(

@@ -15,6 +15,12 @@ pub struct WebSeedArgs {
 }
 
 impl WebSeedArgs {
+    /// The option that was given, if any was.
+    pub fn given(&self) -> Option<&'static str> {
+        let none = self.no_web_seeds.then_some("--no-web-seeds");
+        none.or((!self.web_seed.is_empty()).then_some("--web-seed"))
+    }
+
     /// Those of the torrent, unless they are not wanted, and those of the command line.
     pub fn urls(&self, metainfo: &Metainfo) -> Vec<String> {
         let named = if self.no_web_seeds { &[][..] } else { metainfo.web_seeds() };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use torrent::Metainfo;
 
-use crate::share::End;
+use super::End;
 use crate::torrent_command::Target;
 
 /// Where they go, and which were written in this start.

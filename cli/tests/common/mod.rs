@@ -1,6 +1,8 @@
 //! The `samara` command as a user runs it.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod origin;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
 use std::path::{Path, PathBuf};
@@ -81,13 +83,15 @@ pub fn seed_with_events(args: &[&str]) -> (Seeder, Vec<Value>) {
 pub struct Running {
     pub child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// All events so far.
+    pub seen: Vec<Value>,
 }
 
 impl Running {
     pub fn start(args: &[&str]) -> Self {
         let mut child = samara(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+        Self { child, lines, seen: Vec::new() }
     }
 
     /// All events up to one that is as wanted, or to the last.
@@ -95,6 +99,7 @@ impl Running {
         let mut events = Vec::new();
         for line in self.lines.by_ref() {
             let event: Value = serde_json::from_str(&line.unwrap()).expect("each line is an event");
+            self.seen.push(event.clone());
             events.push(event);
             if events.last().is_some_and(&is_last) {
                 break;
@@ -105,6 +110,12 @@ impl Running {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Its exit code, and what it said to standard error.

@@ -1,0 +1,210 @@
+//! This machine's reading at the origin, when it is its turn.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use operator_api::GrantedFile;
+use sidecar::fetch::{Counters, FetchError, ReadTask, Reader, Seat};
+use swarm::{Fetcher, TorrentHandle};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use torrent::ingest::Outline;
+
+use super::turns::{Machine, Sight, Turns};
+use crate::share::Remote;
+
+/// After a failure the others have so long a time to try.
+const BARRED: Duration = Duration::from_secs(10);
+/// Bytes of a peer id that say what client it is.
+const PREFIX: usize = 8;
+
+/// What there is to be read, and by whom.
+pub struct Task {
+    /// The torrent that grows.
+    pub handle: TorrentHandle,
+    /// Its files and pieces.
+    pub outline: Arc<Outline>,
+    /// The file.
+    pub remote: Remote,
+    /// Signs its hashes.
+    pub fetcher: Fetcher,
+    /// This machine.
+    pub me: Machine,
+    /// So many machines should read.
+    pub wanted: usize,
+    /// So many trackers are asked for others.
+    pub trackers: usize,
+    /// The declared digest.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Reads, or leaves it to others.
+pub struct Reading {
+    handle: TorrentHandle,
+    outline: Arc<Outline>,
+    remote: Remote,
+    files: Arc<[GrantedFile]>,
+    fetcher: Fetcher,
+    counters: Counters,
+    turns: Turns,
+    wanted: usize,
+    /// How many trackers there are to be asked.
+    trackers: usize,
+    seat: watch::Sender<Seat>,
+    began: Instant,
+    barred_until: Option<Instant>,
+    running: Option<Running>,
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), FetchError>>,
+}
+
+/// By the random part of a peer id: it stands in the name of the fetcher too, so that one can be found by the other.
+pub fn machine(id: swarm::wire::PeerId) -> Machine {
+    hex::encode(&id.0[PREFIX..])
+}
+
+/// What a fetcher is called: for people by its host, for other machines by the last word.
+pub fn fetcher_name(machine: &str) -> String {
+    // A machine that does not know its name is told by the last word alone.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.chars().filter(|c| !c.is_whitespace()).take(48).collect();
+    format!("{host} {machine}")
+}
+
+impl Reading {
+    /// Nothing is read yet.
+    pub fn new(task: Task) -> Self {
+        let Task { handle, outline, remote, fetcher, me, wanted, trackers, sha256 } = task;
+        let file = GrantedFile {
+            path: remote.name.as_str().to_owned(),
+            url: remote.url.clone(),
+            size: remote.validator.size,
+            sha256: sha256.map(hex::encode),
+            etag: remote.validator.etag.clone(),
+            last_modified: remote.validator.last_modified.clone(),
+        };
+        Self {
+            turns: Turns::new(outline.id(), me),
+            handle,
+            outline,
+            remote,
+            files: Arc::from([file]),
+            fetcher,
+            counters: Counters::default(),
+            wanted,
+            trackers,
+            seat: watch::Sender::new(Seat { index: 0, of: 1 }),
+            began: Instant::now(),
+            barred_until: None,
+            running: None,
+        }
+    }
+
+    /// Bytes that came from the origin since the start.
+    pub fn origin_bytes(&self) -> u64 {
+        self.counters.origin.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Whether this machine reads now, and as which of how many.
+    pub fn seat(&self) -> Option<Seat> {
+        self.running.as_ref().map(|_| *self.seat.borrow())
+    }
+
+    /// Begins or ceases to read, as it is due.
+    pub async fn turn(&mut self) {
+        if self.handle.is_whole() {
+            return self.stop().await;
+        }
+        let sight = self.sight();
+        let Some(seat) = self.turns.decide(&sight, self.wanted, self.began.elapsed()) else {
+            return self.stop().await;
+        };
+        self.seat.send_if_modified(|held| {
+            let changed = *held != seat;
+            *held = seat;
+            changed
+        });
+        if self.running.is_none() {
+            self.start();
+        }
+    }
+
+    fn sight(&self) -> Sight {
+        let stats = self.handle.stats();
+        let reached = stats.trackers.iter().filter(|tracker| tracker.reached).count();
+        let signed = self.handle.fetchers().into_iter().filter_map(|(name, pieces)| {
+            let (_, machine) = name.rsplit_once(' ')?;
+            Some((machine.to_owned(), pieces))
+        });
+        Sight {
+            connected: self.handle.own_peers().into_iter().map(machine).collect(),
+            signed: signed.collect(),
+            have: stats.have,
+            alone: reached == self.trackers && !self.handle.knows_peers(),
+            barred: self.barred_until.is_some_and(|until| Instant::now() < until),
+        }
+    }
+
+    fn start(&mut self) {
+        let stop = CancellationToken::new();
+        let reader = Reader::new(ReadTask {
+            handle: self.handle.clone(),
+            origin: self.remote.client.clone(),
+            fetcher: self.fetcher.clone(),
+            files: self.files.clone(),
+            outline: self.outline.clone(),
+            counters: self.counters.clone(),
+            seat: self.seat.subscribe(),
+            elsewhere: None,
+            halt: stop.clone(),
+        });
+        self.handle.read_origin(true);
+        let (handle, halt) = (self.handle.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            let result = tokio::select! {
+                result = reader.run() => result,
+                () = halt.cancelled() => Ok(()),
+            };
+            // Nothing is written any more when this has returned.
+            reader.ended().await;
+            handle.read_origin(false);
+            result
+        });
+        self.running = Some(Running { stop, task });
+    }
+
+    /// Ceases to read.
+    pub async fn stop(&mut self) {
+        if let Some(Running { stop, task }) = self.running.take() {
+            stop.cancel();
+            if let Err(error) = task.await {
+                tracing::error!(%error, "reading at the origin was cut");
+            }
+        }
+    }
+
+    /// Waits for an error of the reading; for ever while nothing is read.
+    pub async fn failed(&mut self) -> FetchError {
+        loop {
+            let Some(running) = &mut self.running else { return std::future::pending().await };
+            let ended = (&mut running.task).await;
+            self.running = None;
+            match ended {
+                Ok(Err(error)) => return error,
+                // All has been read: there is nothing to wait for.
+                Ok(Ok(())) => {}
+                Err(error) => tracing::error!(%error, "reading at the origin was cut"),
+            }
+        }
+    }
+
+    /// Leaves it to the others for a while; `false` if there are none.
+    pub fn sit_out(&mut self) -> bool {
+        self.barred_until = Some(Instant::now() + BARRED);
+        !self.handle.own_peers().is_empty()
+    }
+}

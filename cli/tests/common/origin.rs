@@ -1,0 +1,117 @@
+//! A web server that has one file, gives it away at a certain rate, and counts.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Sent at a time.
+const CHUNK: usize = 16 * 1024;
+
+pub struct Origin {
+    pub address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    file: Vec<u8>,
+    /// Bytes per second, all connections together.
+    rate: u64,
+    parts: bool,
+    /// When all that has been sent would have gone out at the rate.
+    due: Mutex<Instant>,
+    sent: AtomicU64,
+    down: AtomicBool,
+}
+
+impl Origin {
+    /// `parts`: it knows ranges.
+    pub fn start(file: Vec<u8>, rate: u64, parts: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sent, due) = (AtomicU64::new(0), Mutex::new(Instant::now()));
+        let state = Arc::new(State { file, rate, parts, due, sent, down: AtomicBool::new(false) });
+        let shared = state.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = shared.clone();
+                thread::spawn(move || while answer(&stream, &state).unwrap_or(false) {});
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn url(&self, name: &str) -> String {
+        format!("http://{}/files/{name}", self.address)
+    }
+
+    /// Bytes of bodies that were sent.
+    pub fn sent(&self) -> u64 {
+        self.state.sent.load(Ordering::Relaxed)
+    }
+
+    /// Answers 503 from now on, or no more; what is under way breaks.
+    pub fn is_down(&self, down: bool) {
+        self.state.down.store(down, Ordering::Relaxed);
+    }
+}
+
+/// One request; whether there may be another one.
+fn answer(stream: &TcpStream, state: &State) -> std::io::Result<bool> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let Some(first) = lines.next().transpose()? else { return Ok(false) };
+    let (mut range, mut same) = (None, true);
+    for line in lines {
+        let line = line?.to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(": ").unwrap_or((&line, ""));
+        match name {
+            "range" => {
+                let (from, last) = value.trim_start_matches("bytes=").split_once('-').unwrap();
+                range = Some((from.parse::<usize>().unwrap(), last.parse::<usize>().ok()));
+            }
+            "if-range" => same = value == "\"one\"",
+            _ => {}
+        }
+    }
+    let mut out = stream;
+    if state.down.load(Ordering::Relaxed) {
+        out.write_all(b"HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n")?;
+        return Ok(true);
+    }
+    let size = state.file.len();
+    let part = range.filter(|_| state.parts && same);
+    let (from, until) =
+        part.map_or((0, size), |(from, last)| (from, last.map_or(size, |last| size.min(last + 1))));
+    let status = if part.is_some() { "206 Partial Content" } else { "200 OK" };
+    write!(out, "HTTP/1.1 {status}\r\nETag: \"one\"\r\nContent-Length: {}\r\n", until - from)?;
+    if part.is_some() {
+        write!(out, "Content-Range: bytes {from}-{}/{size}\r\n", until - 1)?;
+    }
+    if state.parts {
+        out.write_all(b"Accept-Ranges: bytes\r\n")?;
+    }
+    out.write_all(b"\r\n")?;
+    if first.starts_with("HEAD") {
+        return Ok(true);
+    }
+    for chunk in state.file[from..until].chunks(CHUNK) {
+        if state.down.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let wait = {
+            let mut due = state.due.lock().unwrap();
+            *due =
+                (*due).max(Instant::now()) + Duration::from_secs_f64(chunk.len() as f64 / state.rate as f64);
+            due.saturating_duration_since(Instant::now())
+        };
+        thread::sleep(wait);
+        out.write_all(chunk)?;
+        state.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    }
+    Ok(true)
+}
