@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 pub use decide::Decision;
 pub use election::{Doubt, Election};
-pub use growth::{MOST_FETCHERS, WORTH_SEVERAL};
+pub use growth::{MOST_FETCHERS, REST, WORTH_IT, WORTH_SEVERAL};
 pub use seat::Running;
 
 /// A grant without a sign of life, and an election without a grant, last so long.

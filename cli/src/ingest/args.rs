@@ -8,7 +8,7 @@ use clap::Args;
 use crate::share::End;
 
 /// Most machines that read at a time, as in a cluster.
-pub const MOST: usize = 8;
+pub const MOST: usize = operator::grants::MOST_FETCHERS;
 /// A secret has at least so many bytes; of a longer one all count.
 const LEAST_SECRET: usize = 16;
 /// A secret is no large file.
@@ -25,9 +25,18 @@ pub struct IngestArgs {
     /// that is whoever knows the URL and reaches the tracker: give --sha256 if you do not trust all of these
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// How many of the machines read the file, 1 to 8; each reads another part of it
-    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_fetchers)]
-    pub fetchers: usize,
+    /// How many of the machines read the file, 1 to 8, each another part of it; auto finds out how many make it faster [default: auto]
+    #[arg(long, value_name = "N|auto", value_parser = parse_fetchers)]
+    fetchers: Option<Fetchers>,
+}
+
+/// How many machines read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetchers {
+    /// As many as make it faster.
+    Auto,
+    /// So many.
+    Exactly(usize),
 }
 
 fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
@@ -37,9 +46,14 @@ fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
     Ok(digest)
 }
 
-fn parse_fetchers(text: &str) -> Result<usize, String> {
+fn parse_fetchers(text: &str) -> Result<Fetchers, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(Fetchers::Auto);
+    }
     let count = text.parse().ok().filter(|count| (1..=MOST).contains(count));
-    count.ok_or_else(|| format!("`{text}` is not a number from 1 to {MOST}"))
+    count
+        .map(Fetchers::Exactly)
+        .ok_or_else(|| format!("`{text}` is neither `auto` nor a number from 1 to {MOST}"))
 }
 
 impl IngestArgs {
@@ -48,10 +62,15 @@ impl IngestArgs {
         [
             (self.sha256.is_some(), "--sha256"),
             (self.secret_file.is_some(), "--secret-file"),
-            (self.fetchers != 1, "--fetchers"),
+            (self.fetchers.is_some(), "--fetchers"),
         ]
         .into_iter()
         .find_map(|(given, name)| given.then_some(name))
+    }
+
+    /// How many are to read a file of which parts can be had.
+    pub fn fetchers(&self) -> Fetchers {
+        self.fetchers.unwrap_or(Fetchers::Auto)
     }
 
     /// What the machines have in common.

@@ -1,6 +1,7 @@
 //! `samara get URL` of a file that is no torrent: several machines read it once between them, and share it while they read.
 
 mod args;
+mod auto;
 mod name;
 mod place;
 mod reading;
@@ -23,6 +24,7 @@ use crate::share::{
     End, NetworkArgs, Remote, Report, Sharing, Signals, Written, link, plainly, torrent_event,
 };
 
+use args::Fetchers;
 pub use args::IngestArgs;
 use place::Before;
 pub use place::Place;
@@ -177,8 +179,8 @@ impl<'a> Download<'a> {
         let key = SigningKey::from_seed(&rand::random());
         let name = fetcher_name(&me);
         let warrant = Warrant::new(authority, outline.id(), &name, key.public())?;
-        let wanted = if has_parts(&remote, args) { args.fetchers } else { 1 };
-        if wanted < args.fetchers {
+        let fetchers = if has_parts(&remote, args) { args.fetchers() } else { Fetchers::Exactly(1) };
+        if matches!(args.fetchers(), Fetchers::Exactly(2..)) && fetchers != args.fetchers() {
             report.say(&format!(
                 "{}: the server gives no parts of it, so that one machine reads it",
                 remote.name
@@ -198,7 +200,7 @@ impl<'a> Download<'a> {
                 remote,
                 fetcher: Fetcher { key, warrant },
                 me,
-                wanted,
+                fetchers,
                 trackers: grow.trackers.len(),
                 sha256: args.sha256,
             }),

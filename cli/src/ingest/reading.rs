@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use torrent::ingest::Outline;
 
+use super::args::Fetchers;
+use super::auto::Auto;
 use super::turns::{Machine, Sight, Turns};
 use crate::share::Remote;
 
@@ -32,7 +34,7 @@ pub struct Task {
     /// This machine.
     pub me: Machine,
     /// So many machines should read.
-    pub wanted: usize,
+    pub fetchers: Fetchers,
     /// So many trackers are asked for others.
     pub trackers: usize,
     /// The declared digest.
@@ -48,7 +50,7 @@ pub struct Reading {
     fetcher: Fetcher,
     counters: Counters,
     turns: Turns,
-    wanted: usize,
+    auto: Auto,
     /// How many trackers there are to be asked.
     trackers: usize,
     seat: watch::Sender<Seat>,
@@ -78,7 +80,7 @@ pub fn fetcher_name(machine: &str) -> String {
 impl Reading {
     /// Nothing is read yet.
     pub fn new(task: Task) -> Self {
-        let Task { handle, outline, remote, fetcher, me, wanted, trackers, sha256 } = task;
+        let Task { handle, outline, remote, fetcher, me, fetchers, trackers, sha256 } = task;
         let file = GrantedFile {
             path: remote.name.as_str().to_owned(),
             url: remote.url.clone(),
@@ -87,6 +89,7 @@ impl Reading {
             etag: remote.validator.etag.clone(),
             last_modified: remote.validator.last_modified.clone(),
         };
+        let size = file.size;
         Self {
             turns: Turns::new(outline.id(), me),
             handle,
@@ -95,7 +98,7 @@ impl Reading {
             files: Arc::from([file]),
             fetcher,
             counters: Counters::default(),
-            wanted,
+            auto: Auto::new(fetchers, size),
             trackers,
             seat: watch::Sender::new(Seat { index: 0, of: 1 }),
             began: Instant::now(),
@@ -120,7 +123,10 @@ impl Reading {
             return self.stop().await;
         }
         let sight = self.sight();
-        let Some(seat) = self.turns.decide(&sight, self.wanted, self.began.elapsed()) else {
+        let now = self.began.elapsed();
+        let known = u32::try_from(self.handle.known_pieces()).unwrap_or(u32::MAX);
+        let wanted = self.auto.look(self.turns.active(&sight, now), known, now);
+        let Some(seat) = self.turns.decide(&sight, wanted, now) else {
             return self.stop().await;
         };
         self.seat.send_if_modified(|held| {

@@ -95,6 +95,13 @@ impl Turns {
         reads.then(|| self.seat(sight, now))
     }
 
+    /// How many read and show it, this machine among them.
+    pub fn active(&self, sight: &Sight, now: Duration) -> usize {
+        let me = self.readers.get(&self.me).and_then(|reader| reader.last);
+        let reads = self.reading.is_some() && me.is_some_and(|last| now.saturating_sub(last) < self.quiet());
+        self.others(sight, now).len() + usize::from(reads)
+    }
+
     fn look(&mut self, sight: &Sight, now: Duration) {
         self.met.extend(sight.connected.iter().cloned());
         let mut is_news = sight.have > self.have;

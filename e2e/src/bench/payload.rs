@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use torrent::{Builder, Metainfo, RelPath, Version, WireId};
+use torrent::{Builder, Limits, Metainfo, RelPath, Version, WireId};
 
 /// A .torrent.
 #[derive(Debug)]
@@ -16,6 +16,13 @@ pub(super) struct Torrent {
 }
 
 impl Torrent {
+    /// One that is there.
+    pub fn read(path: &Path) -> Result<Self> {
+        let metainfo = Metainfo::parse(&std::fs::read(path)?, &Limits::OWN)?;
+        let id = *metainfo.wire_ids().first().context("a torrent has an infohash")?;
+        Ok(Self { path: path.to_owned(), id })
+    }
+
     fn write(metainfo: Metainfo, tracker: &str, path: PathBuf) -> Result<Self> {
         let id = *metainfo.wire_ids().first().context("a torrent has an infohash")?;
         std::fs::write(&path, metainfo.with_trackers(vec![vec![tracker.to_owned()]]).encode())?;

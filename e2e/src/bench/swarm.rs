@@ -68,6 +68,19 @@ pub(super) fn takes_part(program: &str) -> bool {
     installed
 }
 
+/// How a file of a web server is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading<'a> {
+    /// `samara`.
+    pub program: &'a Path,
+    /// Where the file is.
+    pub url: &'a str,
+    /// What it is called.
+    pub name: &'a str,
+    /// Further options of `get`.
+    pub options: &'a [String],
+}
+
 /// A process of a system; it ends with this.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -126,13 +139,7 @@ impl Peer {
     pub async fn leech(system: &System, place: Place<'_>, payload: &Payload, folder: &Path) -> Result<Self> {
         let torrent = &system.torrent(payload).path;
         match system {
-            System::Samara(_, program) => {
-                let mut command = waiting(place, program, "read go;");
-                command.arg("get").arg(torrent).arg("--seed-after").arg("--output").arg(folder);
-                command.args(["--bind", &place.address.to_string()]);
-                // The paths of the files, once they are there.
-                Self::spawn(command, &folder.join(&payload.name).display().to_string())
-            }
+            System::Samara(_, program) => Self::get(place, program, torrent, folder, &payload.name),
             System::Libtorrent(python) | System::LibtorrentV1(python) => {
                 let job = job(place, torrent, payload, folder, true);
                 let mut peer = Self::spawn_libtorrent(place, python, &job)?;
@@ -146,6 +153,38 @@ impl Peer {
                 Self::spawn(command, " 1 /")
             }
         }
+    }
+
+    /// One of several that read a file of a web server between them, ready to begin.
+    pub fn read(place: Place<'_>, reading: &Reading<'_>, folder: &Path) -> Result<Self> {
+        let mut command = waiting(place, reading.program, "read go;");
+        command.args(["get", reading.url, "--seed-after", "--bind", &place.address.to_string()]);
+        command.args(reading.options).arg("--output").arg(folder);
+        Self::spawn(command, &folder.join(reading.name).display().to_string())
+    }
+
+    /// One that shares a file, made into a torrent; answers when it takes connections.
+    pub async fn share(
+        place: Place<'_>,
+        program: &Path,
+        file: &Path,
+        tracker: &str,
+        torrent: &Path,
+    ) -> Result<Self> {
+        let mut command = waiting(place, program, "");
+        command.arg("seed").arg(file).args(["--tracker", tracker, "--bind", &place.address.to_string()]);
+        command.arg("--write-torrent").arg(torrent).arg("--state").arg(torrent.with_extension("state"));
+        let mut peer = Self::spawn(command, "magnet:?")?;
+        peer.done().await?;
+        Ok(peer)
+    }
+
+    /// A leecher of a .torrent of one file of that name, ready to begin.
+    pub fn get(place: Place<'_>, program: &Path, torrent: &Path, folder: &Path, name: &str) -> Result<Self> {
+        let mut command = waiting(place, program, "read go;");
+        command.arg("get").arg(torrent).arg("--seed-after").arg("--output").arg(folder);
+        command.args(["--bind", &place.address.to_string()]);
+        Self::spawn(command, &folder.join(name).display().to_string())
     }
 
     /// What it has used so far.

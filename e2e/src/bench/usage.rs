@@ -76,6 +76,11 @@ impl Machine {
         Some(Self { busy: busy / TICKS_PER_SECOND, all: (busy + idle + iowait) / TICKS_PER_SECOND })
     }
 
+    /// The share of the machine that was in use since `before`, by whomever.
+    pub fn busy(&self, before: &Self) -> f64 {
+        ((self.busy - before.busy) / (self.all - before.all).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
+    }
+
     /// The share of the machine since `before` that went to others than us, who used `own` seconds.
     pub fn others(&self, before: &Self, own: f64) -> f64 {
         ((self.busy - before.busy - own) / (self.all - before.all).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
@@ -102,6 +107,7 @@ mod tests {
             "three of four busy seconds, one of them ours"
         );
         assert!(after.others(&before, 9.0) < 1e-9);
+        assert!((after.busy(&before) - 0.75).abs() < 1e-9);
         assert!(Machine::parse("cpu  1 2 3\n").is_none());
     }
 

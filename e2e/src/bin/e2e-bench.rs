@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use e2e::bench::{
-    Cost, Create, FlashCrowd, Scale, TrackerLoad, cost, create, flash_crowd, scale, tracker_load,
+    Cost, Create, FlashCrowd, Ingest, Scale, TrackerLoad, cost, create, flash_crowd, ingest, scale,
+    tracker_load,
 };
 use serde::Serialize;
 
@@ -23,6 +24,9 @@ struct Cli {
 enum Bench {
     /// One seed behind a link, many leechers that all begin at once; in network namespaces (root).
     FlashCrowd(FlashCrowd),
+    /// A file of a web server to many machines that read it once between them, beside reading first and sharing then, and beside
+    /// everyone reading it; in network namespaces (root).
+    Ingest(Ingest),
     /// Processor time and memory of one seed and one leecher, beside libtorrent, aria2, nginx and bare reading, hashing and
     /// writing; in a network namespace (root).
     Cost(Cost),
@@ -41,6 +45,10 @@ async fn main() -> Result<ExitCode> {
     match cli.bench {
         Bench::FlashCrowd(shape) => {
             let Some(report) = flash_crowd(shape).await? else { return Ok(ExitCode::FAILURE) };
+            print(cli.json, &report, &report)?;
+        }
+        Bench::Ingest(shape) => {
+            let report = ingest(shape).await?;
             print(cli.json, &report, &report)?;
         }
         Bench::Cost(shape) => print_all(cli.json, &cost(shape).await?)?,

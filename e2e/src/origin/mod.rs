@@ -55,6 +55,8 @@ pub struct Faults {
     pub stall_after: Option<u64>,
     /// Answer 302 with this Location.
     pub redirect: Option<String>,
+    /// Give each connection no more than so many bytes per second, as many servers do.
+    pub connection_rate: Option<u64>,
 }
 
 /// What the origin has given away since its start or [`Origin::reset`].
@@ -115,6 +117,11 @@ impl Origin {
     /// Replaces all faults; `Faults::default()` heals. Responses under way see it too.
     pub async fn fault(&self, faults: Faults) -> Result<()> {
         self.tell(Request::Faults(faults)).await
+    }
+
+    /// The server's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Daemon::pid)
     }
 
     /// What it has given away.

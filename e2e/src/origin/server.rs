@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream, UnixListener};
+use tokio::time::Instant;
 
 use super::control::{self, Request};
 use super::{Content, Faults, Stats};
@@ -230,10 +231,15 @@ async fn body(
     end: u64,
 ) -> Result<bool> {
     let mut chunk = vec![0; CHUNK];
-    let mut at = first;
+    let (mut at, mut due) = (first, Instant::now());
     while at < end {
         let faults = state.faults();
         let sent = at - first;
+        if let Some(rate) = faults.connection_rate {
+            tokio::time::sleep_until(due).await;
+            // What was lost to waiting for the link is not made up for.
+            due = due.max(Instant::now()) + Duration::from_secs_f64(CHUNK as f64 / rate as f64);
+        }
         if faults.drop_after.is_some_and(|limit| sent >= limit) {
             return Ok(false);
         }

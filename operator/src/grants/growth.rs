@@ -13,9 +13,9 @@ pub const WORTH_SEVERAL: u64 = 256 << 20;
 /// A rate is taken over at least so long; fetchers report every 5 s.
 const SHORTEST_WINDOW: SignedDuration = SignedDuration::from_secs(4);
 /// One more has to bring so many times what there was before: less than that is chance.
-const WORTH_IT: f64 = 1.1;
+pub const WORTH_IT: f64 = 1.1;
 /// After a try that brought nothing, or a failure, so long none is made: by then the origin may be another.
-const REST: SignedDuration = SignedDuration::from_mins(1);
+pub const REST: SignedDuration = SignedDuration::from_mins(1);
 
 /// How fast a fetcher reads, from one report to the next.
 #[derive(Clone, Copy, Debug)]
