@@ -95,6 +95,7 @@ async fn grow(
     let warrant = hex::decode(&ingest.warrant).ok().and_then(|bytes| Warrant::decode(&bytes).ok());
     let warrant = warrant.ok_or_else(|| FetchError::Refused("its warrant cannot be read".to_owned()))?;
     let fetcher = Fetcher { key: hold.context.fetcher_key.clone(), warrant };
+    handle.read_origin(true);
     reuse.fetcher.send_replace(Some(fetcher.clone()));
     let reader = Reader::new(ReadTask {
         handle: handle.clone(),
@@ -106,7 +107,6 @@ async fn grow(
         seat: hold.seat.subscribe(),
         halt: over.clone(),
     });
-    handle.read_origin(true);
     let mut seat = hold.seat.subscribe();
     let lead = async {
         // Fails when the hold is gone, and this with it.
