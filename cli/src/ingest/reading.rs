@@ -82,6 +82,7 @@ impl Reading {
     pub fn new(task: Task) -> Self {
         let Task { handle, outline, remote, fetcher, me, fetchers, trackers, sha256 } = task;
         let file = GrantedFile {
+            text: None,
             path: remote.name.as_str().to_owned(),
             url: remote.url.clone(),
             size: remote.validator.size,
@@ -165,7 +166,6 @@ impl Reading {
             outline: self.outline.clone(),
             counters: self.counters.clone(),
             seat: self.seat.subscribe(),
-            elsewhere: None,
             halt: stop.clone(),
         });
         self.handle.read_origin(true);
