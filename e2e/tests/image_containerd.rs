@@ -32,6 +32,8 @@ const SOON: Duration = Duration::from_secs(30);
 fn main() -> ExitCode {
     let list = Settings { config_path: "{}/certs.d:{}/docker", ..Settings::default() };
     let discarding = Settings { discard_unpacked_layers: true, ..Settings::default() };
+    let parallel = Settings { parallel_fetch: 200_000, only: Some("2.2"), ..Settings::default() };
+    let parallel_too = parallel.clone();
     Suite::default()
         .scenario("an image that the mirror has comes from the mirror alone", |w| all_here(w).boxed())
         .scenario("an image that it does not have comes from upstream, one 404 each", |w| {
@@ -50,6 +52,12 @@ fn main() -> ExitCode {
         .scenario("a wrong bit fails the pull and nobody else is asked", |w| flipped(w).boxed())
         .scenario("a silent mirror is waited for", |w| silent(w).boxed())
         .scenario("a mirror that ignores ranges is read from the start", |w| ignores_range(w).boxed())
+        .scenario_with("layers in parallel ranges come from the mirror alone", parallel, |w| {
+            parallel_here(w).boxed()
+        })
+        .scenario_with("a stalled blob in parallel ranges goes on upstream", parallel_too, |w| {
+            parallel_stalled(w).boxed()
+        })
         .scenario("a tag that has moved is another image", |w| moved_tag(w).boxed())
         .scenario("the canary sings with the hosts files and not without", |w| canary(w).boxed())
         .scenario("a registry with a hosts file of its own gets the mirror first, and all back", |w| {
@@ -221,6 +229,49 @@ async fn ignores_range(world: &World) -> Result<()> {
     mirror.range("layer1", Answer::IgnoreRange);
     world.pull().await?;
     world.log.expect(&all_but(log::MIRROR, &[("layer1", "mirror GET 200, mirror GET bytes=500000- 200")]))
+}
+
+/// The offsets of the ranges in which layers are asked for, whole lists in any order.
+fn ranges(world: &World, layer: &str, role: &str) -> Vec<String> {
+    let requests = world.log.by_object().remove(layer).unwrap_or_default();
+    let mut ranges: Vec<_> = requests.into_iter().filter(|request| request.starts_with(role)).collect();
+    ranges.sort();
+    ranges
+}
+
+async fn parallel_here(world: &World) -> Result<()> {
+    let _shelf = shelf(world, Access::Node).await?;
+    world.pull().await?;
+    for layer in ["layer0", "layer1", "layer2"] {
+        let mut expected = ["0", "200000", "400000", "600000", "800000", "1000000"]
+            .map(|from| format!("mirror GET bytes={from}- 206"));
+        expected.sort();
+        ensure!(ranges(world, layer, "mirror") == expected, "{:#?}", world.log.by_object());
+        ensure!(ranges(world, layer, "upstream").is_empty(), "{:#?}", world.log.by_object());
+    }
+    Ok(())
+}
+
+/// Twice: what is remembered of the first pull's stalls must not turn into a 404 for a range in the middle of the second one, which
+/// containerd does not get over.
+async fn parallel_stalled(world: &World) -> Result<()> {
+    let shelf = shelf(world, Access::Node).await?;
+    // Slow enough for the first ranges to be under way when the last ones end.
+    shelf.grow_slowly(&world.image.object("layer1").bytes, 500_000, PATIENCE / 5);
+    let runtime = &world.containerd.runtime;
+    for _ in 0..2 {
+        world.log.clear();
+        world.pull().await?;
+        let upstream = ["500000", "700000", "900000"].map(|from| format!("upstream GET bytes={from}- 206"));
+        ensure!(ranges(world, "layer1", "upstream") == upstream, "{:#?}", world.log.by_object());
+        let refused = ranges(world, "layer1", "mirror GET bytes=500000-");
+        ensure!(refused == ["mirror GET bytes=500000- 404"], "{:#?}", world.log.by_object());
+        runtime.remove_image(&world.image.reference()).await?;
+        eventually("the layers go", SOON, || async { Ok(runtime.contents().await?.is_empty()) }).await?;
+        // As long as the kubelet waits at least before it tries again, for this mirror's patience.
+        tokio::time::sleep(PATIENCE).await;
+    }
+    Ok(())
 }
 
 async fn moved_tag(world: &World) -> Result<()> {

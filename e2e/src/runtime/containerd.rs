@@ -29,13 +29,17 @@ pub struct Version {
 pub struct Settings {
     /// Where it looks for hosts files; `{}` stands for the scenario's folder.
     pub config_path: &'static str,
-    /// Whether layers go once they are unpacked.
+    /// Whether layers go once they are unpacked. Newer versions pull without their transfer service then.
     pub discard_unpacked_layers: bool,
+    /// Bytes of the ranges in which a layer is fetched at a time, of the transfer service; 0: as a whole.
+    pub parallel_fetch: u32,
+    /// The only version that can be configured so; none: all.
+    pub only: Option<&'static str>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { config_path: "{}/certs.d", discard_unpacked_layers: false }
+        Self { config_path: "{}/certs.d", discard_unpacked_layers: false, parallel_fetch: 0, only: None }
     }
 }
 
@@ -91,7 +95,7 @@ impl Drop for Containerd {
 }
 
 fn configuration(version: &Version, folder: &str, config_path: &str, settings: &Settings) -> String {
-    let discard = settings.discard_unpacked_layers;
+    let (discard, parallel) = (settings.discard_unpacked_layers, settings.parallel_fetch);
     let plugins = if version.config == 2 {
         format!(
             r#"[plugins."io.containerd.grpc.v1.cri"]
@@ -118,6 +122,8 @@ fn configuration(version: &Version, folder: &str, config_path: &str, settings: &
     conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri"]
   stream_server_address = "127.0.0.1"
+[plugins."io.containerd.transfer.v1.local"]
+  concurrent_layer_fetch_buffer = {parallel}
 "#
         )
     };

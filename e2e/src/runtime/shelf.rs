@@ -71,7 +71,12 @@ impl Shelf {
 
     /// Has only the first `here` bytes of this blob; the rest may come by [`Partial::arrive`].
     pub fn grow(&self, bytes: &Bytes, here: u64) -> Arc<Partial> {
-        let partial = Arc::new(Partial { bytes: bytes.clone(), here: watch::Sender::new(here) });
+        self.grow_slowly(bytes, here, Duration::ZERO)
+    }
+
+    /// The same, and every read takes so long.
+    pub fn grow_slowly(&self, bytes: &Bytes, here: u64, pace: Duration) -> Arc<Partial> {
+        let partial = Arc::new(Partial { bytes: bytes.clone(), here: watch::Sender::new(here), pace });
         self.images.lock().blobs.insert(Digest::of(bytes), Blob::Growing(partial.clone()));
         partial
     }
@@ -87,6 +92,7 @@ impl Drop for Shelf {
 pub struct Partial {
     bytes: Bytes,
     here: watch::Sender<u64>,
+    pace: Duration,
 }
 
 impl Partial {
@@ -111,6 +117,7 @@ impl Growing for Partial {
     }
 
     async fn read(&self, from: u64, length: usize) -> io::Result<Bytes> {
+        tokio::time::sleep(self.pace).await;
         let from = usize::try_from(from).map_err(io::Error::other)?;
         Ok(self.bytes.slice(from..from + length))
     }

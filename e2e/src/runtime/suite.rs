@@ -147,6 +147,9 @@ impl Suite {
         for version in versions {
             for scenario in &self.scenarios {
                 let name = format!("containerd {}: {}", version.name, scenario.name);
+                if scenario.settings.only.is_some_and(|only| only != version.name) {
+                    continue;
+                }
                 if filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())) {
                     failed += usize::from(!tokio.block_on(attempt(&name, version, scenario)));
                 }
@@ -180,6 +183,7 @@ async fn attempt(name: &str, version: &Version, scenario: &Scenario) -> bool {
             };
             if outcome.is_err() {
                 say(&std::fs::read_to_string(world.folder.join("containerd.log")).unwrap_or_default());
+                say(&format!("{:#?}", world.log.by_object()));
             }
             world.end();
             outcome

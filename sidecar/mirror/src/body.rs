@@ -11,18 +11,22 @@ use bytes::Bytes;
 use futures::stream;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::images::Growing;
 use crate::metrics::Metrics;
 use crate::name::Digest;
-use crate::stalls::Stalls;
+use crate::readers::{Reader, Readers};
 
 /// Bytes that are read at a time, which is also what one reader holds in memory.
 const CHUNK: usize = 256 << 10;
 
+/// Times the patience that a reader waits behind others, at most: two minutes, of the five after which containerd gives up.
+const MAX_WAITS: u32 = 6;
+
 /// What every body of one mirror needs.
 pub(crate) struct Shared {
-    pub(crate) stalls: Stalls,
+    pub(crate) readers: Readers,
     pub(crate) metrics: Metrics,
     /// How long a reader waits for the next byte.
     pub(crate) patience: Duration,
@@ -64,45 +68,56 @@ pub(crate) fn of_file(file: tokio::fs::File, sending: Sending) -> Body {
 }
 
 /// The bytes of a blob as they are verified. Ends early if the next one does not come within the mirror's patience, or at once where
-/// somebody has waited for it in vain already.
+/// somebody has waited for it in vain already; but not while an earlier part of the blob is being read.
 pub(crate) fn of_growing(blob: Arc<dyn Growing>, sending: Sending) -> Body {
-    Body::from_stream(stream::try_unfold((blob, sending), |(blob, mut sending)| async move {
+    let reader = sending.shared.readers.enter(sending.digest, sending.range.start);
+    Body::from_stream(stream::try_unfold((blob, sending, reader), |(blob, mut sending, reader)| async move {
         let Some(most) = sending.next_length() else { return Ok(None) };
         let at = sending.range.start;
-        let verified = verified(&*blob, &sending).await?;
+        reader.advance(at);
+        let verified = verified(&*blob, &sending, &reader).await?;
         let length = most.min(usize::try_from(verified).unwrap_or(most));
         let chunk = blob.read(at, length).await?;
         if chunk.is_empty() || chunk.len() > length {
             return Err(io::Error::other("a blob gave another number of bytes than it was asked for"));
         }
-        sending.shared.stalls.came(sending.digest, at);
-        Ok::<_, io::Error>(Some((sending.sent(chunk), (blob, sending))))
+        Ok::<_, io::Error>(Some((sending.sent(chunk), (blob, sending, reader))))
     }))
 }
 
 /// How many bytes from the next one on can be sent; waits for the first.
-async fn verified(blob: &dyn Growing, sending: &Sending) -> io::Result<u64> {
+async fn verified(blob: &dyn Growing, sending: &Sending, reader: &Reader) -> io::Result<u64> {
     let (at, shared) = (sending.range.start, &sending.shared);
-    let verified = blob.verified(at);
-    if verified > 0 {
-        return Ok(verified);
-    }
-    let came = if shared.stalls.is_cut(sending.digest, at) {
-        Err(io::Error::from(io::ErrorKind::TimedOut))
-    } else {
-        match tokio::time::timeout(shared.patience, blob.wait(at)).await {
-            Ok(came) => came,
-            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    let began = Instant::now();
+    loop {
+        let verified = blob.verified(at);
+        if verified > 0 {
+            return Ok(verified);
         }
-    };
-    let verified = blob.verified(at);
-    if verified > 0 {
-        return Ok(verified);
+        if reader.is_given_up(at, Instant::now(), shared.patience) {
+            break;
+        }
+        let came = tokio::time::timeout(shared.patience, blob.wait(at)).await;
+        if blob.verified(at) > 0 {
+            continue;
+        }
+        let now = Instant::now();
+        let is_first = !reader.is_behind_others(at, now, shared.patience);
+        if is_first || now >= began + shared.patience * MAX_WAITS {
+            let why = match came {
+                Ok(Err(error)) => error.to_string(),
+                _ => format!("not within {:?}", now - began),
+            };
+            tracing::info!(blob = %sending.digest, at, %why, "a byte has not come: the runtime goes on upstream");
+            break;
+        }
+        if came.is_ok() {
+            // It will not come; but those who read before it go first.
+            tokio::time::sleep(shared.patience / 20).await;
+        }
     }
-    shared.stalls.cut(sending.digest, at);
+    reader.cut(at, Instant::now());
     shared.metrics.stalled();
-    let why = came.err().map_or_else(|| "it is not there".into(), |error| error.to_string());
-    tracing::info!(blob = %sending.digest, at, %why, "the next byte has not come: the runtime goes on upstream");
     Err(io::Error::new(io::ErrorKind::TimedOut, "the next byte has not come"))
 }
 

@@ -21,9 +21,9 @@ mod linger;
 mod metrics;
 mod name;
 mod range;
+mod readers;
 mod route;
 mod server;
-mod stalls;
 
 pub use canary::{CANARY_HOST, CANARY_REPOSITORY, Canary, canary_reference};
 pub use images::{Access, Blob, Growing, Images, MAX_MANIFEST, Manifest, ManifestError};

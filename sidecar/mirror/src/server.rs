@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::answer::{BLOB_STALLED, BLOB_UNKNOWN, BUSY, MANIFEST_UNKNOWN, Problem, READ_ONLY, UNSATISFIABLE};
 use crate::body::{self, Sending, Shared};
@@ -19,8 +20,8 @@ use crate::linger::Lingering;
 use crate::metrics::Metrics;
 use crate::name::{Digest, Reference, Repository};
 use crate::range::{Wanted, wanted};
+use crate::readers::Readers;
 use crate::route::{Route, route};
-use crate::stalls::Stalls;
 
 /// Connections at a time. A runtime keeps a few; what is beyond is closed and goes upstream.
 const MAX_CONNECTIONS: usize = 512;
@@ -68,7 +69,7 @@ impl Mirror {
     /// Of these images.
     pub fn new(images: Arc<dyn Images>, options: Options) -> Self {
         let shared =
-            Shared { stalls: Stalls::default(), metrics: Metrics::default(), patience: options.patience };
+            Shared { readers: Readers::default(), metrics: Metrics::default(), patience: options.patience };
         Self(Arc::new(Inner {
             images,
             canary: Canary::new(),
@@ -217,7 +218,8 @@ impl Inner {
             },
             Blob::Growing(blob) => {
                 let at = sending.range.start;
-                if self.shared.stalls.is_cut(sending.digest, at) && blob.verified(at) == 0 {
+                let (readers, grace) = (&self.shared.readers, self.shared.patience);
+                if readers.is_given_up(sending.digest, at, Instant::now(), grace) && blob.verified(at) == 0 {
                     return Err(BLOB_STALLED);
                 }
                 Ok(body::of_growing(blob, sending))
