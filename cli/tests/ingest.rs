@@ -212,6 +212,34 @@ fn an_origin_that_gives_no_parts_is_read_by_one_machine() {
 }
 
 #[test]
+fn several_that_read_read_different_parts() {
+    // Stripes of 64 MiB: each reader has one of its own.
+    let site = Site::new(128 * MIB, 24_000_000, true);
+    let running: Vec<_> = (0..3).map(|machine| site.start(machine, &["--fetchers", "2"])).collect();
+    let events: Vec<_> = running.into_iter().map(all_events).collect();
+    site.check(0..3);
+    let read = |events: &Vec<Value>| event(events, "complete")["originBytes"].as_u64().unwrap();
+    let much = events.iter().filter(|events| read(events) > 32 * MIB as u64).count();
+    assert_eq!(much, 2, "{:?}", events.iter().map(read).collect::<Vec<_>>());
+    assert!(site.copies() <= 1.05, "the origin gave {} times the file", site.copies());
+}
+
+#[test]
+fn machines_with_a_secret_do_not_take_the_word_of_those_without() {
+    let site = Site::new(8 * MIB, 16_000_000, true);
+    let secret = site.temp.path().join("secret");
+    fs::write(&secret, "sixteen bytes or more").unwrap();
+    let with = ["--secret-file", text(&secret)];
+    let running = [site.start(0, &with), site.start(1, &with), site.start(2, &[])];
+    let events = running.map(all_events);
+    site.check(0..3);
+    let ids: Vec<_> = events.iter().map(|events| event(events, "ingest")["ingest"].clone()).collect();
+    assert!(ids[0] == ids[1] && ids[1] != ids[2], "{ids:?}");
+    assert!(events.iter().flatten().all(|event| !event.to_string().contains("sixteen bytes")));
+    assert!((1.99..2.02).contains(&site.copies()), "two swarms read {} times the file", site.copies());
+}
+
+#[test]
 fn who_comes_late_reads_nothing() {
     let site = Site::new(32 * MIB, 8_000_000, true);
     let mut first = site.start(0, &[]);

@@ -201,7 +201,7 @@ impl<'a> Download<'a> {
                 fetcher: Fetcher { key, warrant },
                 me,
                 fetchers,
-                trackers: grow.trackers.len(),
+                trackers: network.peer.is_empty().then_some(grow.trackers.len()),
                 sha256: args.sha256,
             }),
             outline,

@@ -35,8 +35,8 @@ pub struct Task {
     pub me: Machine,
     /// So many machines should read.
     pub fetchers: Fetchers,
-    /// So many trackers are asked for others.
-    pub trackers: usize,
+    /// So many trackers are asked for others; `None`: others are known without them.
+    pub trackers: Option<usize>,
     /// The declared digest.
     pub sha256: Option<[u8; 32]>,
 }
@@ -51,8 +51,8 @@ pub struct Reading {
     counters: Counters,
     turns: Turns,
     auto: Auto,
-    /// How many trackers there are to be asked.
-    trackers: usize,
+    /// How many trackers there are to be asked, if they know all.
+    trackers: Option<usize>,
     seat: watch::Sender<Seat>,
     began: Instant,
     barred_until: Option<Instant>,
@@ -142,7 +142,8 @@ impl Reading {
 
     fn sight(&self) -> Sight {
         let stats = self.handle.stats();
-        let reached = stats.trackers.iter().filter(|tracker| tracker.reached).count();
+        // What they said first counts: those that come later find us there, and may be connected by now.
+        let empty = stats.trackers.iter().filter(|tracker| tracker.reached && tracker.named_first == 0);
         let signed = self.handle.fetchers().into_iter().filter_map(|(name, pieces)| {
             let (_, machine) = name.rsplit_once(' ')?;
             Some((machine.to_owned(), pieces))
@@ -151,7 +152,7 @@ impl Reading {
             connected: self.handle.own_peers().into_iter().map(machine).collect(),
             signed: signed.collect(),
             have: stats.have,
-            alone: reached == self.trackers && !self.handle.knows_peers(),
+            alone: self.trackers == Some(empty.count()),
             barred: self.barred_until.is_some_and(|until| Instant::now() < until),
         }
     }

@@ -31,7 +31,7 @@ pub struct Sight {
     pub signed: Vec<(Machine, u32)>,
     /// Bytes that are here.
     pub have: u64,
-    /// The trackers have answered, and there is nobody else.
+    /// The trackers had nobody to name when they were asked first: whoever came later knows of this machine.
     pub alone: bool,
     /// This machine cannot read now.
     pub barred: bool,

@@ -275,6 +275,8 @@ pub struct TrackerStatus {
     pub leechers: Option<u64>,
     /// Whether an announce has succeeded since the start.
     pub reached: bool,
+    /// How many addresses its first answer named: with none, whoever announces later finds us there.
+    pub named_first: usize,
     /// What went wrong last, until an announce succeeds.
     pub error: Option<String>,
 }

@@ -12,12 +12,6 @@ impl TorrentHandle {
         self.torrent.core().own_peers().map(|peer: &Peer| peer.source.id).collect()
     }
 
-    /// Whether any other peer is known of, connected or not.
-    pub fn knows_peers(&self) -> bool {
-        let core = self.torrent.core();
-        core.book.good().next().is_some() || core.connected_peers().next().is_some()
-    }
-
     /// Whether a connected peer of our own kind lacks a piece that only complete ones have. Who leaves then takes something along.
     pub fn is_needed(&self) -> bool {
         self.torrent.core().is_needed()

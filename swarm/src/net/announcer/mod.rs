@@ -205,14 +205,11 @@ impl Session {
             (FIRST_RETRY * 2u32.saturating_pow((self.failures - 1).min(10))).min(longest)
         };
         let wait = wait.mul_f64(rand::rng().random_range(0.9..1.1));
-        if let Ok(answer) = &outcome {
-            // Before it shows that the tracker was reached: whoever waits for that wants to know whom it named.
-            self.torrent.learn(answer.peers.clone());
-        }
         self.show(&outcome, wait);
         if let Ok(answer) = outcome {
             self.reached = true;
             self.tracker_id = answer.tracker_id.or(self.tracker_id.take());
+            self.torrent.learn(answer.peers);
         }
         wait
     }
@@ -223,6 +220,9 @@ impl Session {
         status.next_in = wait;
         match outcome {
             Ok(answer) => {
+                if !status.reached {
+                    status.named_first = answer.peers.len();
+                }
                 status.reached = true;
                 status.error = None;
                 status.seeders = answer.seeders;
