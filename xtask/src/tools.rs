@@ -102,13 +102,12 @@ impl Tools {
         Ok(tools.dir.join("bin"))
     }
 
-    /// Builds the containerd that images are tested with besides the machine's own; 1 to 5 minutes the first time.
-    pub fn build_containerd() -> Result<PathBuf> {
-        Self::build_tool(
-            "containerd-2.2",
-            "e2e/containerd",
-            "github.com/containerd/containerd/v2/cmd/containerd",
-        )
+    /// Builds a containerd that images are tested with besides the machine's own, `1.7` or `2.2`; 1 to 5 minutes the first time.
+    pub fn build_containerd(release: &str) -> Result<PathBuf> {
+        let major = if release.starts_with("1.") { "" } else { "/v2" };
+        let name = format!("containerd-{release}");
+        let package = format!("github.com/containerd/containerd{major}/cmd/containerd");
+        Self::build_tool(&name, &format!("e2e/{name}"), &package)
     }
 
     /// Builds the conformance suite of the distribution specification; half a minute the first time.

@@ -22,6 +22,8 @@ pub struct Version {
     pub program: PathBuf,
     /// Of its configuration: 2, or 3 since containerd 2.0.
     pub config: u8,
+    /// Whether newer ones are told to pull without their transfer service.
+    pub local_pull: bool,
 }
 
 /// How it is configured.
@@ -113,6 +115,7 @@ fn configuration(version: &Version, folder: &str, config_path: &str, settings: &
     } else {
         format!(
             r#"[plugins."io.containerd.cri.v1.images"]
+  use_local_image_pull = {}
   discard_unpacked_layers = {discard}
   [plugins."io.containerd.cri.v1.images".registry]
     config_path = "{config_path}"
@@ -124,7 +127,8 @@ fn configuration(version: &Version, folder: &str, config_path: &str, settings: &
   stream_server_address = "127.0.0.1"
 [plugins."io.containerd.transfer.v1.local"]
   concurrent_layer_fetch_buffer = {parallel}
-"#
+"#,
+            version.local_pull
         )
     };
     format!(

@@ -1,4 +1,4 @@
-module samara.dev/e2e/containerd
+module samara.dev/e2e/containerd-2.2
 
 go 1.24.3
 
