@@ -203,13 +203,28 @@ fn imports(files: &impl Files, document: &DocumentMut, path: &Path) -> Result<Ve
 
 /// `*` is any text, `?` any character (Go's `filepath.Match`, without its classes).
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|skipped| matches(rest, &name[skipped..])),
-        (Some((b'?', rest)), Some((_, name))) => matches(rest, name),
-        (Some((wanted, rest)), Some((found, name))) => wanted == found && matches(rest, name),
-        _ => false,
+    let (mut at, mut found) = (0, 0);
+    // The last star, and how far it reaches: only that one is ever tried again, so the work is bounded.
+    let mut star = None;
+    while found < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, found));
+                at += 1;
+            }
+            Some(&wanted) if wanted == b'?' || wanted == name[found] => {
+                at += 1;
+                found += 1;
+            }
+            _ => {
+                let Some((place, reach)) = star else { return false };
+                star = Some((place, reach + 1));
+                at = place + 1;
+                found = reach + 1;
+            }
+        }
     }
+    pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
 /// `v2.1.9`, `1.6.20~ds1`, `v2.1.5-k3s1`: major and minor.

@@ -146,6 +146,10 @@ fn wildcards_match_as_go_matches_them() {
         ("*.toml", "a.toml.bak", false),
         ("?.toml", "ab.toml", false),
         ("a*b*c", "aXbYc", true),
+        ("a*b*c", "aXbYcZ", false),
+        ("*", "", true),
+        ("**x", "x", true),
+        ("?", "", false),
     ] {
         assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
     }

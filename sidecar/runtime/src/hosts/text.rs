@@ -7,6 +7,9 @@ use toml_edit::DocumentMut;
 /// Longer files are not touched: those that people write have some hundred bytes.
 pub(crate) const MAX_FILE: usize = 64 << 10;
 
+/// Lines that look like tables and are tried as the first of them; each try parses the file.
+const MAX_TRIES: usize = 64;
+
 const BEGIN: &str = "# >>> samara: the image mirror of this node; the uninstall takes these lines out";
 const END: &str = "# <<< samara";
 /// How long the runtime waits for a connection on loopback. Older containerds pass over it.
@@ -165,7 +168,7 @@ fn places(text: &str) -> Vec<usize> {
     let (mut at, mut comment) = (0, 0);
     for line in text.split_inclusive('\n') {
         let start = line.trim_start();
-        if start.starts_with('[') {
+        if start.starts_with('[') && places.len() < 2 * MAX_TRIES {
             places.extend([comment, at]);
         }
         at += line.len();

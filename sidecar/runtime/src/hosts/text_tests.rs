@@ -83,6 +83,12 @@ fn what_cannot_be_edited_is_left_alone_and_says_why() {
     }
 }
 
+#[test]
+fn a_file_full_of_lines_that_look_like_tables_is_given_up_soon() {
+    let text = format!("x = [\n{}]\n[host.\"https://a\"]\n", "[],\n".repeat(10_000));
+    assert_eq!(add(&text, &block(), Made::Lines), Err(TextError::NoPlace));
+}
+
 /// Hosts files as people write them, with or without a line end at the end.
 fn files() -> impl Strategy<Value = String> {
     let root = prop::sample::select(vec![
