@@ -43,6 +43,8 @@ fn main() -> ExitCode {
             one_missing(w).boxed()
         })
         .scenario("with upstream's manifests only the blobs come from the mirror", |w| blobs_only(w).boxed())
+        .scenario("the mirror is not shown upstream's token", |w| token(w).boxed())
+        .scenario("who gets no manifest upstream gets no blob from the mirror", |w| unauthorised(w).boxed())
         .scenario("503 to everything sends every object upstream", |w| busy(w).boxed())
         .scenario("a dead mirror sends every object upstream", |w| dead(w).boxed())
         .scenario("a stalled blob goes on upstream at the same byte", |w| stalled(w).boxed())
@@ -147,6 +149,30 @@ async fn blobs_only(world: &World) -> Result<()> {
             ("manifest", "mirror GET 404, upstream GET 200"),
         ],
     ))
+}
+
+async fn token(world: &World) -> Result<()> {
+    let _shelf = shelf(world, Access::UpstreamManifests).await?;
+    world.upstream.need_token();
+    world.pull().await?;
+    let manifest = "mirror GET 404, upstream GET 200 with credentials";
+    world.log.expect(&all_but(
+        log::MIRROR,
+        &[
+            ("tag", "mirror HEAD 404, upstream HEAD 200 with credentials"),
+            ("index", manifest),
+            ("manifest", manifest),
+        ],
+    ))
+}
+
+async fn unauthorised(world: &World) -> Result<()> {
+    let _shelf = shelf(world, Access::UpstreamManifests).await?;
+    world.upstream.default(Answer::Status(403));
+    refused(world.pull().await)?;
+    let asked = world.log.by_object();
+    ensure!(asked.keys().all(|object| object == "tag" || object == "index"), "{asked:#?}");
+    Ok(())
 }
 
 async fn busy(world: &World) -> Result<()> {

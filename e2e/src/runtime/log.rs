@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub object: &'a str,
     /// The `Range` header.
     pub range: Option<&'a str>,
+    /// Whether it had an `Authorization` header.
+    pub credentials: bool,
     /// The status of the answer.
     pub status: u16,
 }
@@ -28,7 +30,8 @@ impl Log {
     /// Adds one.
     pub fn add(&self, request: &Request<'_>) {
         let range = request.range.map(|range| format!(" {range}")).unwrap_or_default();
-        let text = format!("{} {}{range} {}", request.role, request.method, request.status);
+        let credentials = if request.credentials { " with credentials" } else { "" };
+        let text = format!("{} {}{range} {}{credentials}", request.role, request.method, request.status);
         self.lock().push((request.object.to_owned(), text));
     }
 

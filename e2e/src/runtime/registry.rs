@@ -16,6 +16,9 @@ use super::log::{Log, Request};
 /// Longest request head.
 const MAX_HEAD: u64 = 64 << 10;
 
+/// What a client shows that has asked for a token.
+const TOKEN: &str = "Bearer t";
+
 /// How requests for an object are answered.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
@@ -53,6 +56,8 @@ struct Shared {
 #[derive(Debug)]
 struct Rules {
     default: Answer,
+    /// Whether every request for an object has to show the token.
+    needs_token: bool,
     /// By object, and whether a range is asked for.
     of: HashMap<(String, bool), Answer>,
 }
@@ -61,7 +66,7 @@ impl Registry {
     /// Listens on this port of 127.0.0.1 and writes its requests into `log` under the name `role`.
     pub async fn start(role: &'static str, port: u16, log: &Log) -> Result<Self> {
         let listener = super::listen(port).await?;
-        let rules = Rules { default: Answer::Serve, of: HashMap::new() };
+        let rules = Rules { default: Answer::Serve, needs_token: false, of: HashMap::new() };
         let shared =
             Arc::new(Shared { role, log: log.clone(), objects: Mutex::default(), rules: Mutex::new(rules) });
         let serving = Arc::clone(&shared);
@@ -86,6 +91,11 @@ impl Registry {
         self.shared.rules().default = answer;
     }
 
+    /// Wants a token from now on, which it gives to whoever asks.
+    pub fn need_token(&self) {
+        self.shared.rules().needs_token = true;
+    }
+
     /// What it answers when an object is asked for as a whole.
     pub fn whole(&self, object: &str, answer: Answer) {
         self.shared.rules().of.insert((object.into(), false), answer);
@@ -103,10 +113,30 @@ impl Drop for Registry {
     }
 }
 
+async fn give_token(stream: &mut TcpStream) -> std::io::Result<bool> {
+    let body = r#"{"token":"t"}"#;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await?;
+    Ok(true)
+}
+
+async fn ask_for_token(stream: &mut TcpStream) -> std::io::Result<bool> {
+    let realm = format!("http://127.0.0.1:{}/token", super::UPSTREAM);
+    let head = format!(
+        "HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm=\"{realm}\",service=\"s\"\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    Ok(true)
+}
+
 struct Head {
     method: String,
     path: String,
     range: Option<String>,
+    authorization: Option<String>,
 }
 
 impl Shared {
@@ -123,7 +153,14 @@ impl Shared {
                     .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
                     .await;
             };
-            if !self.answer(&head, stream.get_mut()).await? {
+            let goes_on = if head.path.starts_with("/token") {
+                give_token(stream.get_mut()).await?
+            } else if self.rules().needs_token && head.authorization.as_deref() != Some(TOKEN) {
+                ask_for_token(stream.get_mut()).await?
+            } else {
+                self.answer(&head, stream.get_mut()).await?
+            };
+            if !goes_on {
                 return Ok(());
             }
         }
@@ -184,7 +221,8 @@ impl Shared {
 
     fn note(&self, head: &Head, object: &str, status: u16) {
         let (role, method, range) = (self.role, head.method.as_str(), head.range.as_deref());
-        self.log.add(&Request { role, method, object, range, status });
+        let credentials = head.authorization.is_some();
+        self.log.add(&Request { role, method, object, range, credentials, status });
     }
 }
 
@@ -244,9 +282,12 @@ async fn read_head(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<
     }
     let mut words = lines[0].split(' ');
     let (method, path) = (words.next().unwrap_or_default().into(), words.next().unwrap_or_default().into());
-    let range = lines.iter().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("range").then(|| value.trim().to_owned())
-    });
-    Ok(Some(Head { method, path, range }))
+    let header = |wanted: &str| {
+        lines.iter().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())
+        })
+    };
+    let (range, authorization) = (header("range"), header("authorization"));
+    Ok(Some(Head { method, path, range, authorization }))
 }

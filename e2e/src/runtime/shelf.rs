@@ -158,6 +158,7 @@ async fn write_down(
     let path = request.uri().path().trim_start_matches("/v2/").to_owned();
     let method = request.method().to_string();
     let range = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_owned);
+    let credentials = request.headers().contains_key("authorization");
     let response = next.run(request).await;
     let name = images.lock().names.get(&path).cloned().unwrap_or(path);
     log.add(&log::Request {
@@ -165,6 +166,7 @@ async fn write_down(
         method: &method,
         object: &name,
         range: range.as_deref(),
+        credentials,
         status: response.status().as_u16(),
     });
     response
