@@ -99,7 +99,12 @@ impl Registry {
             .lines()
             .find_map(|line| line.strip_prefix("Location: ").or_else(|| line.strip_prefix("location: ")));
         let location = location.context("docker-registry does not say where to upload to")?.trim();
-        self.curl(&["--request", "PUT"], bytes, &format!("{location}&digest={digest}")).await?;
+        self.curl(
+            &["--request", "PUT", "--header", "content-type: application/octet-stream"],
+            bytes,
+            &format!("{location}&digest={digest}"),
+        )
+        .await?;
         Ok(json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() }))
     }
 
