@@ -179,7 +179,8 @@ impl<'a> Download<'a> {
         let key = SigningKey::from_seed(&rand::random());
         let name = fetcher_name(&me);
         let warrant = Warrant::new(authority, outline.id(), &name, key.public())?;
-        let fetchers = if has_parts(&remote, args) { args.fetchers() } else { Fetchers::Exactly(1) };
+        let parts = has_parts(&remote, args);
+        let fetchers = if parts { args.fetchers() } else { Fetchers::Exactly(1) };
         if matches!(args.fetchers(), Fetchers::Exactly(2..)) && fetchers != args.fetchers() {
             report.say(&format!(
                 "{}: the server gives no parts of it, so that one machine reads it",
@@ -201,6 +202,7 @@ impl<'a> Download<'a> {
                 fetcher: Fetcher { key, warrant },
                 me,
                 fetchers,
+                parts,
                 trackers: network.peer.is_empty().then_some(grow.trackers.len()),
                 sha256: args.sha256,
             }),

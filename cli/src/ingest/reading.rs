@@ -35,6 +35,8 @@ pub struct Task {
     pub me: Machine,
     /// So many machines should read.
     pub fetchers: Fetchers,
+    /// Whether parts of the file can be had.
+    pub parts: bool,
     /// So many trackers are asked for others; `None`: others are known without them.
     pub trackers: Option<usize>,
     /// The declared digest.
@@ -80,7 +82,7 @@ pub fn fetcher_name(machine: &str) -> String {
 impl Reading {
     /// Nothing is read yet.
     pub fn new(task: Task) -> Self {
-        let Task { handle, outline, remote, fetcher, me, fetchers, trackers, sha256 } = task;
+        let Task { handle, outline, remote, fetcher, me, fetchers, parts, trackers, sha256 } = task;
         let file = GrantedFile {
             text: None,
             path: remote.name.as_str().to_owned(),
@@ -92,7 +94,7 @@ impl Reading {
         };
         let size = file.size;
         Self {
-            turns: Turns::new(outline.id(), me),
+            turns: Turns::new(outline.id(), me, parts),
             handle,
             outline,
             remote,

@@ -42,6 +42,7 @@ pub struct Sight {
 pub struct Turns {
     ingest: IngestId,
     me: Machine,
+    parts: bool,
     readers: BTreeMap<Machine, Reader>,
     met: BTreeSet<Machine>,
     have: u64,
@@ -65,10 +66,12 @@ struct Reader {
 
 impl Turns {
     /// Of the machine that is called `me`.
-    pub fn new(ingest: IngestId, me: Machine) -> Self {
+    /// `parts`: the origin gives parts of the file.
+    pub fn new(ingest: IngestId, me: Machine, parts: bool) -> Self {
         Self {
             ingest,
             me,
+            parts,
             readers: BTreeMap::new(),
             met: BTreeSet::new(),
             have: 0,
@@ -152,8 +155,9 @@ impl Turns {
 
     fn begins(&self, sight: &Sight, wanted: usize, now: Duration) -> bool {
         let others = self.others(sight, now);
-        if others.len() >= wanted || (now < SETTLE && !sight.alone) {
-            return false;
+        if others.len() >= wanted || now < SETTLE {
+            // Those that have come since know of this machine, and wait for it.
+            return others.is_empty() && sight.alone;
         }
         let since = self.news.unwrap_or(SETTLE).max(SETTLE);
         let patience = now.saturating_sub(since).div_duration_f64(self.quiet()) as usize;
@@ -170,6 +174,10 @@ impl Turns {
             sight.connected.iter().chain([&self.me]).filter(|machine| !others.contains(*machine)).collect();
         waiting.sort_by_key(|machine| self.rank(machine));
         let free = wanted.saturating_sub(others.len());
+        if sight.alone && now < SETTLE {
+            waiting.retain(|machine| **machine != self.me);
+            return waiting.into_iter().take(free.saturating_sub(1)).chain([&self.me]).cloned().collect();
+        }
         let until =
             waiting.iter().position(|machine| **machine == self.me).unwrap_or(0).max(free.saturating_sub(1));
         let mut expected: BTreeSet<Machine> = waiting.into_iter().take(until + 1).cloned().collect();
@@ -186,6 +194,10 @@ impl Turns {
             && now.saturating_sub(*began) < self.quiet()
         {
             readers.extend(expected.iter().filter(|machine| sight.connected.contains(*machine)).cloned());
+        }
+        if self.parts {
+            // One that is slow to show itself keeps its stripes until they lie there too long: that is seen stripe by stripe.
+            readers.extend(self.readers.keys().filter(|machine| sight.connected.contains(*machine)).cloned());
         }
         let me = self.rank(&self.me);
         let before = readers.iter().filter(|other| **other != self.me && self.rank(other) < me).count();
@@ -222,7 +234,8 @@ mod tests {
 
     impl World {
         fn new(machines: usize) -> Self {
-            let turns = (0..machines).map(|machine| Turns::new(IngestId([7; 32]), name(machine))).collect();
+            let turns =
+                (0..machines).map(|machine| Turns::new(IngestId([7; 32]), name(machine), false)).collect();
             Self {
                 now: Duration::ZERO,
                 turns,
@@ -241,7 +254,7 @@ mod tests {
         }
 
         fn join(&mut self) -> usize {
-            self.turns.push(Turns::new(IngestId([7; 32]), name(self.turns.len())));
+            self.turns.push(Turns::new(IngestId([7; 32]), name(self.turns.len()), false));
             self.signed.push(0);
             self.began.push(self.now);
             self.turns.len() - 1
@@ -309,9 +322,13 @@ mod tests {
 
     #[test]
     fn who_finds_nobody_begins_at_once() {
-        let mut turns = Turns::new(IngestId([7; 32]), name(1));
+        let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
         let sight = Sight { alone: true, ..Sight::default() };
         assert_eq!(turns.decide(&sight, 1, Duration::ZERO), Some(Seat { index: 0, of: 1 }));
+        let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
+        let come_since = Sight { connected: (2..50).map(name).collect(), ..sight.clone() };
+        let first = Some(Seat { index: 0, of: 1 });
+        assert_eq!(turns.decide(&come_since, 1, STEP), first, "whatever the order is");
         let barred = Sight { barred: true, ..sight };
         assert_eq!(turns.decide(&barred, 1, STEP), None);
     }
@@ -368,8 +385,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_goes_quiet_keeps_its_seat_where_parts_can_be_had() {
+        for (parts, of) in [(true, 2), (false, 1)] {
+            let mut turns = Turns::new(IngestId([7; 32]), name(1), parts);
+            let mut sight = Sight { connected: [name(2)].into(), ..Sight::default() };
+            turns.decide(&sight, 2, Duration::ZERO);
+            sight.signed = vec![(name(2), 1)];
+            assert_eq!(turns.decide(&sight, 2, SETTLE).map(|seat| seat.of), Some(2));
+            assert_eq!(turns.decide(&sight, 2, SETTLE + QUIET.0 * 2).map(|seat| seat.of), Some(of));
+        }
+    }
+
+    #[test]
     fn what_was_signed_before_a_start_holds_nobody_up() {
-        let mut turns = Turns::new(IngestId([7; 32]), name(1));
+        let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
         let signed = vec![(name(9), 5)];
         let sight = Sight { alone: true, signed, have: 5, ..Sight::default() };
         assert!(turns.decide(&sight, 1, Duration::ZERO).is_some());
