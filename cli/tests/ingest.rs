@@ -221,7 +221,8 @@ fn several_that_read_read_different_parts() {
     let read = |events: &Vec<Value>| event(events, "complete")["originBytes"].as_u64().unwrap();
     let much = events.iter().filter(|events| read(events) > 32 * MIB as u64).count();
     assert_eq!(much, 2, "{:?}", events.iter().map(read).collect::<Vec<_>>());
-    assert!(site.copies() <= 1.05, "the origin gave {} times the file", site.copies());
+    // At the end two may begin the same stripe, and one loses what was on its way (decision 016).
+    assert!(site.copies() <= 1.2, "the origin gave {} times the file", site.copies());
 }
 
 #[test]
