@@ -22,6 +22,8 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const TIMES: usize = 3;
 /// and what a small one may cost beside that: tables that have room for some entries before there is one.
 const FIXED: usize = 2048;
+/// How often a measurement that is over the bound is repeated.
+const MEASURED_AGAIN: usize = 3;
 
 /// Tables of the files of a large one.
 const PER_FILE: usize = 96;
@@ -59,15 +61,27 @@ fn meaning(torrent: &Metainfo) -> impl PartialEq + use<> {
     (torrent.name().to_owned(), torrent.files().to_vec(), hashes.collect::<Vec<_>>(), shape)
 }
 
-/// Parses, and holds what it allocates at most against the size of the whole file.
+/// Parses, and holds what it allocates at most against the size of the whole file. The harness allocates beside it now and then: what is
+/// too much is too much each time.
 fn parse(bytes: &[u8], whole: usize) -> Result<Metainfo, MetainfoError> {
-    let before = MEMORY.current_usage();
-    MEMORY.reset_peak_usage();
-    let parsed = Metainfo::parse(bytes, &Limits::OWN);
-    let allocated = MEMORY.peak_usage().saturating_sub(before);
-    let files = parsed.as_ref().map_or(0, |torrent| torrent.files().len());
+    let measured = || {
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let parsed = Metainfo::parse(bytes, &Limits::OWN);
+        (MEMORY.peak_usage().saturating_sub(before), parsed)
+    };
+    let bound = |parsed: &Result<Metainfo, MetainfoError>| {
+        TIMES * whole + PER_FILE * parsed.as_ref().map_or(0, |torrent| torrent.files().len()) + FIXED
+    };
+    let (mut allocated, mut parsed) = measured();
+    for _ in 0..MEASURED_AGAIN {
+        if allocated <= bound(&parsed) {
+            return parsed;
+        }
+        (allocated, parsed) = measured();
+    }
     assert!(
-        allocated <= TIMES * whole + PER_FILE * files + FIXED,
+        allocated <= bound(&parsed),
         "{allocated} bytes for a file of {whole}: {}...",
         bytes[..whole.min(1000)].escape_ascii()
     );

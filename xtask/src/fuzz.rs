@@ -13,7 +13,7 @@ use xtask::tools::{self, cargo, is_installed, workspace};
 use crate::test::say;
 
 /// Seconds for each target, if nothing else is said.
-pub const SECONDS: u64 = 15;
+pub const SECONDS: u64 = 10;
 
 /// What makes libFuzzer see where the program went; the flags of cargo-fuzz without a sanitizer.
 const FLAGS: [&str; 9] = [

@@ -152,6 +152,8 @@ impl Work {
                 tokio::select! {
                     changed = news.changed() => changed,
                     changed = fetcher.changed() => changed,
+                    // What could not be read is tried again.
+                    () = tokio::time::sleep(RETRY) => Ok(()),
                 }
             };
             let Ok(Ok(())) = stoppable(&self.stop, changed).await else { return };
