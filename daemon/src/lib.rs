@@ -26,6 +26,7 @@ mod logs;
 mod notify;
 mod otlp;
 mod patient;
+pub mod range;
 mod run;
 mod serve;
 

@@ -20,7 +20,6 @@ mod images;
 mod linger;
 mod metrics;
 mod name;
-mod range;
 mod readers;
 mod route;
 mod server;

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use daemon::range::{Wanted, wanted};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -19,7 +20,6 @@ use crate::images::{Access, Blob, Images, Manifest};
 use crate::linger::Lingering;
 use crate::metrics::Metrics;
 use crate::name::{Digest, Reference, Repository};
-use crate::range::{Wanted, wanted};
 use crate::readers::Readers;
 use crate::route::{Route, route};
 

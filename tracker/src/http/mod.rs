@@ -6,7 +6,6 @@
 mod announce;
 mod batch;
 mod connection;
-mod range;
 mod registry;
 mod replication;
 mod response;

@@ -7,9 +7,9 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use bytes::Bytes;
+use daemon::range::{Wanted, wanted};
 use daemon::{BodyLimits, read_body};
 
-use super::range::{Wanted, wanted};
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_METAINFO_BYTES};
 use crate::query;
 use crate::registry::digest;
@@ -195,14 +195,16 @@ fn give(headers: &HeaderMap, digest: &str, content_type: &'static str, bytes: By
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
     let same = text(header::IF_RANGE).is_none_or(|begun| begun == tag);
-    let (status, extent, body) = match wanted(text(header::RANGE).filter(|_| same), bytes.len()) {
-        Wanted::All => (StatusCode::OK, None, bytes),
-        Wanted::Nothing => {
+    let (status, extent, body) = match wanted(text(header::RANGE).filter(|_| same), bytes.len() as u64) {
+        Wanted::Whole => (StatusCode::OK, None, bytes),
+        Wanted::Unsatisfiable => {
             let extent = [(header::CONTENT_RANGE, format!("bytes */{}", bytes.len()))];
             return (StatusCode::RANGE_NOT_SATISFIABLE, extent).into_response();
         }
         Wanted::Part(part) => {
             let extent = format!("bytes {}-{}/{}", part.start, part.end - 1, bytes.len());
+            // Within what is in memory.
+            let part = part.start as usize..part.end as usize;
             (StatusCode::PARTIAL_CONTENT, Some([(header::CONTENT_RANGE, extent)]), bytes.slice(part))
         }
     };

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-/// What part of a blob is to be sent.
+/// What part of something is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
     /// All of it, with 200.
     Whole,
     /// These bytes, with 206; never empty.
@@ -13,8 +13,8 @@ pub(crate) enum Wanted {
     Unsatisfiable,
 }
 
-/// Reads a `Range` header against a blob of `length` bytes. What is malformed, in other units or of several parts is as good as absent.
-pub(crate) fn wanted(header: Option<&str>, length: u64) -> Wanted {
+/// Reads a `Range` header against something of `length` bytes. What is malformed, in other units or of several parts is as good as absent.
+pub fn wanted(header: Option<&str>, length: u64) -> Wanted {
     let Some(set) = header.and_then(|header| header.trim().strip_prefix("bytes=")) else {
         return Wanted::Whole;
     };
@@ -37,7 +37,7 @@ fn part(range: Range<u64>) -> Wanted {
     if range.is_empty() { Wanted::Unsatisfiable } else { Wanted::Part(range) }
 }
 
-/// Only digits: `u64::from_str` would take a sign. What is too large for 64 bits lies beyond any blob.
+/// Only digits: `u64::from_str` would take a sign. What is too large for 64 bits lies beyond the end of anything.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -58,7 +58,10 @@ mod tests {
         assert_eq!(at_10("bytes=3-99999999999999999999999"), Wanted::Part(3..10));
         assert_eq!(at_10("bytes=-4"), Wanted::Part(6..10));
         assert_eq!(at_10("bytes=-40"), Wanted::Part(0..10));
+        assert_eq!(at_10("bytes=9-99"), Wanted::Part(9..10));
+        assert_eq!(at_10("bytes=0-0"), Wanted::Part(0..1));
         assert_eq!(at_10("bytes=10-"), Wanted::Unsatisfiable);
+        assert_eq!(at_10("bytes=99999999999999999999999-"), Wanted::Unsatisfiable);
         assert_eq!(at_10("bytes=-0"), Wanted::Unsatisfiable);
         assert_eq!(wanted(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
     }
