@@ -1,15 +1,17 @@
 //! The world: nodes, connections, and what happens to them.
 
+mod reading;
+
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use swarm::conversation::{Conversation, End as Ending, Host as _, Scene, TICK};
 use swarm::wire::{self, BLOCK, Capabilities, Decoded, Message};
 
 use crate::end::{End, Outbox};
-use crate::ingest::{BACK, GRANT, LOOK, Origin, TURN};
+use crate::ingest::Origin;
 use crate::node::{Mark, Node, Shape, known_as, source};
 use crate::queue::{EndId, Event, NodeId, Packet, Queue};
 use crate::report::Outcome;
@@ -87,8 +89,7 @@ impl World {
         for id in 0..nodes.len() {
             queue.push(scenario.joins(id), Event::Starts(id));
         }
-        (0..fetchers).for_each(|seat| queue.push(Duration::ZERO, Event::Seat(seat)));
-        queue.push(TURN, Event::Fate);
+        reading::plan(&mut queue, fetchers);
         scenario.chaos.plan(&mut nodes, &mut queue, &mut rng);
         Self {
             now: Duration::ZERO,
@@ -146,66 +147,6 @@ impl World {
         }
         self.nodes[id].alive = false;
         self.count_unfinished();
-    }
-
-    /// Somebody who is there and lacks something gets a seat at the origin.
-    fn seat(&mut self, seat: usize) {
-        let Some(origin) = &self.origin else { return };
-        let free = |id: &NodeId| {
-            let node = &self.nodes[*id];
-            node.alive && !node.is_complete() && !origin.is_read_by(*id)
-        };
-        let free: Vec<NodeId> = (0..self.nodes.len()).filter(free).collect();
-        let Some(&node) = free.choose(&mut self.rng) else { return };
-        if let Some(origin) = &mut self.origin {
-            origin.seats[seat] = Some(node);
-        }
-        self.nodes[node].core().reads_origin(true);
-        let life = self.nodes[node].life;
-        self.look(node, life);
-    }
-
-    fn look(&mut self, id: NodeId, life: u64) {
-        let node = &self.nodes[id];
-        let Some(origin) = self.origin.as_mut().filter(|_| node.alive && node.life == life) else { return };
-        if node.is_complete() {
-            return;
-        }
-        let claimed =
-            origin.stripes(id, self.now).into_iter().find_map(|stripe| node.core().claim(stripe, self.now));
-        match claimed {
-            Some(piece) => {
-                let there = origin.read(id, piece, node.len(piece), self.now);
-                self.queue.push(there, Event::Read(id, piece, life));
-            }
-            None => self.queue.push(self.now + LOOK, Event::Look(id, life)),
-        }
-    }
-
-    /// It is signed, told, and written.
-    fn read(&mut self, id: NodeId, piece: u32, life: u64) {
-        if !self.nodes[id].alive || self.nodes[id].life != life {
-            return;
-        }
-        if let Some(origin) = &mut self.origin {
-            origin.touch(id, piece, self.now);
-        }
-        self.nodes[id].vouch(piece);
-        self.queue.push(self.now + DISK, Event::Stored(id, piece, life));
-        self.after(id);
-        self.look(id, life);
-    }
-
-    fn fate(&mut self) {
-        let Some(origin) = &self.origin else { return };
-        let mut dying = origin.dying(self.fetcher_deaths, &mut self.rng);
-        dying.retain(|(_, node)| self.nodes[*node].alive);
-        for (seat, node) in dying {
-            self.die(node);
-            self.queue.push(self.now + GRANT, Event::Seat(seat));
-            self.queue.push(self.now + BACK, Event::Starts(node));
-        }
-        self.queue.push(self.now + TURN, Event::Fate);
     }
 
     fn partition(&mut self, partitioned: bool) {
