@@ -279,16 +279,7 @@ pub fn workspace() -> PathBuf {
 
 /// What keeps this machine from running a cluster, each with how to mend it; empty if nothing does.
 pub fn missing() -> Vec<String> {
-    let mut missing = Vec::new();
-    if !cfg!(target_os = "linux") {
-        missing.push("network and mount namespaces need Linux".into());
-    }
-    if !is_root() {
-        missing.push("needs root: run it with sudo -E".into());
-    }
-    for (program, package) in PROGRAMS.into_iter().filter(|(program, _)| !is_installed(program)) {
-        missing.push(format!("no {program}: apt-get install {package}"));
-    }
+    let mut missing = missing_for_namespaces(&PROGRAMS);
     if !Tools::locate().are_built() && !is_installed("go") {
         missing.push("no Go (https://go.dev/dl, 1.24 or later) to build the cluster's programs".into());
     }
@@ -297,43 +288,48 @@ pub fn missing() -> Vec<String> {
 
 /// What keeps this machine from running a container runtime in namespaces of its own, each with how to mend it; empty if nothing does.
 pub fn missing_for_runtime() -> Vec<String> {
-    const PROGRAMS: [(&str, &str); 4] =
-        [("containerd", "containerd"), ("unshare", "util-linux"), ("ip", "iproute2"), ("mount", "mount")];
-    let mut missing = Vec::new();
-    if !cfg!(target_os = "linux") {
-        missing.push("network and mount namespaces need Linux".into());
-    }
-    if !is_root() {
-        missing.push("needs root: run it with sudo -E".into());
-    }
-    for (program, package) in PROGRAMS.into_iter().filter(|(program, _)| !is_installed(program)) {
-        missing.push(format!("no {program}: apt-get install {package}"));
-    }
-    missing
+    missing_for_namespaces(&[
+        ("containerd", "containerd"),
+        ("unshare", "util-linux"),
+        ("ip", "iproute2"),
+        ("mount", "mount"),
+    ])
 }
 
 /// What keeps this machine from mounting disks and cutting their power, each with how to mend it; empty if nothing does.
 pub fn missing_for_disks() -> Vec<String> {
-    const PROGRAMS: [(&str, &str); 5] = [
-        ("mkfs.ext4", "e2fsprogs"),
-        ("mount", "mount"),
-        ("umount", "mount"),
-        ("fsfreeze", "util-linux"),
-        ("unshare", "util-linux"),
-    ];
     let mut missing = Vec::new();
     if !cfg!(target_os = "linux") {
         missing.push("loop devices need Linux".into());
     } else if !Path::new("/dev/loop-control").exists() {
         missing.push("no loop devices: modprobe loop, or in a container give it /dev/loop-control".into());
     }
-    if !is_root() {
-        missing.push("needs root: run it with sudo -E".into());
-    }
-    for (program, package) in PROGRAMS.into_iter().filter(|(program, _)| !is_installed(program)) {
-        missing.push(format!("no {program}: apt-get install {package}"));
-    }
+    missing.extend(missing_for_root(&[
+        ("mkfs.ext4", "e2fsprogs"),
+        ("mount", "mount"),
+        ("umount", "mount"),
+        ("fsfreeze", "util-linux"),
+        ("unshare", "util-linux"),
+    ]));
     missing
+}
+
+fn missing_for_namespaces(programs: &[(&str, &str)]) -> Vec<String> {
+    let mut missing = Vec::new();
+    if !cfg!(target_os = "linux") {
+        missing.push("network and mount namespaces need Linux".into());
+    }
+    missing.extend(missing_for_root(programs));
+    missing
+}
+
+/// What root lacks of these programs, each with the package that has it; and root itself.
+fn missing_for_root(programs: &[(&str, &str)]) -> Vec<String> {
+    let root = (!is_root()).then(|| "needs root: run it with sudo -E".to_owned());
+    let absent = programs.iter().filter(|(program, _)| !is_installed(program));
+    root.into_iter()
+        .chain(absent.map(|(program, package)| format!("no {program}: apt-get install {package}")))
+        .collect()
 }
 
 fn is_root() -> bool {
