@@ -163,10 +163,12 @@ impl TorrentHandle {
     pub async fn adopt(&self, by: Option<&Fetcher>, piece: u32) -> Result<bool, PutError> {
         let (worker, by) = (self.torrent.clone(), by.cloned());
         let adopted = blocking(move || Ok(worker.adopt(by.as_ref(), piece))).await?;
-        if let Err(PutError::Changed { before, .. }) = &adopted {
-            self.torrent.fault(format!(
+        match &adopted {
+            Err(PutError::Changed { before, .. }) => self.torrent.fault(format!(
                 "a file that has the declared digest has other bytes in piece {piece} than {before} has read"
-            ));
+            )),
+            Err(PutError::Hashes(error)) => self.torrent.fault(error.to_string()),
+            _ => {}
         }
         let adopted = adopted?;
         match adopted {
