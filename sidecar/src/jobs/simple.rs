@@ -13,12 +13,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Removes a revision: link, mark, bytes. Tries until it works.
 pub async fn remove_job(context: Arc<Context>, job: JobHandle) {
     let revision = job.revision.clone();
-    if let Some(images) = &context.images {
-        let (layout, name) = (context.layout.clone(), revision.clone());
-        let image = tokio::task::spawn_blocking(move || record_of(&layout, &name, Record::load)).await;
-        let image = image.ok().and_then(Result::ok).flatten().and_then(|record| record.image);
-        images.forget(&revision, image.as_ref()).await;
-    }
+    forget_image(&context, &revision).await;
     let (layout, name) = (context.layout.clone(), revision.clone());
     let work = move || {
         let record = record_of(&layout, &name, Record::load)?;
@@ -32,10 +27,21 @@ pub async fn remove_job(context: Arc<Context>, job: JobHandle) {
 
 /// Gives a revision to the user. Tries until it works.
 pub async fn retain_job(context: Arc<Context>, job: JobHandle) {
+    forget_image(&context, &job.revision).await;
     let (layout, revision) = (context.layout.clone(), job.revision.clone());
     if until_done(&job, move || retain(&layout, &revision)).await {
         tracing::info!(revision = job.revision, "kept for the user, no longer shared");
     }
+}
+
+/// The runtime keeps the image for us no more.
+async fn forget_image(context: &Context, revision: &str) {
+    let Some(images) = &context.images else { return };
+    let (layout, name) = (context.layout.clone(), revision.to_owned());
+    let record = tokio::task::spawn_blocking(move || record_of(&layout, &name, Record::load)).await;
+    // Without a record there is nothing to name the image by.
+    let image = record.ok().and_then(Result::ok).flatten().and_then(|record| record.image);
+    images.forget(revision, image.as_ref()).await;
 }
 
 /// The record from where the revision is published, else from where it is coming. One that is damaged must not keep its
