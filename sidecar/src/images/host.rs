@@ -10,6 +10,7 @@ use runtime::discovery::{self, Mounted};
 use runtime::hosts::{Block, Hosts, Outcome};
 use runtime::{Canary, Runtime};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ImagesConfig;
@@ -64,12 +65,15 @@ pub(super) struct Host {
     pub mirror: Mirror,
     pub class: watch::Receiver<Option<Arc<ClassInfo>>>,
     pub state: watch::Sender<HostState>,
+    /// None before it was found.
+    pub runtime: Option<Runtime>,
+    /// When the canary sang last, if it did the last time.
+    pub sang: Option<Instant>,
 }
 
 impl Host {
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut sang = None;
-        while stoppable(&shutdown, self.look(&mut sang)).await.is_ok() {
+        while stoppable(&shutdown, self.look()).await.is_ok() {
             let wait = async {
                 tokio::select! {
                     () = tokio::time::sleep(LOOK) => {}
@@ -82,70 +86,63 @@ impl Host {
         }
     }
 
-    async fn look(&mut self, sang: &mut Option<tokio::time::Instant>) {
-        let before = self.state.borrow().clone();
-        let state = match self.point_and_ask(&before, sang).await {
-            Ok(runtime) => HostState {
-                runtime: Some(runtime),
-                ready: true,
-                reason: "MirrorUsed",
-                message: String::new(),
-            },
-            Err((runtime, Problem { reason, message })) => {
-                *sang = None;
-                if before.reason != reason {
-                    tracing::warn!(reason, message, "pulls do not go through the mirror");
-                }
+    async fn look(&mut self) {
+        let result = self.point_and_ask().await;
+        let runtime = self.runtime.clone();
+        let before = self.state.borrow().reason;
+        let state = match result {
+            Ok(()) => HostState { runtime, ready: true, reason: "MirrorUsed", message: String::new() },
+            Err(Problem { reason, message }) => {
+                self.sang = None;
                 HostState { runtime, ready: false, reason, message }
             }
         };
-        if state.ready && !before.ready {
-            tracing::info!("the container runtime pulls through the mirror");
+        match (state.ready, before == state.reason) {
+            (_, true) => {}
+            (true, false) => tracing::info!("the container runtime pulls through the mirror"),
+            (false, false) => {
+                tracing::warn!(state.reason, state.message, "pulls do not go through the mirror");
+            }
         }
         self.state.send_replace(state);
     }
 
     /// Finds the runtime, edits its hosts files, and pulls the canary if that is due.
-    async fn point_and_ask(
-        &mut self,
-        before: &HostState,
-        sang: &mut Option<tokio::time::Instant>,
-    ) -> Result<Runtime, (Option<Runtime>, Problem)> {
+    async fn point_and_ask(&mut self) -> Result<(), Problem> {
         let mounted = Mounted(self.config.host.clone());
-        let found =
-            discovery::place(&mounted).map_err(|e| (None, Problem::new("RuntimeConfig", e.to_string())))?;
+        let found = discovery::place(&mounted);
+        let found = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
         // A containerd without a configuration has all defaults.
         let place = found.unwrap_or(&discovery::KNOWN[discovery::KNOWN.len() - 1]);
-        let socket = at(&self.config.host, place.socket);
-        let runtime = match &before.runtime {
-            Some(runtime) => runtime.clone(),
-            None => self.connect(&socket).await.map_err(|problem| (None, problem))?,
-        };
-        let result = async {
-            let version = runtime.version().await;
-            let version = version.map_err(|error| Problem::new("RuntimeUnavailable", error.to_string()))?;
-            let found = discovery::discover(&mounted, place);
-            let found = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
-            let path = found.config_path_of(&version.version).map(str::to_owned);
-            if self.is_retired() {
-                self.retire(&runtime, path.as_deref()).await;
-                return Err(Problem::new("Retired", "the class is being retired"));
-            }
-            if self.config.hosts_files {
-                let path = path.ok_or_else(|| no_config_path(place))?;
-                self.apply(path).await?;
-            }
-            if sang.is_some_and(|at| at.elapsed() < CANARY) {
-                return Ok(());
-            }
-            self.ask(&runtime).await?;
-            *sang = Some(tokio::time::Instant::now());
-            Ok(())
-        };
-        match result.await {
-            Ok(()) => Ok(runtime),
-            Err(problem) => Err((Some(runtime), problem)),
+        let runtime = self.connected(&at(&self.config.host, place.socket)).await?;
+        let version = runtime.version().await;
+        let version = version.map_err(|error| Problem::new("RuntimeUnavailable", error.to_string()))?;
+        let found = discovery::discover(&mounted, place);
+        let found = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
+        let path = found.config_path_of(&version.version).map(str::to_owned);
+        if self.is_retired() {
+            self.retire(&runtime, path.as_deref()).await;
+            return Err(Problem::new("Retired", "the class is being retired"));
         }
+        if self.config.hosts_files {
+            let path = path.ok_or_else(|| no_config_path(place))?;
+            self.apply(path).await?;
+        }
+        if self.sang.is_none_or(|at| at.elapsed() >= CANARY) {
+            self.ask(&runtime).await?;
+            self.sang = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The runtime; connected to when it is found first. It connects again by itself.
+    async fn connected(&mut self, socket: &Path) -> Result<Runtime, Problem> {
+        if let Some(runtime) = &self.runtime {
+            return Ok(runtime.clone());
+        }
+        let runtime = self.connect(socket).await?;
+        self.runtime = Some(runtime.clone());
+        Ok(runtime)
     }
 
     async fn connect(&self, socket: &Path) -> Result<Runtime, Problem> {

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crds::{ImageAccess, RevisionImage};
 use mirror::{Access, Digest, MAX_MANIFEST, Manifest, ManifestError, NameError, Repository};
-use origin::registry::{Reference, ReferenceError};
-use serde::Deserialize;
+use origin::registry::{Contents, Reference, ReferenceError};
 
 /// An image that is here.
 #[derive(Debug)]
@@ -54,19 +53,6 @@ pub enum LayoutError {
     },
 }
 
-/// What a manifest says of its blobs. The operator has read it strictly, and its digest is the one that the operator names.
-#[derive(Deserialize)]
-struct Blobs {
-    config: Descriptor,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct Descriptor {
-    digest: String,
-}
-
 impl Layout {
     /// Reads the layout below `data`. What the image lacks (layers that lie elsewhere) is not in it.
     pub fn read(image: &RevisionImage, data: &Path) -> Result<Self, LayoutError> {
@@ -89,18 +75,17 @@ impl Layout {
             let digest = platform.digest.parse()?;
             let manifest = manifest(&folder, digest, &platform.media_type, access)?;
             let path = folder.join(hex::encode(digest.as_bytes()));
-            let said = serde_json::from_slice(manifest.bytes());
-            let said: Blobs = said.map_err(|error| LayoutError::Manifest { path, why: error.to_string() })?;
-            layout.layers.extend(said.layers.iter().map(|layer| layer.digest.clone()));
-            names.extend(said.layers.into_iter().chain([said.config]).map(|blob| blob.digest));
+            let said = Contents::read(manifest.bytes(), &platform.media_type);
+            let said = said.map_err(|why| LayoutError::Manifest { path, why })?;
+            layout.layers.extend(said.layers.iter().map(ToString::to_string));
+            names.extend(said.layers.into_iter().chain([said.config]));
             layout.manifests.push(manifest);
         }
         if !layout.manifests.iter().any(|manifest| manifest.digest() == layout.digest) {
             layout.manifests.push(manifest(&folder, layout.digest, &image.media_type, access)?);
         }
         for name in names {
-            let digest: Digest = name.parse()?;
-            let path = folder.join(hex::encode(digest.as_bytes()));
+            let (digest, path) = (name.to_string().parse()?, folder.join(name.hex()));
             // What was left out is upstream's.
             if let Ok(file) = fs::symlink_metadata(&path) {
                 layout.blobs.push((digest, path, file.len()));

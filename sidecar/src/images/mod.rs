@@ -67,7 +67,16 @@ impl Images {
         let listener = daemon::bind(config.mirror)?;
         tokio::spawn(Mirror::serve(listener, mirror.router(), shutdown.clone()));
         let (state, host) = watch::channel(HostState::default());
-        let work = Host { config: config.clone(), owner: owner.to_owned(), kept, mirror, class, state };
+        let work = Host {
+            config: config.clone(),
+            owner: owner.to_owned(),
+            kept,
+            mirror,
+            class,
+            state,
+            runtime: None,
+            sang: None,
+        };
         tokio::spawn(work.run(shutdown.clone()));
         Ok(Self { shelf, host, owner: owner.to_owned() })
     }

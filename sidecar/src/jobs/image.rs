@@ -30,13 +30,13 @@ impl Sharing {
         self.known_image().is_none() || self.image.is_ready
     }
 
-    fn known_image(&self) -> Option<RevisionImage> {
-        self.known_record().and_then(|record| record.image.clone())
+    fn known_image(&self) -> Option<&RevisionImage> {
+        self.known_record().and_then(|record| record.image.as_ref())
     }
 
     /// Serves the image, and sees to it that the runtime has it; says so. Answers when to look again.
     pub(super) async fn look_after_image(&mut self, pause: Duration) -> Result<Duration, End> {
-        let Some(image) = self.known_image() else { return Ok(pause) };
+        let Some(image) = self.known_image().cloned() else { return Ok(pause) };
         let Some(images) = self.context.images.clone() else {
             let message =
                 "this class's sidecars do not handle images: set images.enabled in the chart".to_owned();

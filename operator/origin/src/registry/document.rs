@@ -182,6 +182,26 @@ fn manifest(value: &Value) -> Result<Document, String> {
     Ok(Document::Manifest(Manifest { config, layers }))
 }
 
+/// What the manifest of an image names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// Its configuration.
+    pub config: Digest,
+    /// Its layers, also those that lie elsewhere.
+    pub layers: Vec<Digest>,
+}
+
+impl Contents {
+    /// Reads a manifest of this media type; says what is wrong with it.
+    pub fn read(bytes: &[u8], media_type: &str) -> Result<Self, String> {
+        let (Document::Manifest(manifest), _) = parse(bytes, Some(media_type))? else {
+            return Err("it is an index, not the manifest of an image".to_owned());
+        };
+        let layers = manifest.layers.into_iter().map(|layer| layer.digest).collect();
+        Ok(Self { config: manifest.config.digest, layers })
+    }
+}
+
 /// The platform that an image's configuration says.
 pub(super) fn config_platform(bytes: &[u8]) -> Result<Platform, String> {
     let Strict(value) = serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON: {error}"))?;
