@@ -36,6 +36,7 @@ async fn grow(engine: &Engine, outline: &Outline, folder: &Path, peers: Vec<Sock
     std::fs::create_dir_all(folder).unwrap();
     let journal = folder.join("journal");
     let grow = GrowTorrent {
+        held: Vec::new(),
         outline: outline.clone(),
         folder: folder.join("data"),
         journal,

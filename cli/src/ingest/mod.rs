@@ -168,6 +168,7 @@ impl<'a> Download<'a> {
     ) -> Result<Self> {
         let Order { remote, args, network, sharing, written, .. } = order;
         let grow = GrowTorrent {
+            held: Vec::new(),
             outline: Outline::clone(&outline),
             folder: place.data(),
             journal: place.journal(),

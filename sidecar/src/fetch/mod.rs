@@ -26,5 +26,5 @@ pub use job::fetch;
 pub use journal::Journal;
 pub use read::{Counters, MAX_FILES, Whole, read_all};
 pub use reader::{ReadTask, Reader};
-pub use reuse::{Reuse, Shared};
+pub use reuse::{Found, Reuse, Shared};
 pub use stripes::Seat;

@@ -27,6 +27,8 @@ use crate::store::{Content, Donors, Layout, StoreError, remove_tree};
 const LOOK: Duration = Duration::from_millis(100);
 /// Pause after a disk that fails.
 const RETRY: Duration = Duration::from_secs(5);
+/// A file in which so many reads have failed is not linked any more.
+const MAX_FAILURES: u32 = 3;
 /// Read at a time.
 const READ: usize = 1 << 20;
 
@@ -47,37 +49,65 @@ pub struct Shared {
     pub hashed: AtomicU64,
 }
 
+/// What of the content other revisions of this node have.
+#[derive(Debug, Default)]
+pub struct Found {
+    donors: Donors,
+    files: Vec<Held>,
+}
+
 /// A file of the content that lies here.
+#[derive(Debug)]
 struct Held {
     content: Content,
     path: PathBuf,
     pieces: Range<u32>,
     /// It stands where it belongs, from an earlier start.
     is_linked: bool,
+    /// How often a piece of it could not be read.
+    failures: u32,
+}
+
+impl Found {
+    /// Looks before the torrent is there: what is found has to be held back from its first moment. Reads the manifests of all revisions,
+    /// and looks at a million paths: not for an async thread.
+    pub fn look(layout: &Layout, revision: &str, outline: &Outline) -> Self {
+        if !outline.declares_digests() {
+            return Self::default();
+        }
+        let (donors, data) = (Donors::gather(layout, revision), layout.coming(revision).data());
+        let plan = outline.plan();
+        let held = plan.files().iter().enumerate().filter_map(|(index, (path, size))| {
+            let content = (outline.digest(index)?, *size);
+            let (path, pieces) = (data.join(path.as_str()), plan.pieces().of_file(index));
+            donors.file(&content).filter(|_| !pieces.is_empty())?;
+            let is_linked = donors.lender(&content, &path).is_some();
+            // Whatever else stands there is the torrent's own, in part.
+            let is_free = is_linked || std::fs::symlink_metadata(&path).is_err();
+            is_free.then_some(Held { content, path, pieces, is_linked, failures: 0 })
+        });
+        let files = held.collect();
+        Self { donors, files }
+    }
+
+    /// The pieces to hold back.
+    pub fn pieces(&self) -> Vec<Range<u32>> {
+        self.files.iter().map(|file| file.pieces.clone()).collect()
+    }
 }
 
 impl Reuse {
-    /// Holds back what other revisions have, and begins to link it.
-    pub async fn begin(
-        layout: &Layout,
-        job: &JobHandle,
-        outline: &Arc<Outline>,
-        handle: &TorrentHandle,
-    ) -> Self {
+    /// Begins to link what was found, for a torrent that holds it back.
+    pub fn begin(found: Found, job: &JobHandle, handle: &TorrentHandle) -> Self {
         let (shared, stop) = (Arc::<Shared>::default(), job.stop.child_token());
-        let (of, layout, revision) = (outline.clone(), layout.clone(), job.revision.clone());
-        let holds = handle.clone();
-        // A million paths, and the manifests of all revisions.
-        let held = tokio::task::spawn_blocking(move || hold(&layout, &revision, &of, &holds)).await;
-        let (donors, files) = held.unwrap_or_default();
         let work = Work {
-            donors: Arc::new(donors),
+            donors: Arc::new(found.donors),
             job: job.clone(),
             handle: handle.clone(),
             shared: shared.clone(),
             stop: stop.clone(),
         };
-        Self { shared, stop, task: tokio::spawn(work.run(files)) }
+        Self { shared, stop, task: tokio::spawn(work.run(found.files)) }
     }
 
     /// For the job that reads at the origin.
@@ -101,31 +131,6 @@ impl Reuse {
     }
 }
 
-/// Holds the pieces of files that other revisions have.
-fn hold(layout: &Layout, revision: &str, outline: &Outline, handle: &TorrentHandle) -> (Donors, Vec<Held>) {
-    if !outline.declares_digests() {
-        return Default::default();
-    }
-    let (donors, data) = (Donors::gather(layout, revision), layout.coming(revision).data());
-    let mut files = Vec::new();
-    for (index, (path, size)) in outline.plan().files().iter().enumerate() {
-        let Some(content) = outline.digest(index).map(|sha256| (sha256, *size)) else { continue };
-        let (path, pieces) = (data.join(path.as_str()), outline.plan().pieces().of_file(index));
-        if pieces.is_empty() || !donors.has(&content) {
-            continue;
-        }
-        let is_linked = donors.lender(&content, &path).is_some();
-        if is_linked {
-            // Whatever of it counts already: the rest must not be written to, it is another revision's too.
-            handle.hold_rest(pieces.clone());
-        } else if !handle.hold(pieces.clone()) {
-            continue;
-        }
-        files.push(Held { content, path, pieces, is_linked });
-    }
-    (donors, files)
-}
-
 /// The task.
 struct Work {
     donors: Arc<Donors>,
@@ -137,17 +142,24 @@ struct Work {
 
 impl Work {
     async fn run(self, files: Vec<Held>) {
-        for file in files {
-            let pieces = file.pieces.clone();
-            if !self.link(file).await {
-                self.handle.unhold(pieces.clone());
+        let mut linked = Vec::new();
+        for mut file in files {
+            if self.link(&file).await {
+                self.adopt(&mut file).await;
+                linked.push(file);
+            } else {
+                self.handle.unhold(file.pieces);
             }
-            if !self.adopt(pieces.end).await {
+            if self.stop.is_cancelled() {
                 return;
             }
         }
         let (mut news, mut fetcher) = (self.handle.news(), self.shared.fetcher.subscribe());
-        while !self.handle.held().is_empty() {
+        loop {
+            linked.retain(|file| !self.handle.held(file.pieces.clone()).is_empty());
+            if linked.is_empty() {
+                return;
+            }
             let changed = async {
                 tokio::select! {
                     changed = news.changed() => changed,
@@ -157,34 +169,30 @@ impl Work {
                 }
             };
             let Ok(Ok(())) = stoppable(&self.stop, changed).await else { return };
-            if !self.adopt(u32::MAX).await || stoppable(&self.stop, tokio::time::sleep(LOOK)).await.is_err() {
+            for file in &mut linked {
+                self.adopt(file).await;
+            }
+            if stoppable(&self.stop, tokio::time::sleep(LOOK)).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Links a file and looks whether it is what it is said to be; `false` if it has to be got.
-    async fn link(&self, file: Held) -> bool {
+    /// Links a file that is what it is said to be; `false` if it has to be got. A link that stands was looked at before it was made.
+    async fn link(&self, file: &Held) -> bool {
+        if file.is_linked {
+            return true;
+        }
         let (donors, shared, stop) = (self.donors.clone(), self.shared.clone(), self.stop.clone());
+        let (content, path) = (file.content, file.path.clone());
         let linked = tokio::task::spawn_blocking(move || {
-            if file.is_linked {
-                // Some of it may count. What is wrong with the rest shows piece by piece.
-                return Ok(true);
-            }
-            remove_tree(&file.path)?;
-            if !donors.link(&file.content, &file.path)? {
-                return Ok(false);
-            }
-            let is_sound = digest(&file.path, &shared.hashed, &stop)?.is_none_or(|is| is == file.content.0);
-            if !is_sound {
-                // The other revision's file is damaged; it is not ours to repair it.
-                remove_tree(&file.path)?;
-            }
-            Ok::<_, StoreError>(is_sound)
+            let Some(from) = donors.file(&content) else { return Ok(false) };
+            // A damaged one is the other revision's to repair.
+            Ok(digest(from, &shared.hashed, &stop)? == Some(content.0) && donors.link(&content, &path)?)
         });
         match linked.await {
             Ok(Ok(linked)) => linked,
-            Ok(Err(error)) => {
+            Ok(Err::<_, StoreError>(error)) => {
                 tracing::warn!(revision = self.job.revision, %error, "a file of another revision cannot be linked");
                 false
             }
@@ -192,26 +200,39 @@ impl Work {
         }
     }
 
-    /// Takes in what can be, of the pieces before `end`, all of which are linked; `false` if nothing more is to be done.
-    async fn adopt(&self, end: u32) -> bool {
+    /// Takes in what can be of a file that is linked. What it cannot is the torrent's trouble, or, if it cannot be read again and again,
+    /// is got like everything else.
+    async fn adopt(&self, file: &mut Held) {
         let fetcher = self.shared.fetcher.borrow().clone();
-        for piece in self.handle.held().into_iter().filter(|piece| *piece < end) {
+        for piece in self.handle.held(file.pieces.clone()) {
             if self.stop.is_cancelled() {
-                return false;
+                return;
             }
-            match self.handle.adopt(fetcher.as_ref(), piece).await {
-                Ok(_) => {}
-                Err(PutError::Io(error)) => {
-                    let message =
-                        format!("a file that is linked from another revision cannot be read: {error}");
-                    self.job.problem(Problem { reason: reason::DISK_ERROR, message });
-                    return stoppable(&self.stop, tokio::time::sleep(RETRY)).await.is_ok();
-                }
-                // The torrent says so as its trouble.
-                Err(_) => return false,
+            if fetcher.is_none() && !self.handle.knows(piece) {
+                continue;
             }
+            let Err(PutError::Io(error)) = self.handle.adopt(fetcher.as_ref(), piece).await else { continue };
+            file.failures += 1;
+            let message = format!("a file that is linked from another revision cannot be read: {error}");
+            self.job.problem(Problem { reason: reason::DISK_ERROR, message });
+            if file.failures >= MAX_FAILURES {
+                self.give_up(file).await;
+            }
+            return;
         }
-        true
+    }
+
+    /// The file is got from peers or the origin: pieces that counted already show as missing when they are read.
+    async fn give_up(&self, file: &Held) {
+        let path = file.path.clone();
+        let removed = tokio::task::spawn_blocking(move || remove_tree(&path)).await;
+        match removed {
+            Ok(Ok(())) => self.handle.unhold(file.pieces.clone()),
+            Ok(Err(error)) => {
+                tracing::warn!(revision = self.job.revision, %error, "a link that cannot be read cannot be removed");
+            }
+            Err(_) => {}
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::share::Sharing;
 use super::state::stoppable;
 use super::steps::{self, Place};
 use crate::desired::Problem;
-use crate::fetch::{Reuse, Shared, fetch_growing, granted_outline};
+use crate::fetch::{Found, Reuse, Shared, fetch_growing, granted_outline};
 
 /// An outline that cannot be had is a problem after this long.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -48,18 +48,21 @@ impl Sharing {
         let outline = self.outline(ingest).await?;
         self.prepare_growth(&outline).await?;
         let folder = self.context.layout.coming(&self.job.revision);
-        let outline = Arc::new(outline);
+        let (layout, revision) = (self.context.layout.clone(), self.job.revision.clone());
+        let of = outline.clone();
+        let found = disk(move || Ok(Found::look(&layout, &revision, &of))).await?;
         let grow = GrowTorrent {
-            outline: Outline::clone(&outline),
+            outline,
             folder: folder.data(),
             journal: folder.journal(),
             trackers: self.context.tracker_specs(),
             peers: Vec::new(),
+            held: found.pieces(),
         };
         let handle = self.context.engine.grow(&grow).await.map_err(|error| self.not_added(&error))?;
         self.handle = Some(handle.clone());
         self.job.phase(NodePhase::Downloading);
-        let mut reuse = Reuse::begin(&self.context.layout, &self.job, &outline, &handle).await;
+        let mut reuse = Reuse::begin(found, &self.job, &handle);
         let grown = self.grow_with(ingest, &handle, &mut reuse).await;
         // Nothing may be linked any more when this ends.
         reuse.end().await;

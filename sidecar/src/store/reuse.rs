@@ -84,9 +84,9 @@ impl Donors {
         same.then(|| self.revisions[*whose].as_str())
     }
 
-    /// Whether there is a file that holds this content.
-    pub fn has(&self, content: &Content) -> bool {
-        self.files.contains_key(content)
+    /// The file that holds this content.
+    pub fn file(&self, content: &Content) -> Option<&Path> {
+        self.files.get(content).map(|(_, path)| path.as_path())
     }
 
     /// Links the file that holds this content to `to`, if there is one of that size and nothing stands there yet.

@@ -8,17 +8,8 @@ use super::TorrentCore;
 use crate::picker::PieceState;
 
 impl TorrentCore {
-    /// Holds all of these pieces, or none and answers `false` if one of them is here or on its way.
-    pub fn hold(&mut self, pieces: Range<u32>) -> bool {
-        if !pieces.clone().all(|piece| self.is_free(piece)) {
-            return false;
-        }
-        self.hold_rest(pieces);
-        true
-    }
-
     /// Holds those of these pieces that are neither here nor on their way.
-    pub fn hold_rest(&mut self, pieces: Range<u32>) {
+    pub fn hold(&mut self, pieces: Range<u32>) {
         for piece in pieces {
             if self.is_free(piece) && self.picker.hold(piece) {
                 self.held.insert(piece);
@@ -39,9 +30,9 @@ impl TorrentCore {
         }
     }
 
-    /// The pieces that are held.
-    pub fn held(&self) -> Vec<u32> {
-        self.held.iter().copied().collect()
+    /// Those of these pieces that are held.
+    pub fn held(&self, among: Range<u32>) -> Vec<u32> {
+        self.held.range(among).copied().collect()
     }
 }
 
@@ -58,7 +49,7 @@ mod tests {
         core.grows();
         core.reads_origin(true);
         let peer = join(&mut core, 1);
-        assert!(core.hold(0..2));
+        core.hold(0..2);
         core.hashes_known(&(0..PIECES).collect::<Vec<_>>(), Arc::from([0]), Some(peer));
         (0..PIECES).for_each(|piece| core.peer_has(peer, piece).unwrap());
         assert_eq!(core.picker().state(0), PieceState::Held);
@@ -66,7 +57,7 @@ mod tests {
         assert!(core.arrived(0));
         core.unhold(1);
         assert_eq!([0, 1].map(|piece| core.picker().state(piece)), [PieceState::Have, PieceState::Missing]);
-        assert!(core.held().is_empty());
+        assert!(core.held(0..PIECES).is_empty());
     }
 
     #[test]
@@ -75,10 +66,8 @@ mod tests {
         core.grows();
         core.reads_origin(true);
         assert_eq!(core.claim(1..2, ZERO), Some(1));
-        assert!(!core.hold(0..3));
-        assert_eq!(core.picker().state(0), PieceState::HashUnknown);
-        core.hold_rest(0..3);
-        assert_eq!(core.held(), [0, 2]);
+        core.hold(0..3);
+        assert_eq!((core.held(0..3), core.held(1..2)), (vec![0, 2], vec![]));
         core.unhold(0);
         assert_eq!(core.claim(0..3, ZERO), Some(0), "nobody knows its hash: it has to be read");
     }

@@ -1,6 +1,7 @@
 //! What a user of the engine says and sees.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,10 @@ pub struct GrowTorrent {
     pub trackers: Vec<TrackerSpec>,
     /// Peers that are known without a tracker.
     pub peers: Vec<SocketAddr>,
+    /// Pieces of files that are about to be put where they belong, as links to the same bytes elsewhere: they are asked of no peer, read
+    /// at no origin and never written, until [`TorrentHandle::adopt`](super::TorrentHandle::adopt) or
+    /// [`TorrentHandle::unhold`](super::TorrentHandle::unhold). Of those that prove to be here nothing is held.
+    pub held: Vec<Range<u32>>,
 }
 
 /// A tracker, spoken to over HTTP (BEP 3) or UDP (BEP 15) as its URL says. Another scheme is an error in its [`TrackerStatus`].

@@ -278,11 +278,14 @@ impl Shared {
 
     /// A torrent that nobody finds yet.
     pub(super) fn torrent_of(self: &Arc<Self>, share: Share, storage: Arc<dyn Storage>) -> (Torrent, Place) {
-        let Share { subject, wanted, place, trackers, peers, web_seeds } = share;
+        let Share { subject, wanted, place, trackers, peers, web_seeds, held } = share;
         let (inner, pieces) = (subject.inner_id(), subject.pieces().count());
         let mut core = TorrentCore::new(inner, subject.wire_ids(), pieces, self.peer_id, self.max_peers);
         if subject.metainfo().is_none() {
             core.grows();
+        }
+        for pieces in held {
+            core.hold(pieces);
         }
         core.at(self.place.read().unwrap_or_else(PoisonError::into_inner).clone());
         for peer in peers {

@@ -139,18 +139,7 @@ impl TorrentHandle {
         if torrent.stop.is_cancelled() { Err(PutError::Stopped) } else { Ok(()) }
     }
 
-    /// Keeps these pieces back, since their bytes are about to lie where they belong: they are asked of no peer and [`Self::claim`]
-    /// does not give them out until [`Self::adopt`] or [`Self::unhold`]. All of them, or none and `false` if one is here or on its way.
-    pub fn hold(&self, pieces: Range<u32>) -> bool {
-        self.torrent.core().hold(pieces)
-    }
-
-    /// As [`Self::hold`] for those of these pieces that are neither here nor on their way.
-    pub fn hold_rest(&self, pieces: Range<u32>) {
-        self.torrent.core().hold_rest(pieces);
-    }
-
-    /// These pieces are fetched like all others.
+    /// These pieces are not held any more ([`GrowTorrent::held`](super::api::GrowTorrent::held)): they are fetched like all others.
     pub fn unhold(&self, pieces: Range<u32>) {
         let mut core = self.torrent.core();
         pieces.for_each(|piece| core.unhold(piece));
@@ -190,9 +179,9 @@ impl TorrentHandle {
         self.torrent.news.subscribe()
     }
 
-    /// The pieces that are held.
-    pub fn held(&self) -> Vec<u32> {
-        self.torrent.core().held()
+    /// Those of these pieces that are held.
+    pub fn held(&self, among: Range<u32>) -> Vec<u32> {
+        self.torrent.core().held(among)
     }
 
     /// Waits until a piece is here and verified; `false` if the torrent is removed before.

@@ -1,6 +1,7 @@
 //! What a torrent is added with, whether it is known whole or grows.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use torrent::RelPath;
@@ -37,6 +38,8 @@ pub struct Share {
     pub peers: Vec<SocketAddr>,
     /// Web seeds.
     pub web_seeds: Vec<String>,
+    /// See [`GrowTorrent::held`].
+    pub held: Vec<Range<u32>>,
 }
 
 impl Share {
@@ -50,7 +53,8 @@ impl From<AddTorrent> for Share {
     fn from(add: AddTorrent) -> Self {
         let AddTorrent { metainfo, folder, layout, journal, trackers, assume, peers, web_seeds } = add;
         let place = Place { folder, layout, journal, assume };
-        Self { subject: Subject::whole(metainfo), wanted: None, place, trackers, peers, web_seeds }
+        let (subject, held) = (Subject::whole(metainfo), Vec::new());
+        Self { subject, wanted: None, place, trackers, peers, web_seeds, held }
     }
 }
 
@@ -65,6 +69,7 @@ impl From<&GrowTorrent> for Share {
             trackers: grow.trackers.clone(),
             peers: grow.peers.clone(),
             web_seeds: Vec::new(),
+            held: grow.held.clone(),
         }
     }
 }
