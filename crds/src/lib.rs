@@ -79,4 +79,8 @@ pub mod condition {
     pub const PROGRESSING: &str = "Progressing";
     /// Work does not get on; the reason says why.
     pub const STALLED: &str = "Stalled";
+    /// Of a node: its container runtime pulls through the image mirror.
+    pub const IMAGE_MIRROR: &str = "ImageMirrorReady";
+    /// The reason of that when all that was done to the host has been undone: what an uninstall waits for.
+    pub const RETIRED: &str = "Retired";
 }

@@ -289,7 +289,7 @@ fn t120_no_pod_asks_for_more_than_its_work_needs() {
                 if let Some(path) = volume["hostPath"]["path"].as_str() {
                     let args = list(&pod["containers"][0]["args"]);
                     let images = args.iter().any(|arg| arg.starts_with("--mirror-port="))
-                        && ["/etc/containerd", "/run/containerd"].contains(&path);
+                        && ["/etc/containerd", "/etc/docker", "/run/containerd"].contains(&path);
                     assert!(sidecar && (images || roots.contains(&path)), "{owner} mounts {path}");
                     assert_eq!(volume["hostPath"]["type"], "DirectoryOrCreate");
                 }
@@ -400,8 +400,9 @@ fn t120_only_sidecars_that_handle_images_see_the_container_runtime() {
         host.map(|mount| (mount["mountPath"].clone(), mount["readOnly"] == true)).collect::<Vec<_>>()
     };
     assert!(paths(&off).is_empty());
-    let [config, socket] = ["/host/etc/containerd", "/host/run/containerd"].map(|path| (json!(path), false));
-    assert_eq!(paths(&on), [config, socket]);
+    // containerd 2.2 looks for hosts files below both of the first.
+    let expected = ["/host/etc/containerd", "/host/etc/docker", "/host/run/containerd"];
+    assert_eq!(paths(&on), expected.map(|path| (json!(path), false)));
     assert_eq!(paths(&theirs), [(json!("/host/run/k3s"), true)]);
     let args = list(&sidecar_pod(&theirs, "default")["containers"][0]["args"]);
     for arg in ["--mirror-port=7000", "--configure-runtime=None"] {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crds::condition::{IMAGE_MIRROR, RETIRED};
 use crds::{Distribution, DistributionClass, FINALIZER, NodeDistribution, Retire};
 use kube::api::{Api, ListParams, ObjectList, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
@@ -140,12 +141,21 @@ fn remaining(
                 dist.name_any()
             )
         });
+    let nodes = nodes.iter().filter(|node| names.contains(node.spec.class_name.as_str()));
+    let pointed = nodes
+        .clone()
+        .filter(|node| has_mirror(node))
+        .map(|node| format!("the container runtime of node {} still asks the image mirror", node.name_any()));
     let nodes = nodes
-        .iter()
-        .filter(|node| names.contains(node.spec.class_name.as_str()))
         .filter(|node| node.status.as_ref().is_some_and(|status| !status.revisions.is_empty()))
         .map(|node| format!("node {} has not let go of its data", node.name_any()));
-    classes.chain(distributions).chain(nodes).collect()
+    classes.chain(distributions).chain(nodes).chain(pointed).collect()
+}
+
+/// Whether the node's sidecar has pointed the container runtime at its mirror, and not undone that.
+fn has_mirror(node: &NodeDistribution) -> bool {
+    let conditions = node.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == IMAGE_MIRROR && condition.reason != RETIRED)
 }
 
 #[cfg(test)]
@@ -194,6 +204,23 @@ mod tests {
         assert_eq!(left.len(), 3, "{left:?}");
         assert!(left[1].contains("mine") && left[2].contains("node a"), "{left:?}");
         assert!(remaining(&names, &[], &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn a_node_whose_runtime_still_asks_the_mirror_is_waited_for() {
+        let names = ["default".to_owned()];
+        let node = |reason: &str| {
+            let mut node =
+                NodeDistribution::new("a", NodeDistributionSpec { class_name: "default".to_owned() });
+            let status = json!({"revisions": [], "conditions": [{
+                "type": "ImageMirrorReady", "status": "False", "reason": reason, "message": "",
+                "lastTransitionTime": "2025-01-01T00:00:00Z",
+            }]});
+            node.status = Some(serde_json::from_value(status).unwrap());
+            node
+        };
+        assert_eq!(remaining(&names, &[], &[], &[node("Retiring")]).len(), 1);
+        assert!(remaining(&names, &[], &[], &[node("Retired")]).is_empty());
     }
 
     #[test]

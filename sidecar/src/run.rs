@@ -17,6 +17,7 @@ use torrent::ingest::SigningKey;
 use crate::class::ClassInfo;
 use crate::clients::{Trackers, keep_session};
 use crate::config::SidecarConfig;
+use crate::desired::Data;
 use crate::health::{self, Metrics, Watchdog};
 use crate::images::{Images, MirrorError};
 use crate::jobs::{Context, stoppable};
@@ -74,7 +75,8 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
     let images = match &config.images {
         None => None,
         Some(images) => {
-            let kept = found.keys().cloned().collect();
+            let shared = found.iter().filter(|(_, found)| found.data != Data::Retained);
+            let kept = shared.map(|(revision, _)| revision.clone()).collect();
             let started = Images::start(images, &config.class, kept, class.clone(), &health, &shutdown)?;
             Some(Arc::new(started))
         }

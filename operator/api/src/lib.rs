@@ -284,6 +284,8 @@ pub mod reason {
     pub const IMAGE_PULL_FAILED: &str = "ImagePullFailed";
     /// The kubelet's garbage collection has removed the image.
     pub const IMAGE_EVICTED: &str = "ImageEvicted";
+    /// The container runtime has another image under its name.
+    pub const IMAGE_REPLACED: &str = "ImageReplaced";
     /// The data root of the class is not the one that this sidecar has.
     pub const ROOT_MISMATCH: &str = "RootMismatch";
 }

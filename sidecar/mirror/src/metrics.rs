@@ -58,9 +58,4 @@ impl Metrics {
     pub fn stalls(&self) -> u64 {
         self.stalls.get()
     }
-
-    /// Bytes of blobs given out since the start.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.get()
-    }
 }

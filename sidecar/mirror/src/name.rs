@@ -79,11 +79,6 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// With this value.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

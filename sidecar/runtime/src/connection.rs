@@ -49,11 +49,6 @@ impl Runtime {
         Ok(Self { channel, socket: socket.to_owned() })
     }
 
-    /// Its socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// One question and one answer. `limit`: none for what takes as long as it takes.
     pub(crate) async fn call<Q, A>(
         &self,

@@ -67,11 +67,6 @@ impl Error {
         matches!(self, Self::Refused { code: Code::NotFound, .. })
     }
 
-    /// Whether the runtime does not have this call at all: another runtime, or an old one.
-    pub fn is_unimplemented(&self) -> bool {
-        matches!(self, Self::Refused { code: Code::Unimplemented, .. })
-    }
-
     pub(crate) fn refused(method: &'static str, status: &tonic::Status) -> Self {
         Self::Refused { method, code: status.code(), message: without_queries(status.message()) }
     }

@@ -89,14 +89,15 @@ impl Runtime {
     /// Lets go of everything of `owner`'s but these revisions, and answers what that was. At the start of a sidecar: leases have no end of
     /// their own, so one that was left lying by a crash is found only so. At an uninstall: with nothing to keep.
     pub async fn release_all_but(&self, owner: &str, keep: &[String]) -> Result<Vec<String>, Error> {
-        let mut gone = Vec::new();
-        for revision in self.leased(owner).await? {
-            if !keep.contains(&revision) {
-                self.release(&revision).await?;
-                gone.push(revision);
+        let (mut gone, mut failed) = (Vec::new(), None);
+        for revision in self.leased(owner).await?.into_iter().filter(|revision| !keep.contains(revision)) {
+            match self.release(&revision).await {
+                Ok(()) => gone.push(revision),
+                // One must not keep the others.
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(gone)
+        failed.map_or(Ok(gone), Err)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The node's container runtime, from the sidecar's side: pulls, leases, pins and events over its socket, and the files in which it is told
 //! where to pull from.
 //!
-//! Pulls, and what the kubelet sees of images, are CRI; leases, content, pins and events are containerd's own API and answer
-//! [`Error::is_unimplemented`] elsewhere.
+//! Pulls, and what the kubelet sees of images, are CRI; leases, content, pins and events are containerd's own API and refused as
+//! unimplemented elsewhere.
 
 mod canary;
 mod connection;

@@ -24,6 +24,13 @@ const CANARY: Duration = Duration::from_mins(10);
 /// Letters of a canary's tag.
 const NONCE: usize = 24;
 
+/// Nothing is known yet.
+const STARTING: &str = "Starting";
+/// Some registries are left without a mirror.
+const HOSTS_FILES: &str = "HostsFiles";
+/// The host is as it was: what an uninstall waits for.
+const RETIRED: &str = crds::condition::RETIRED;
+
 /// What is known of the runtime.
 #[derive(Clone, Debug)]
 pub struct HostState {
@@ -37,9 +44,22 @@ pub struct HostState {
     pub message: String,
 }
 
+impl HostState {
+    /// Whether it was looked at.
+    pub fn is_known(&self) -> bool {
+        self.reason != STARTING
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        let found = |state: &Self| state.runtime.is_some();
+        (self.ready, self.reason, &self.message, found(self))
+            == (other.ready, other.reason, &other.message, found(other))
+    }
+}
+
 impl Default for HostState {
     fn default() -> Self {
-        let (reason, message) = ("Starting", "the container runtime has not been looked at yet".to_owned());
+        let (reason, message) = (STARTING, "the container runtime has not been looked at yet".to_owned());
         Self { runtime: None, ready: false, reason, message }
     }
 }
@@ -53,6 +73,13 @@ struct Problem {
 impl Problem {
     fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+
+    /// And that may be why.
+    fn with(self, complaints: &[String]) -> Self {
+        let Self { reason, message } = self;
+        let all = std::iter::once(&message).chain(complaints).map(String::as_str).collect::<Vec<_>>();
+        Self { reason, message: all.join("; ") }
     }
 }
 
@@ -87,52 +114,54 @@ impl Host {
     }
 
     async fn look(&mut self) {
-        let result = self.point_and_ask().await;
+        let result = if self.is_retired() { Err(self.retire().await) } else { self.point_and_ask().await };
         let runtime = self.runtime.clone();
-        let before = self.state.borrow().reason;
         let state = match result {
-            Ok(()) => HostState { runtime, ready: true, reason: "MirrorUsed", message: String::new() },
+            Ok(complaints) if complaints.is_empty() => {
+                HostState { runtime, ready: true, reason: "MirrorUsed", message: String::new() }
+            }
+            Ok(complaints) => {
+                HostState { runtime, ready: true, reason: HOSTS_FILES, message: complaints.join("; ") }
+            }
             Err(Problem { reason, message }) => {
                 self.sang = None;
                 HostState { runtime, ready: false, reason, message }
             }
         };
-        match (state.ready, before == state.reason) {
-            (_, true) => {}
-            (true, false) => tracing::info!("the container runtime pulls through the mirror"),
-            (false, false) => {
+        if !self.state.borrow().says_the_same(&state) {
+            if state.ready {
+                tracing::info!(state.message, "the container runtime pulls through the mirror");
+            } else {
                 tracing::warn!(state.reason, state.message, "pulls do not go through the mirror");
             }
+            self.state.send_replace(state);
         }
-        self.state.send_replace(state);
     }
 
-    /// Finds the runtime, edits its hosts files, and pulls the canary if that is due.
-    async fn point_and_ask(&mut self) -> Result<(), Problem> {
+    /// Finds the runtime, edits its hosts files, and pulls the canary if that is due. Answers which registries are left without a mirror.
+    async fn point_and_ask(&mut self) -> Result<Vec<String>, Problem> {
+        let (mounted, place) = self.place()?;
+        let runtime = self.connected(&at(&self.config.host, place.socket)).await?;
+        let path = config_path(&mounted, place, Some(&runtime)).await?;
+        let mut complaints = Vec::new();
+        if self.config.hosts_files {
+            let path = path.ok_or_else(|| no_config_path(place))?;
+            complaints = self.apply(path).await?;
+        }
+        if self.sang.is_none_or(|at| at.elapsed() >= CANARY) {
+            self.ask(&runtime).await.map_err(|problem| problem.with(&complaints))?;
+            self.sang = Some(Instant::now());
+        }
+        Ok(complaints)
+    }
+
+    /// Whose runtime it is.
+    fn place(&self) -> Result<(Mounted, &'static discovery::Place), Problem> {
         let mounted = Mounted(self.config.host.clone());
         let found = discovery::place(&mounted);
         let found = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
         // A containerd without a configuration has all defaults.
-        let place = found.unwrap_or(&discovery::KNOWN[discovery::KNOWN.len() - 1]);
-        let runtime = self.connected(&at(&self.config.host, place.socket)).await?;
-        let version = runtime.version().await;
-        let version = version.map_err(|error| Problem::new("RuntimeUnavailable", error.to_string()))?;
-        let found = discovery::discover(&mounted, place);
-        let found = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
-        let path = found.config_path_of(&version.version).map(str::to_owned);
-        if self.is_retired() {
-            self.retire(&runtime, path.as_deref()).await;
-            return Err(Problem::new("Retired", "the class is being retired"));
-        }
-        if self.config.hosts_files {
-            let path = path.ok_or_else(|| no_config_path(place))?;
-            self.apply(path).await?;
-        }
-        if self.sang.is_none_or(|at| at.elapsed() >= CANARY) {
-            self.ask(&runtime).await?;
-            self.sang = Some(Instant::now());
-        }
-        Ok(())
+        Ok((mounted, found.unwrap_or(&discovery::KNOWN[discovery::KNOWN.len() - 1])))
     }
 
     /// The runtime; connected to when it is found first. It connects again by itself.
@@ -159,35 +188,65 @@ impl Host {
         self.class.borrow().as_ref().is_some_and(|class| class.retired)
     }
 
-    /// Undoes what was done to the host.
-    async fn retire(&self, runtime: &Runtime, config_path: Option<&str>) {
-        if let Err(error) = runtime.release_all_but(&self.owner, &[]).await {
-            tracing::warn!(%error, "leases are left at the container runtime");
+    /// Undoes what was done to the host: the hosts files first, which needs no runtime.
+    async fn retire(&mut self) -> Problem {
+        let left = match self.undo().await {
+            Ok(left) => left,
+            Err(problem) => vec![problem.message],
+        };
+        if left.is_empty() {
+            return Problem::new(RETIRED, "the class is being retired, and the host is as it was");
         }
-        let Some(path) = config_path.filter(|_| self.config.hosts_files).map(str::to_owned) else { return };
-        let host = self.config.host.clone();
-        let undone = tokio::task::spawn_blocking(move || Hosts::new(&host, &path).undo()).await;
-        for report in undone.unwrap_or_default() {
-            if let Outcome::Failed(error) = report.outcome {
-                tracing::error!(path = %report.path.display(), %error, "the mirror stays in a hosts file");
-            }
-        }
+        Problem::new("Retiring", left.join("; "))
     }
 
-    async fn apply(&self, config_path: String) -> Result<(), Problem> {
+    /// Answers what is left.
+    async fn undo(&mut self) -> Result<Vec<String>, Problem> {
+        let (mounted, place) = self.place()?;
+        let mut left = Vec::new();
+        let runtime = self.connected(&at(&self.config.host, place.socket)).await;
+        let path = config_path(&mounted, place, runtime.as_ref().ok()).await?;
+        if let Some(path) = path.filter(|_| self.config.hosts_files) {
+            let host = self.config.host.clone();
+            let undone = tokio::task::spawn_blocking(move || Hosts::new(&host, &path).undo()).await;
+            for report in undone.map_err(|error| Problem::new(HOSTS_FILES, error.to_string()))? {
+                if let Outcome::Failed(error) = report.outcome {
+                    left.push(format!("{} still names the mirror: {error}", report.path.display()));
+                }
+            }
+        }
+        match runtime {
+            Ok(runtime) => {
+                if let Err(error) = runtime.release_all_but(&self.owner, &[]).await {
+                    left.push(format!("leases are left: {error}"));
+                }
+            }
+            Err(problem) => left.push(problem.message),
+        }
+        Ok(left)
+    }
+
+    async fn apply(&self, config_path: String) -> Result<Vec<String>, Problem> {
         let (host, block) = (self.config.host.clone(), Block::on_port(self.config.mirror.port()));
         let applied =
             tokio::task::spawn_blocking(move || Hosts::new(&host, &config_path).apply(&block)).await;
-        let mut failed = Vec::new();
-        for report in applied.unwrap_or_default() {
+        let mut complaints = Vec::new();
+        for report in applied.map_err(|error| Problem::new(HOSTS_FILES, error.to_string()))? {
             let path = report.path.display();
             match report.outcome {
                 Outcome::Changed => tracing::info!(%path, "the mirror is in this hosts file now"),
-                Outcome::Failed(error) => failed.push(format!("{path}: {error}")),
-                Outcome::Unchanged | Outcome::Certificates => {}
+                Outcome::Failed(error) => {
+                    complaints.push(format!("{path}: {error} (is it below one of images.hostPaths?)"));
+                }
+                Outcome::Certificates => {
+                    complaints.push(format!(
+                        "{path} has certificates and no hosts.toml that names them: no mirror"
+                    ));
+                }
+                Outcome::Unchanged => {}
             }
         }
-        if failed.is_empty() { Ok(()) } else { Err(Problem::new("HostsFiles", failed.join("; "))) }
+        Ok(complaints)
     }
 
     /// Whether the runtime asks the mirror for an image that nobody else has.
@@ -204,6 +263,22 @@ impl Host {
             Err(error) => Err(Problem::new("RuntimeUnavailable", error.to_string())),
         }
     }
+}
+
+/// Where the runtime looks for hosts files. What it is where nothing is configured depends on its version.
+async fn config_path(
+    mounted: &Mounted,
+    place: &discovery::Place,
+    runtime: Option<&Runtime>,
+) -> Result<Option<String>, Problem> {
+    let found = discovery::discover(mounted, place);
+    let found = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
+    let version = match runtime {
+        Some(runtime) => runtime.version().await.map(|version| version.version),
+        None => Ok(String::new()),
+    };
+    let version = version.map_err(|error| Problem::new("RuntimeUnavailable", error.to_string()))?;
+    Ok(found.config_path_of(&version).map(str::to_owned))
 }
 
 fn no_config_path(place: &discovery::Place) -> Problem {

@@ -11,16 +11,18 @@ mod shelf;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::RevisionImage;
 use mirror::{Mirror, Options};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::class::ClassInfo;
 use host::Host;
 pub use host::HostState;
 pub use layout::LayoutError;
+use materialize::runtime_name;
 pub use materialize::{Materialized, materialize};
 pub use shelf::{Place, Shelf};
 
@@ -44,7 +46,14 @@ pub struct Images {
     pub host: watch::Receiver<HostState>,
     /// Whose leases are ours.
     pub owner: String,
+    /// Images that the runtime unpacks at a time.
+    pub pulls: Semaphore,
 }
+
+/// Images that are pulled at a time.
+const PULLS: usize = 2;
+/// How long the end of a revision waits for the runtime.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The mirror cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +61,7 @@ pub struct Images {
 pub struct MirrorError(#[from] daemon::BindError);
 
 impl Images {
-    /// Starts the mirror, and what keeps the runtime pointed at it, until `shutdown`. `kept`: the revisions on this disk.
+    /// Starts the mirror, and what keeps the runtime pointed at it, until `shutdown`. `kept`: the revisions on this disk that are shared.
     pub fn start(
         config: &ImagesConfig,
         owner: &str,
@@ -78,21 +87,28 @@ impl Images {
             sang: None,
         };
         tokio::spawn(work.run(shutdown.clone()));
-        Ok(Self { shelf, host, owner: owner.to_owned() })
+        Ok(Self { shelf, host, owner: owner.to_owned(), pulls: Semaphore::new(PULLS) })
     }
 
     /// Lets the runtime do with an image as it does with any: its layers and its name are kept for nobody any more.
     pub async fn forget(&self, revision: &str, image: Option<&RevisionImage>) {
-        let (Some(image), Some(runtime)) = (image, self.host.borrow().runtime.clone()) else { return };
-        let forgotten = async {
-            runtime.release(revision).await?;
-            if image.pin {
-                runtime.unpin(&image.reference).await?;
-            }
-            Ok::<_, runtime::Error>(())
+        // Shortly after a start it may not have been found yet.
+        let mut host = self.host.clone();
+        let found = host.wait_for(|state| state.runtime.is_some());
+        let found = tokio::time::timeout(PATIENCE, found).await.ok().and_then(Result::ok);
+        let Some(runtime) = found.and_then(|state| state.runtime.clone()) else {
+            tracing::warn!(
+                revision,
+                "no container runtime to let go of the image; the next start lets go of its layers"
+            );
+            return;
         };
-        if let Err(error) = forgotten.await {
-            tracing::warn!(revision, %error, "the container runtime still keeps the image; the next start lets go of it");
+        if let Err(error) = runtime.release(revision).await {
+            tracing::warn!(revision, %error, "the container runtime keeps the layers; the next start lets go of them");
+        }
+        let Some(image) = image.filter(|image| image.pin) else { return };
+        if let Err(error) = runtime.unpin(&runtime_name(image)).await {
+            tracing::warn!(revision, image = image.reference, %error, "the container runtime keeps the image pinned");
         }
     }
 }

@@ -9,15 +9,22 @@ use mirror::{Blob, Digest, Manifest, Reference, Repository};
 
 use super::layout::{Layout, LayoutError};
 
-/// Images by revision. Their manifests are in memory: at most 65 of 4 MiB for each, and as many revisions as a node has.
+/// Images in the order in which they were put here. Their manifests are in memory: at most 65 of 4 MiB for each, and as many images as a
+/// node has revisions.
 #[derive(Debug, Default)]
-pub struct Shelf(RwLock<BTreeMap<String, Arc<Layout>>>);
+pub struct Shelf(RwLock<Images>);
+
+#[derive(Debug, Default)]
+struct Images {
+    next: u64,
+    by_number: BTreeMap<u64, Arc<Layout>>,
+}
 
 /// An image's place on the shelf; it goes with this.
 #[derive(Debug)]
 pub struct Place {
     shelf: Arc<Shelf>,
-    revision: String,
+    number: u64,
     layout: Arc<Layout>,
 }
 
@@ -30,27 +37,24 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shelf.0.write().unwrap_or_else(PoisonError::into_inner).remove(&self.revision);
+        self.shelf.0.write().unwrap_or_else(PoisonError::into_inner).by_number.remove(&self.number);
     }
 }
 
 impl Shelf {
-    /// Serves the layout below `data` until the place is dropped. Reads its manifests: not for an async thread.
-    pub fn put(
-        self: &Arc<Self>,
-        revision: &str,
-        image: &RevisionImage,
-        data: &Path,
-    ) -> Result<Place, LayoutError> {
+    /// Serves the layout below `data` until the place is dropped; of two images with the same tag the one that was put here last. Reads
+    /// manifests: not for an async thread.
+    pub fn put(self: &Arc<Self>, image: &RevisionImage, data: &Path) -> Result<Place, LayoutError> {
         let layout = Arc::new(Layout::read(image, data)?);
         let mut images = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        images.insert(revision.to_owned(), layout.clone());
-        Ok(Place { shelf: self.clone(), revision: revision.to_owned(), layout })
+        let number = images.next;
+        images.next += 1;
+        images.by_number.insert(number, layout.clone());
+        Ok(Place { shelf: self.clone(), number, layout })
     }
 
     fn find<T>(&self, look: impl FnMut(&Arc<Layout>) -> Option<T>) -> Option<T> {
-        // The names of revisions grow: of two that have the same tag the newer one counts.
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().rev().find_map(look)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_number.values().rev().find_map(look)
     }
 }
 
@@ -73,5 +77,79 @@ impl mirror::Images for Shelf {
             let (_, path, length) = image.blobs.iter().find(|(blob, ..)| blob == digest)?;
             Some(Blob::Whole { path: path.clone(), length: *length })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crds::{ImageAccess, Materialize, PlatformManifest};
+    use mirror::Images as _;
+
+    use super::*;
+
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    /// A layout with one layer of these bytes.
+    fn layout(layer: &str, access: ImageAccess) -> (tempfile::TempDir, RevisionImage) {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = folder.path().join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        let put = |bytes: &str| {
+            let digest = Digest::of(bytes.as_bytes());
+            fs::write(blobs.join(hex::encode(digest.as_bytes())), bytes).unwrap();
+            digest.to_string()
+        };
+        let (config, layer) = (put("{}"), put(layer));
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 },
+            "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": 1 }],
+        });
+        let (digest, media_type) = (put(&manifest.to_string()), MANIFEST.to_owned());
+        let platform = "linux/amd64".to_owned();
+        let manifests =
+            vec![PlatformManifest { platform, digest: digest.clone(), media_type: media_type.clone() }];
+        let (reference, left_out) = ("registry.example/team/app:v1".to_owned(), 0);
+        let (materialize, pin) = (Materialize::Image, false);
+        (
+            folder,
+            RevisionImage { reference, digest, media_type, manifests, left_out, access, materialize, pin },
+        )
+    }
+
+    fn tagged(shelf: &Shelf) -> Option<String> {
+        let repository = Repository::new("registry.example", "team/app").unwrap();
+        let manifest = shelf.manifest(&repository, &"v1".parse().unwrap())?;
+        Some(manifest.digest().to_string())
+    }
+
+    #[test]
+    fn a_tag_is_that_of_the_image_that_came_last_and_of_the_other_when_it_goes() {
+        let shelf = Arc::<Shelf>::default();
+        let [(one, first), (two, second)] = ["a", "b"].map(|layer| layout(layer, ImageAccess::Cluster));
+        let one = shelf.put(&first, one.path()).unwrap();
+        let two = shelf.put(&second, two.path()).unwrap();
+        assert_eq!(tagged(&shelf).as_ref(), Some(&second.digest));
+        assert!(one.layers() != two.layers() && shelf.blob(&Digest::of(b"a")).is_some());
+        drop(two);
+        assert_eq!(tagged(&shelf).as_ref(), Some(&first.digest));
+        assert!(shelf.blob(&Digest::of(b"b")).is_none());
+        drop(one);
+        assert_eq!(tagged(&shelf), None);
+    }
+
+    #[test]
+    fn a_manifest_is_not_served_as_a_blob_and_a_damaged_one_not_at_all() {
+        let shelf = Arc::<Shelf>::default();
+        let (folder, image) = layout("a", ImageAccess::UpstreamManifests);
+        let digest: Digest = image.digest.parse().unwrap();
+        let place = shelf.put(&image, folder.path()).unwrap();
+        assert!(shelf.blob(&digest).is_none());
+        drop(place);
+        let path = folder.path().join("blobs/sha256").join(hex::encode(digest.as_bytes()));
+        fs::write(path, "{}").unwrap();
+        assert!(matches!(shelf.put(&image, folder.path()), Err(LayoutError::Damaged(_))));
     }
 }

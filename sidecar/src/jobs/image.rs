@@ -14,13 +14,17 @@ use crate::images::{Images, Materialized, Place, materialize};
 
 /// An image that the kubelet's garbage collection has taken is pulled again after so long, when it was not pinned.
 const EVICTED: Duration = Duration::from_mins(10);
+/// Pause after a pull that did not work.
+const PULL_RETRY: Duration = Duration::from_secs(30);
 
 /// How far an image is on this node.
 #[derive(Debug, Default)]
 pub(super) struct ImageState {
     place: Option<Place>,
-    /// What was asked for is so.
+    /// What was asked for is so, as far as is known.
     is_ready: bool,
+    /// It was so once.
+    had: bool,
     evicted: Option<Instant>,
 }
 
@@ -51,12 +55,28 @@ impl Sharing {
         match image.materialize {
             Materialize::Blobs => self.image_ready(),
             Materialize::Image => {
+                if !self.can_pull(&images) {
+                    return Ok(RETRY);
+                }
                 if let Some(problem) = self.hand_to_runtime(&images, &image).await? {
-                    return Ok(self.image_problem(problem.reason, problem.message));
+                    self.image_problem(problem.reason, problem.message);
+                    return Ok(PULL_RETRY);
                 }
             }
         }
         Ok(pause)
+    }
+
+    /// Whether the runtime is there and asks the mirror: else every node would pull from the registry. Says what is wrong, unless nothing
+    /// is known yet.
+    fn can_pull(&mut self, images: &Images) -> bool {
+        let host = images.host.borrow().clone();
+        if !host.ready && host.is_known() {
+            let message =
+                format!("the container runtime does not pull through this node's mirror: {}", host.message);
+            self.image_problem(reason::RUNTIME_UNAVAILABLE, message);
+        }
+        host.ready
     }
 
     async fn put_on_shelf(
@@ -65,9 +85,8 @@ impl Sharing {
         image: &RevisionImage,
     ) -> Result<Result<Place, String>, End> {
         let (to, image) = (images.shelf.clone(), image.clone());
-        let revision = self.job.revision.clone();
-        let data = self.context.layout.published(&revision).data();
-        let put = tokio::task::spawn_blocking(move || to.put(&revision, &image, &data)).await;
+        let data = self.context.layout.published(&self.job.revision).data();
+        let put = tokio::task::spawn_blocking(move || to.put(&image, &data)).await;
         Ok(put.map_err(|_| End::Stopped)?.map_err(|error| error.to_string()))
     }
 
@@ -76,23 +95,26 @@ impl Sharing {
         images: &Images,
         image: &RevisionImage,
     ) -> Result<Option<Problem>, End> {
-        let host = images.host.borrow().clone();
-        let Some(runtime) = host.runtime else {
-            let message = format!("the container runtime cannot be reached: {}", host.message);
-            return Ok(Some(Problem { reason: reason::RUNTIME_UNAVAILABLE, message }));
-        };
+        let Some(runtime) = images.host.borrow().runtime.clone() else { return Ok(None) };
         if self.image.evicted.is_some_and(|at| at.elapsed() < EVICTED) {
             return Ok(Some(evicted()));
         }
         let layers = self.image.place.as_ref().map_or(&[][..], Place::layers);
-        let had = self.image.is_ready && !image.pin;
+        let had = self.image.had && !image.pin;
         let revision = self.job.revision.clone();
-        let work = materialize(&runtime, &images.owner, &revision, image, layers, had);
+        let work = async {
+            // Held while the runtime pulls: what all images of a node unpack at a time is bounded.
+            let _turn = images.pulls.acquire().await;
+            materialize(&runtime, &images.owner, &revision, image, layers, had).await
+        };
         match stoppable(&self.job.stop, work).await? {
             Ok(Materialized::Evicted) => {
-                (self.image.is_ready, self.image.evicted) = (false, Some(Instant::now()));
+                (self.image.had, self.image.evicted) = (false, Some(Instant::now()));
                 return Ok(Some(evicted()));
             }
+            // The one that replaces this one took the name over.
+            Ok(Materialized::Replaced) if !self.is_current() => {}
+            Ok(Materialized::Replaced) => return Ok(Some(replaced(&image.reference))),
             Ok(Materialized::Pulled) => {
                 tracing::info!(revision, image = image.reference, "the runtime has the image");
             }
@@ -107,14 +129,19 @@ impl Sharing {
         Ok(None)
     }
 
+    fn is_current(&self) -> bool {
+        self.known_record().is_some_and(|record| record.current)
+    }
+
     fn image_ready(&mut self) {
-        self.image.is_ready = true;
+        (self.image.is_ready, self.image.had) = (true, true);
         if self.job.state.borrow().linked {
             self.job.phase(NodePhase::Ready);
         }
     }
 
-    fn image_problem(&self, reason: &'static str, message: String) -> Duration {
+    fn image_problem(&mut self, reason: &'static str, message: String) -> Duration {
+        self.image.is_ready = false;
         self.job.problem(Problem { reason, message });
         RETRY
     }
@@ -124,4 +151,12 @@ fn evicted() -> Problem {
     let message = "the kubelet's garbage collection has removed the image; its bytes are here and a pod's pull finds them, and it is \
                    pulled again in 10 minutes; pin: true keeps it";
     Problem { reason: reason::IMAGE_EVICTED, message: message.to_owned() }
+}
+
+fn replaced(reference: &str) -> Problem {
+    let message = format!(
+        "the container runtime has another image under the name {reference}: another Distribution of the same tag, or somebody's \
+         pull, has replaced it"
+    );
+    Problem { reason: reason::IMAGE_REPLACED, message }
 }

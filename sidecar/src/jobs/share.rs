@@ -8,6 +8,7 @@ use crds::NodePhase;
 use operator_api::reason;
 use rand::Rng;
 use swarm::{AddError, AddTorrent, Assume, TorrentHandle, Trouble};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::documents::Documents;
@@ -17,6 +18,7 @@ use super::keeper::Keeper;
 use super::state::{Context, JobHandle, stoppable};
 use super::steps::{self, Place, Published};
 use crate::desired::{Data, Problem};
+use crate::images::HostState;
 use crate::store::{Folder, Record, doubt, is_full, shared_bytes, withdraw};
 
 /// Metainfo that cannot be had is a problem after this long.
@@ -287,6 +289,7 @@ impl Sharing {
     async fn seed(&mut self, documents: &Documents) -> Result<Infallible, End> {
         let (mut class, mut token) = (self.context.class.clone(), self.context.session.watch());
         let mut spec = self.job.spec.clone();
+        let mut host = self.context.images.as_ref().map(|images| images.host.clone());
         let mut from = 0;
         loop {
             let pause = self.look_after(documents, from).await?;
@@ -311,6 +314,7 @@ impl Sharing {
                 Ok(()) = spec.changed() => {}
                 Ok(()) = class.changed() => self.set_trackers(),
                 Ok(()) = token.changed() => self.set_trackers(),
+                () = changed(host.as_mut()) => {}
             }
         }
     }
@@ -350,4 +354,14 @@ impl Sharing {
             }
         }
     }
+}
+
+/// What is known of the container runtime has changed; never where there is none.
+async fn changed(host: Option<&mut watch::Receiver<HostState>>) {
+    if let Some(host) = host
+        && host.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }

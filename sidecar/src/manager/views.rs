@@ -77,7 +77,7 @@ pub(super) fn root_condition(matches: bool, config: &SidecarConfig, now: Time) -
 /// Whether the node's container runtime pulls through the mirror.
 pub(super) fn mirror_condition(host: &HostState, now: Time) -> Condition {
     let status = if host.ready { "True" } else { "False" };
-    condition("ImageMirrorReady", status, host.reason, host.message.clone(), now)
+    condition(crds::condition::IMAGE_MIRROR, status, host.reason, host.message.clone(), now)
 }
 
 fn condition(type_: &str, status: &str, reason: &str, message: String, now: Time) -> Condition {
@@ -88,11 +88,8 @@ fn condition(type_: &str, status: &str, reason: &str, message: String, now: Time
 /// Whether a report says what the one before does not. When a condition was looked at says nothing.
 pub(super) fn says_more(before: &Report, now: &Report) -> bool {
     let (old, new) = (&before.status, &now.status);
+    let said = |c: &Condition| (c.status.clone(), c.reason.clone(), c.message.clone());
     before.node_uid != now.node_uid
         || old.revisions != new.revisions
-        || old
-            .conditions
-            .iter()
-            .map(|c| (&c.status, &c.reason))
-            .ne(new.conditions.iter().map(|c| (&c.status, &c.reason)))
+        || old.conditions.iter().map(said).ne(new.conditions.iter().map(said))
 }
