@@ -20,6 +20,15 @@ const PUSH_TIMEOUT: Duration = Duration::from_mins(2);
 #[derive(Debug, Clone)]
 pub struct Layer(pub Vec<u8>);
 
+/// An image that was pushed.
+#[derive(Debug, Clone)]
+pub struct Pushed {
+    /// `address:port/repository:tag`.
+    pub reference: String,
+    /// Of its manifest.
+    pub digest: String,
+}
+
 /// A registry, which ends with this.
 #[derive(Debug)]
 pub struct Registry {
@@ -64,8 +73,8 @@ impl Registry {
         self.namespace.traffic().await
     }
 
-    /// Pushes an image of the machine's platform, from inside the registry's own network, and answers its reference.
-    pub async fn push(&self, repository: &str, tag: &str, layers: &[Layer]) -> Result<String> {
+    /// Pushes an image of the machine's platform, from inside the registry's own network, under `tag`.
+    pub async fn push(&self, repository: &str, tag: &str, layers: &[Layer]) -> Result<Pushed> {
         let digests: Vec<String> = layers.iter().map(|layer| digest(&layer.0)).collect();
         let config = json!({
             "architecture": "amd64", "os": "linux", "config": { "Entrypoint": ["/toolbox"], "Cmd": ["pause"] },
@@ -80,14 +89,16 @@ impl Registry {
         }
         let kind = "application/vnd.oci.image.manifest.v1+json";
         let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": pushed });
+        let manifest = manifest.to_string();
         let url = self.url(&format!("{repository}/manifests/{tag}"));
         self.curl(
             &["--request", "PUT", "--header", &format!("content-type: {kind}")],
-            manifest.to_string().as_bytes(),
+            manifest.as_bytes(),
             &url,
         )
         .await?;
-        Ok(format!("{}/{repository}:{tag}", self.host))
+        let reference = format!("{}/{repository}:{tag}", self.host);
+        Ok(Pushed { reference, digest: digest(manifest.as_bytes()) })
     }
 
     /// Stores a blob; answers its descriptor.

@@ -31,6 +31,11 @@ fn main() -> ExitCode {
             Box::pin(shared_layers(c))
         })
         .scenario("blobs alone make a pull local", Needs::OwnNodes, |c| Box::pin(blobs_only(c)))
+        .scenario(
+            "a tag that stands for another image now gives that one to all nodes, pinned",
+            Needs::OwnNodes,
+            |c| Box::pin(moved_tag(c)),
+        )
         .scenario("what was done to the hosts is undone at the end", Needs::OwnNodes, |c| Box::pin(undone(c)))
         .run()
 }
@@ -55,6 +60,12 @@ fn layer(seed: u64, size: usize) -> Result<Layer> {
 
 async fn distribute(cluster: &Cluster, name: &str, image: serde_json::Value) -> Result<()> {
     cluster.apply(distribution(name, &json!({ "image": image }))).await?;
+    eventually(&format!("{name} as it was applied"), Duration::from_mins(1), || async {
+        let now = installed::get(cluster, name).await?;
+        let seen = now.status.and_then(|status| status.observed_generation);
+        Ok(seen == now.metadata.generation)
+    })
+    .await?;
     wait_ready(cluster, name, Duration::from_mins(3)).await
 }
 
@@ -62,7 +73,7 @@ async fn read_once(cluster: &mut Cluster) -> Result<()> {
     let registry = cluster.registry().await?;
     let layers = [toolbox()?, layer(1, 40 * MIB)?, layer(2, 40 * MIB)?];
     let size: usize = layers.iter().map(|layer| layer.0.len()).sum();
-    let reference = registry.push("team/app", "v1", &layers).await?;
+    let reference = registry.push("team/app", "v1", &layers).await?.reference;
     registry.limit(Some(LINK)).await?;
 
     let (before, start) = (registry.traffic().await?.sent, Instant::now());
@@ -127,9 +138,9 @@ async fn shared_layers(cluster: &mut Cluster) -> Result<()> {
     let (base, own) = (layer(3, 24 * MIB)?, layer(4, 8 * MIB)?);
     let first = registry.push("team/one", "v1", &[toolbox()?, base.clone()]).await?;
     let second = registry.push("team/two", "v1", &[toolbox()?, base, own.clone()]).await?;
-    distribute(cluster, "one", json!({ "reference": first })).await?;
+    distribute(cluster, "one", json!({ "reference": first.reference })).await?;
     let before = registry.traffic().await?.sent;
-    distribute(cluster, "two", json!({ "reference": second })).await?;
+    distribute(cluster, "two", json!({ "reference": second.reference })).await?;
     let sent = registry.traffic().await?.sent - before;
     ensure!(
         sent <= own.0.len() as u64 * 11 / 10 + SMALL,
@@ -154,7 +165,7 @@ async fn shared_layers(cluster: &mut Cluster) -> Result<()> {
 
 async fn blobs_only(cluster: &mut Cluster) -> Result<()> {
     let registry = cluster.registry().await?;
-    let reference = registry.push("team/blobs", "v1", &[toolbox()?, layer(5, 16 * MIB)?]).await?;
+    let reference = registry.push("team/blobs", "v1", &[toolbox()?, layer(5, 16 * MIB)?]).await?.reference;
     distribute(cluster, "blobs", json!({ "reference": reference, "materialize": "Blobs" })).await?;
     for node in cluster.nodes()? {
         let images =
@@ -162,6 +173,33 @@ async fn blobs_only(cluster: &mut Cluster) -> Result<()> {
         ensure!(!images.contains("team/blobs"), "{} has pulled what was to lie there only", node.name());
     }
     starts_everywhere(cluster, &registry, "blobs", &reference).await
+}
+
+async fn moved_tag(cluster: &mut Cluster) -> Result<()> {
+    let registry = cluster.registry().await?;
+    let old = registry.push("team/moving", "v1", &[toolbox()?, layer(6, MIB)?]).await?;
+    distribute(cluster, "moving", json!({ "reference": old.reference })).await?;
+    let new = registry.push("team/moving", "v1", &[toolbox()?, layer(7, MIB)?]).await?;
+    // With the tag as pods name it, then with the digest as well.
+    for (reference, name) in [
+        (new.reference.clone(), new.reference.clone()),
+        (
+            format!("{}@{}", new.reference, new.digest),
+            format!("{}/team/moving@{}", registry.host, new.digest),
+        ),
+    ] {
+        distribute(cluster, "moving", json!({ "reference": reference, "pin": true })).await?;
+        for node in cluster.nodes()? {
+            let listed = ["--namespace", "k8s.io", "images", "list", &format!("name=={name}")];
+            let listed = node.exec("ctr", &listed).await?.ok("ctr")?;
+            ensure!(
+                listed.contains(&new.digest) && listed.contains("io.cri-containerd.pinned=pinned"),
+                "{}, {name}: {listed}",
+                node.name()
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn undone(cluster: &mut Cluster) -> Result<()> {
