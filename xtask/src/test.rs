@@ -239,6 +239,7 @@ fn select(wanted: &[String]) -> Result<Vec<Step>> {
 pub fn run(wanted: &[String]) -> Result<ExitCode> {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     let mut table = Vec::new();
+    let mut room = Room::look();
     for step in select(wanted)? {
         say(&format!("\n=== {}", step.name));
         let start = Instant::now();
@@ -250,8 +251,11 @@ pub fn run(wanted: &[String]) -> Result<ExitCode> {
             false => Outcome::Skipped(step.missing.join("; ")),
         };
         table.push((step.name, outcome, start.elapsed().as_secs_f64()));
+        room.look_again();
     }
-    Ok(summary(&table))
+    let code = summary(&table);
+    say(&room.to_string());
+    Ok(code)
 }
 
 fn summary(table: &[(String, Outcome, f64)]) -> ExitCode {
@@ -278,6 +282,44 @@ fn summary(table: &[(String, Outcome, f64)]) -> ExitCode {
     }
     say(&format!("{passed} passed, {failed} failed"));
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// Free space where everything is built: a compiler that runs out of it fails in words that do not say so.
+struct Room {
+    at_first: Option<u64>,
+    least: Option<u64>,
+}
+
+impl Room {
+    fn look() -> Self {
+        let now = Self::now();
+        Self { at_first: now, least: now }
+    }
+
+    fn look_again(&mut self) {
+        self.least = self.least.min(Self::now());
+    }
+
+    /// Bytes; none where nothing has been built yet or the disk does not tell.
+    fn now() -> Option<u64> {
+        let seen = rustix::fs::statvfs(tools::target()).or_else(|_| rustix::fs::statvfs(workspace())).ok()?;
+        Some(seen.f_bavail * seen.f_frsize)
+    }
+}
+
+impl std::fmt::Display for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Some(at_first), Some(least)) = (self.at_first, self.least) else {
+            return write!(f, "the disk does not tell how much room it has");
+        };
+        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+        write!(
+            f,
+            "room on the disk: {:.1} GB at first, {:.1} GB at least",
+            gigabytes(at_first),
+            gigabytes(least)
+        )
+    }
 }
 
 /// The report is this program's standard output.
