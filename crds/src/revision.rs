@@ -114,6 +114,10 @@ pub struct RevisionPolicy {
     #[schemars(length(max = 8))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fetchers: Vec<String>,
+    /// The node that confirms the declared digests of what they read, having read nothing itself; absent where none are declared.
+    #[schemars(length(max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<String>,
     /// How nodes share the content while it is still being read; absent where it is shared only when it is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<Ingest>,

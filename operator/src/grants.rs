@@ -2,7 +2,7 @@
 //!
 //! A revision has one seat or several. The node in the first makes metainfo and manifest when the content is whole; those in the others
 //! read their part. What keeps one node from reading moves its seat and leaves the others alone; what shows that the bytes are wrong
-//! ends all grants, and after a pause everything is read anew.
+//! ends all grants, and after a pause everything is read anew. Where digests are declared, a node that did not read gives a second word.
 //!
 //! All of it is in memory. The elected nodes stand in the revision's policy too, so that an operator that starts anew finds them
 //! there; their grants then begin with a fresh 30 s. Time, ids and chance are arguments.
@@ -13,6 +13,7 @@ mod growth;
 mod seat;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use decide::Decision;
 pub use election::{Doubt, Election};
 pub use growth::{MOST_FETCHERS, REST, WORTH_IT, WORTH_SEVERAL};
 pub use seat::Running;
+pub use witness::Summons;
 
 /// A grant without a sign of life, and an election without a grant, last so long.
 pub const GRANT: SignedDuration = SignedDuration::from_secs(GRANT_SECONDS.cast_signed());
@@ -80,6 +82,9 @@ pub enum Refusal {
     /// What was read is wrong; it gets another name first.
     #[error("what was read is wrong, and it is about to be read anew; ask again")]
     Anew,
+    /// Another node is to give the second word, or none.
+    #[error("this node is not asked for a second word on this revision")]
+    NotWitness,
     /// A helper is of no use if it keeps for itself what it reads.
     #[error("this node is to help to read the origin and sent no key to share with: upgrade its sidecar")]
     CannotShare,

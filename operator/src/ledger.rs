@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_doubted_result_stays_until_another_is_there() {
         let mut known = Known::default();
-        let resolved = || Resolved { pin: "p".into(), files: Vec::new().into(), bytes: 0, image: None };
+        let resolved = || Resolved::new("p".into(), Vec::new(), 0, None);
         known.begin("a");
         assert!(known.end("a", Ok(resolved()), 0.0, at(0)));
         known.doubt(0.0, at(0));
@@ -238,8 +238,7 @@ mod tests {
         let mut change = |known: &mut Known| {
             second += 1000;
             known.begin("a");
-            let resolved =
-                Resolved { pin: second.to_string(), files: Vec::new().into(), bytes: 0, image: None };
+            let resolved = Resolved::new(second.to_string(), Vec::new(), 0, None);
             assert!(known.end("a", Ok(resolved), 0.0, at(second)), "it resolves well, to something else");
             known.doubt(0.0, at(second));
             known.resolution.retry_at.unwrap().duration_since(at(second)).as_secs()

@@ -4,10 +4,13 @@
 
 mod common;
 
-use common::World;
+use std::time::Duration;
+
+use common::{Built, FakeSidecar, World};
 use kube::ResourceExt;
 use operator_api::{Grant, GrantedIngest, TorrentVersion};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use torrent::ingest::{Outline, PublicKey, Warrant};
 use torrent::{RelPath, Version, piece_length_for};
 
@@ -189,4 +192,62 @@ async fn what_proves_wrong_is_read_anew_under_another_name() {
     assert_eq!(a.patient_sharing_grant(&name).await.ingest.unwrap().epoch, 1);
     world.carry_through(&name, &["a", "b"]).await;
     world.until_condition("data", "Ready", "True", "").await;
+}
+
+/// A Distribution of one file with a declared digest; its fetcher, what that has built, and the node that has to confirm it.
+async fn declared(world: &World, payload: &[u8]) -> (String, FakeSidecar, Built, FakeSidecar) {
+    let url = world.origin.put("x", payload, "1");
+    let digest = hex::encode(Sha256::digest(payload));
+    world.distribute("data", json!([{"url": url, "sha256": digest}])).await;
+    let name = world.revision(|revision| revision.spec.policy.witness.is_some()).await.name_any();
+    let fetcher = world.fetcher(&name).await;
+    let grant = fetcher.patient_sharing_grant(&name).await;
+    let built = fetcher.build(&grant).await;
+    fetcher.store(&name, &built).await;
+    let witness = world.revisions().get(&name).await.unwrap().spec.policy.witness.unwrap();
+    let witness = world.sidecar(&witness).await;
+    assert_ne!(witness.node, fetcher.node);
+    (name, fetcher, built, witness)
+}
+
+#[tokio::test]
+async fn declared_digests_count_when_a_node_that_did_not_read_has_confirmed_them() {
+    let world = World::with_class(146, &["a", "b"]).await;
+    let (name, fetcher, built, witness) = declared(&world, b"payload").await;
+    let ingest = world.revisions().get(&name).await.unwrap().spec.policy.ingest.unwrap().id;
+    let path = format!("/v1/grants/{name}/witness");
+    let confirms = json!({"confirms": {"manifestDigest": built.completed.manifest_digest}});
+    let other = json!({"ingest": "0".repeat(64), "verdict": confirms});
+    assert_eq!(witness.post(&path, other).await.0, 503, "of another ingest");
+    let word = json!({"ingest": ingest, "verdict": confirms});
+    assert_eq!(fetcher.post(&path, word.clone()).await.0, 403, "who has read has no second word");
+    let (completed, ()) = tokio::join!(fetcher.complete(&name, &built), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let waiting = world.revisions().get(&name).await.unwrap();
+        assert!(waiting.spec.torrents.is_empty(), "nobody publishes yet");
+        assert_eq!(witness.post(&path, word.clone()).await.0, 204);
+    });
+    assert_eq!(completed, 204);
+    let written = world.revisions().get(&name).await.unwrap();
+    assert_eq!((written.spec.torrents.len(), written.spec.policy.witness), (1, None));
+}
+
+#[tokio::test]
+async fn a_second_word_against_a_fetcher_has_everything_read_anew() {
+    let world = World::with_class(147, &["a", "b"]).await;
+    let (name, fetcher, built, witness) = declared(&world, b"payload").await;
+    let ingest = world.revisions().get(&name).await.unwrap().spec.policy.ingest.unwrap();
+    let path = format!("/v1/grants/{name}/witness");
+    let word = json!({"ingest": ingest.id, "verdict": {"confirms": {"manifestDigest": "1".repeat(64)}}});
+    let (completed, ()) = tokio::join!(fetcher.complete(&name, &built), async {
+        assert_eq!(witness.post(&path, word.clone()).await.0, 204);
+    });
+    assert_ne!(completed, 204);
+    let message = world.until_condition("data", "Stalled", "True", "DigestMismatch").await;
+    assert!(message.contains(&fetcher.node) && message.contains(&witness.node), "{message}");
+    assert_eq!(witness.post(&path, word).await.0, 503, "it was heard");
+    let again = world
+        .revision(|revision| revision.spec.policy.ingest.as_ref().is_some_and(|now| now.epoch == 1))
+        .await;
+    assert!(again.spec.torrents.is_empty() && again.spec.manifest_digest.is_none());
 }

@@ -12,7 +12,8 @@ pub const AUDIENCE: &str = "samara.dev";
 /// `POST` answers a [`Session`].
 pub const SESSION_PATH: &str = "/v1/session";
 /// `POST <prefix><revision>` with a [`GrantRequest`] answers a [`Grant`]; below it `/progress` ([`Progress`] -> [`Lease`]), `/complete`
-/// ([`Completed`] -> 204) and `/failed` ([`Failed`] -> [`Retry`]).
+/// ([`Completed`] -> 204) and `/failed` ([`Failed`] -> [`Retry`]), and of the node that the policy names so `/witness`
+/// ([`Witnessed`] -> 204).
 pub const GRANTS_PATH: &str = "/v1/grants/";
 /// How long a grant lasts without a sign of life, in seconds.
 pub const GRANT_SECONDS: u64 = 30;
@@ -220,6 +221,34 @@ pub struct Failed {
     pub reason: String,
     /// What failed, on what, and what to do; without secrets.
     pub message: String,
+}
+
+/// The second word on what fetchers read: of a node that got it from its peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Witnessed {
+    /// The ingest that it is about: `policy.ingest.id` of the revision.
+    pub ingest: String,
+    /// What it came to.
+    pub verdict: Verdict,
+}
+
+/// What a witness came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Verdict {
+    /// The files that it has are what was declared, and make this manifest.
+    Confirms {
+        /// SHA-256 (hex) of the content manifest.
+        manifest_digest: String,
+    },
+    /// They are not.
+    Contradicts {
+        /// A condition's reason, CamelCase: [`crate::reason`].
+        reason: String,
+        /// What is wrong with which file; without secrets.
+        message: String,
+    },
 }
 
 /// When to try again; the operator may meanwhile have resolved the source anew (the grant is then lost).

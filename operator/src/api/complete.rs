@@ -1,4 +1,5 @@
-//! Completions: what the fetcher says it has built is checked, written into the revision, and only then confirmed.
+//! Completions: what the fetcher says it has built is checked, confirmed by a second node where something was declared, written into the
+//! revision, and only then acknowledged.
 
 use std::time::Duration;
 
@@ -8,17 +9,19 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use crds::{DistributionRevision, Torrent};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use operator_api::{Completed, reason};
 use tokio::time::Instant;
 
-use super::grants::{Subject, fail, resolved, subject};
+use super::grants::{Subject, doubt, fail, resolved, subject};
 use super::{Api, ApiFailure, Caller, body};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::grants::Built;
+use crate::grants::{Built, Refusal};
 use crate::index::owner_key;
 use crate::queue::Urgency;
+use crate::resolve::Resolved;
 use crate::trackers::{At, Rejection, register, urls, verify};
 
 /// How long the confirmation waits for the write.
@@ -40,44 +43,82 @@ pub(super) async fn complete(
             // The answer to the first time was lost.
             return Ok(StatusCode::NO_CONTENT);
         }
-        api.context.ledger().grants.of(&revision).check(&caller.node, &said.grant)?;
-        let built = check(&api.context, &caller, &subject, &said).await?;
-        // First the trackers, then the nodes: whoever sees the torrents announces at once.
-        api.context.ledger().coming.insert(revision.clone(), built.clone());
-        register(&api.context, &caller.class).await;
-        finish(&api.context, &caller, &subject, &said.grant, built)?;
-        tracing::info!(%revision, node = %caller.node, "built");
+        take_in(&api.context, &caller, &subject, &said).await?;
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
         written(&api.context, &revision, &said).await?;
+        if let Some(known) = api.context.ledger().distributions.get_mut(&uid(&subject)) {
+            // From now on nothing of the source is in doubt.
+            known.confirm();
+        }
         Ok(StatusCode::NO_CONTENT)
     };
     let result = result.await;
     api.answer("complete", result)
 }
 
-/// Takes note of what was built; from now on nothing of the source is in doubt.
-fn finish(
+fn uid(subject: &Subject) -> String {
+    subject.distribution.uid().unwrap_or_default()
+}
+
+/// Checks what was built, and takes note of it. A fetcher says it again while a second word is waited for: then it was checked before.
+async fn take_in(
     context: &Context,
     caller: &Caller,
     subject: &Subject,
-    grant: &str,
-    built: Built,
+    said: &Completed,
 ) -> Result<(), ApiFailure> {
-    let mut ledger = context.ledger();
-    ledger.grants.of(&subject.revision.name_any()).complete(&caller.node, grant, built)?;
-    if let Some(known) = ledger.distributions.get_mut(&subject.distribution.uid().unwrap_or_default()) {
-        known.confirm();
+    let name = subject.revision.name_any();
+    {
+        let mut ledger = context.ledger();
+        let election = ledger.grants.of(&name);
+        election.check(&caller.node, &said.grant)?;
+        if election
+            .claimed(&caller.node)
+            .is_some_and(|built| is_said(&built.torrent, &built.manifest_digest, said))
+        {
+            return Ok(());
+        }
     }
+    let (resolution, spec) = (resolution(context, subject)?, &subject.distribution.spec);
+    let built = check(context, caller, subject, said, &resolution).await?;
+    // First the trackers, then the nodes: whoever sees the torrents announces at once.
+    context.ledger().coming.insert(name.clone(), built.clone());
+    register(context, &caller.class).await;
+    let declares = resolution.declares || spec.expected_digest.is_some();
+    let (mut ledger, now, jitter) = (context.ledger(), Timestamp::now(), rand::random());
+    let election = ledger.grants.of(&name);
+    // Others have what it read only if it shared that.
+    let shared = election.grant(&caller.node).is_some_and(|grant| grant.epoch.is_some());
+    if declares && shared && subject.revision.spec.torrents.is_empty() {
+        let claimed = election.claim(&caller.node, &said.grant, built, jitter, now);
+        if claimed == Err(Refusal::Anew) {
+            doubt(&mut ledger, subject, jitter, now);
+            context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
+        }
+        claimed?;
+    } else {
+        election.complete(&caller.node, &said.grant, built)?;
+    }
+    drop(ledger);
+    tracing::info!(revision = %name, node = %caller.node, "built");
     Ok(())
+}
+
+fn resolution(context: &Context, subject: &Subject) -> Result<Resolved, ApiFailure> {
+    let known = context.ledger().distributions.get(&uid(subject)).map(|known| known.resolution.clone());
+    resolved(&known.unwrap_or_default(), &subject.revision)
 }
 
 /// Whether the revision carries what the fetcher says.
 fn confirms(revision: &DistributionRevision, said: &Completed) -> bool {
-    let same = |torrent: &Torrent| {
-        torrent.info_hash_v1 == said.info_hash_v1 && torrent.info_hash_v2 == said.info_hash_v2
-    };
-    revision.spec.torrents.first().is_some_and(same)
-        && revision.spec.manifest_digest.as_ref() == Some(&said.manifest_digest)
+    let (torrent, digest) = (revision.spec.torrents.first(), revision.spec.manifest_digest.as_ref());
+    torrent.zip(digest).is_some_and(|(torrent, digest)| is_said(torrent, digest, said))
+}
+
+fn is_said(torrent: &Torrent, manifest_digest: &str, said: &Completed) -> bool {
+    torrent.info_hash_v1 == said.info_hash_v1
+        && torrent.info_hash_v2 == said.info_hash_v2
+        && manifest_digest == said.manifest_digest
 }
 
 async fn check(
@@ -85,11 +126,9 @@ async fn check(
     caller: &Caller,
     subject: &Subject,
     said: &Completed,
+    resolution: &Resolved,
 ) -> Result<Built, ApiFailure> {
-    let uid = subject.distribution.uid().unwrap_or_default();
-    let resolution =
-        context.ledger().distributions.get(&uid).map(|known| known.resolution.clone()).unwrap_or_default();
-    let files = resolved(&resolution, &subject.revision)?.files;
+    let files = resolution.files.clone();
     let (metainfo, manifest) = stored(context, caller, said).await?;
     let spec = &subject.distribution.spec;
     let (version, expected) = (spec.torrent.version, spec.expected_digest.clone());
@@ -177,5 +216,7 @@ async fn written(context: &Context, revision: &str, said: &Completed) -> Result<
         }
         tokio::time::sleep(LOOK).await;
     }
-    Err(ApiFailure::unavailable("the torrents could not be written yet; say it again"))
+    Err(ApiFailure::unavailable(
+        "another node is to confirm it, or it could not be written yet; say it again",
+    ))
 }

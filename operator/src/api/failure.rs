@@ -68,7 +68,9 @@ impl ApiFailure {
 impl From<Refusal> for ApiFailure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::NotElected | Refusal::CannotShare => Self::forbidden(refusal.to_string()),
+            Refusal::NotElected | Refusal::NotWitness | Refusal::CannotShare => {
+                Self::forbidden(refusal.to_string())
+            }
             Refusal::Later(_) | Refusal::Anew => Self::unavailable(refusal.to_string()),
             Refusal::Lost => Self::lost(refusal.to_string()),
         }

@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::grants::{Place, Refusal};
 use crate::index::{ObjectId, owner_key};
+use crate::ledger::Ledger;
 use crate::plan::Resolution;
 use crate::queue::Urgency;
 use crate::resolve::Resolved;
@@ -211,16 +212,22 @@ pub(super) fn fail(
     let after_seconds = ledger.grants.of(&name).fail(&caller.node, grant, failure, jitter, now)?;
     context.metrics.grants.set(ledger.grants.running());
     if doubted {
-        let uid = subject.distribution.uid().unwrap_or_default();
-        ledger.distributions.entry(uid).or_default().doubt(jitter, now);
+        doubt(&mut ledger, subject, jitter, now);
     }
     drop(ledger);
     context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
     Ok(after_seconds)
 }
 
+/// The source has to be looked at again before anybody reads.
+pub(super) fn doubt(ledger: &mut Ledger, subject: &Subject, jitter: f64, now: Timestamp) {
+    ledger.coming.remove(&subject.revision.name_any());
+    let uid = subject.distribution.uid().unwrap_or_default();
+    ledger.distributions.entry(uid).or_default().doubt(jitter, now);
+}
+
 /// A reason fit for a condition: CamelCase, at most 64 characters.
-fn reason(said: &str) -> String {
+pub(super) fn reason(said: &str) -> String {
     let fit: String = said.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
     if fit.starts_with(|c: char| c.is_ascii_alphabetic()) { fit } else { "FetchFailed".to_owned() }
 }

@@ -7,6 +7,7 @@ mod failure;
 mod granted;
 mod grants;
 mod warrant;
+mod witness;
 
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(&format!("{revision}/progress"), post(grants::progress))
         .route(&format!("{revision}/failed"), post(grants::failed))
         .route(&format!("{revision}/complete"), post(complete::complete))
+        .route(&format!("{revision}/witness"), post(witness::witness))
         .with_state(Api { context, reviews: Arc::default() })
 }
 

@@ -72,9 +72,12 @@ pub async fn apply(
             (Step::CreateRevision(revision), _) => create(context, *revision).await?,
             (Step::UpdateRevision(revision), _) => update(context, *revision).await?,
             (Step::DeleteRevision { name, uid, version }, _) => delete(context, &name, uid, version).await?,
-            (Step::Elect { revision, fetchers }, _) => {
-                tracing::info!(%key, %revision, ?fetchers, "elected");
-                context.ledger().grants.of(&revision).elect(&fetchers, Timestamp::now());
+            (Step::Elect { revision, fetchers, witness }, _) => {
+                tracing::info!(%key, %revision, ?fetchers, witness, "elected");
+                let (mut ledger, now) = (context.ledger(), Timestamp::now());
+                let election = ledger.grants.of(&revision);
+                election.elect(&fetchers, now);
+                election.appoint(witness.as_deref(), now);
             }
             (Step::Resolve, Some(distribution)) => {
                 if let Some(class) = &observed.class {

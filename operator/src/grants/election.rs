@@ -1,12 +1,13 @@
 //! The state of one revision's fetching, and what moves it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use operator_api::{Progress, reason};
 
 use super::growth::Growth;
 use super::seat::{Running, Seat, Trouble};
+use super::witness::Second;
 use super::{Built, PASSED_OVER, Place, Reading, Refusal, seconds_until};
 use crate::backoff;
 use crate::failure::Failure;
@@ -25,6 +26,10 @@ pub struct Election {
     pub(super) passed_over: BTreeMap<String, Timestamp>,
     growth: Growth,
     doubt: Option<Doubt>,
+    /// The second word on what is declared, in this epoch.
+    pub(super) second: Second,
+    /// Nodes whose word stood against that of a fetcher.
+    pub(super) contradicted: BTreeSet<String>,
     /// The result.
     pub built: Option<Built>,
 }
@@ -105,7 +110,8 @@ impl Election {
 
     /// When a seat is lost.
     pub(super) fn deadline(&self, seat: &Seat) -> Timestamp {
-        seat.deadline(self.doubt.as_ref().and_then(|doubt| doubt.until))
+        // Where another node hashes what was built there is nothing left to read.
+        seat.deadline(self.doubt.as_ref().and_then(|doubt| doubt.until), self.awaits_witness())
     }
 
     pub(super) fn is_overdue(&self, seat: &Seat, now: Timestamp) -> bool {
@@ -171,6 +177,7 @@ impl Election {
         }
         seat.trouble.retry_at = None;
         seat.grant = Some(Running::new(id, epoch, now));
+        self.second.reads(node);
         Ok(place)
     }
 
@@ -210,24 +217,31 @@ impl Election {
         self.holding(node, id)?;
         self.growth.set_back(now);
         let pause = if failure.is_of_the_bytes() {
-            self.begin_doubt(node, failure, jitter, now)
+            let read = self.grant(node).map_or((None, 0), |grant| (grant.epoch, grant.bytes));
+            self.begin_doubt(failure, read, jitter, now)
         } else {
             self.fail_alone(node, failure, jitter, now)
         };
         Ok(seconds_until(now + pause, now))
     }
 
-    /// What was read is wrong, whoever has it: nobody goes on with it.
-    fn begin_doubt(&mut self, node: &str, failure: Failure, jitter: f64, now: Timestamp) -> SignedDuration {
+    /// What was read is wrong, whoever has it: nobody goes on with it. `epoch` and `bytes`: under which name it was read, and how much
+    /// there was.
+    fn begin_doubt(
+        &mut self,
+        failure: Failure,
+        (epoch, bytes): (Option<i32>, u64),
+        jitter: f64,
+        now: Timestamp,
+    ) -> SignedDuration {
         let times = self.doubt.as_ref().map_or(0, |doubt| doubt.times).saturating_add(1);
         let pause = if failure.reason == reason::SOURCE_CHANGED {
             backoff::pause(times, jitter)
         } else {
             backoff::pause_up_to(REREAD_SECONDS, times.saturating_add(2), jitter)
         };
-        let (epoch, at) = self.grant(node).map_or((None, 0), |grant| (grant.epoch, grant.bytes));
         // A digest is known to be right when all of it was read.
-        let bytes = if failure.reason == reason::DIGEST_MISMATCH { u64::MAX } else { at };
+        let bytes = if failure.reason == reason::DIGEST_MISMATCH { u64::MAX } else { bytes };
         let failure = match epoch {
             Some(_) => Failure::new(&failure.reason, format!("reading anew: {}", failure.message)),
             None => failure,
@@ -235,8 +249,16 @@ impl Election {
         for seat in &mut self.seats {
             seat.grant = None;
         }
+        self.second = Second::default();
         self.doubt = Some(Doubt { failure, times, bytes, epoch, until: Some(now + pause) });
         pause
+    }
+
+    /// The same, where it is not a fetcher who says so.
+    pub(super) fn doubt_all(&mut self, failure: Failure, jitter: f64, now: Timestamp) {
+        let grants = self.seats.iter().filter_map(|seat| seat.grant.as_ref());
+        let read = grants.map(|grant| (grant.epoch, grant.bytes)).max().unwrap_or_default();
+        self.begin_doubt(failure, read, jitter, now);
     }
 
     /// One node does not get on.
@@ -277,9 +299,13 @@ impl Election {
     /// The content was read, and what the fetcher says of it was checked: whichever it is, that is the end of all seats.
     pub fn complete(&mut self, node: &str, id: &str, built: Built) -> Result<(), Refusal> {
         self.holding(node, id)?.trouble = Trouble::default();
+        self.conclude(built);
+        Ok(())
+    }
+
+    pub(super) fn conclude(&mut self, built: Built) {
         self.doubt = None;
         self.built = Some(built);
-        Ok(())
     }
 
     fn holding(&mut self, node: &str, id: &str) -> Result<&mut Seat, Refusal> {

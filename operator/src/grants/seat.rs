@@ -88,11 +88,12 @@ impl Seat {
         Self { node: node.to_owned(), elected_at: now, grant: None, high_water: 0, trouble }
     }
 
-    /// When it is lost, unless its node shows itself. `paused_until`: nobody gets a grant before that.
-    pub(super) fn deadline(&self, paused_until: Option<Timestamp>) -> Timestamp {
+    /// When it is lost, unless its node shows itself. `paused_until`: nobody gets a grant before that. `idle`: it has nothing to do.
+    pub(super) fn deadline(&self, paused_until: Option<Timestamp>, idle: bool) -> Timestamp {
         let waiting =
             [self.trouble.retry_at, paused_until].into_iter().flatten().fold(self.elected_at, Ord::max);
         match &self.grant {
+            Some(grant) if idle => grant.renewed_at + GRANT,
             Some(grant) => (grant.renewed_at + GRANT).min(grant.grown_at + STANDSTILL),
             None => waiting + GRANT,
         }

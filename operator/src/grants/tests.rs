@@ -1,5 +1,6 @@
 mod anew;
 mod seats;
+mod witness;
 
 use operator_api::{Progress, reason};
 

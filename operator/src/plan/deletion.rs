@@ -6,7 +6,7 @@ use crds::{Distribution, DistributionRevision};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::fetching::policy;
+use super::fetching::{Readers, policy};
 use super::{Observed, Plan, Step};
 
 /// So long the finalizer waits for live nodes.
@@ -26,7 +26,7 @@ pub fn plan(
         wanted.spec.policy = policy(
             distribution,
             revision.spec.policy.current,
-            Vec::new(),
+            Readers::default(),
             revision.spec.policy.ingest.clone(),
         );
         wanted.spec.policy.deleting = true;

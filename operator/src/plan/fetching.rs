@@ -12,18 +12,28 @@ use super::revisions::{Choice, SOURCE_HASH_ANNOTATION, disowned, is_built};
 use super::{Observed, Plan, Step};
 use crate::grants::{Candidate, Election, MOST_FETCHERS, WORTH_SEVERAL};
 
+/// Who has to do with reading the origin.
+#[derive(Debug, Default)]
+pub struct Readers {
+    /// Who reads, seat by seat.
+    pub fetchers: Vec<String>,
+    /// Who confirms what was read.
+    pub witness: Option<String>,
+}
+
 /// The policy of a revision of this `Distribution`.
 pub fn policy(
     distribution: &Distribution,
     current: bool,
-    fetchers: Vec<String>,
+    readers: Readers,
     ingest: Option<Ingest>,
 ) -> RevisionPolicy {
     let spec = &distribution.spec;
     RevisionPolicy {
         node_selector: spec.placement.node_selector.clone(),
         tolerations: spec.placement.tolerations.clone(),
-        fetchers,
+        fetchers: readers.fetchers,
+        witness: readers.witness,
         ingest,
         current,
         deleting: false,
@@ -51,19 +61,19 @@ pub fn plan(
         let name = revision.name_any();
         let is_target = choice.target.is_some_and(|target| target.name_any() == name);
         let mut wanted = DistributionRevision::clone(revision);
-        let mut fetchers = Vec::new();
+        let mut readers = Readers::default();
         let mut sharing = Sharing::kept(revision);
         if is_target {
             sharing = ingest::plan(plan, observed, distribution, revision, now);
             let demand = Demand { distribution, sharing: &sharing, candidates: crowd.candidates() };
-            fetchers = elect(plan, observed, choice, revision, &demand, now);
+            readers = elect(plan, observed, choice, revision, &demand, now);
             take_in(&mut wanted, observed);
             let hash = choice.source_hash.clone();
             wanted.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), hash);
         } else if choice.target.is_some() {
             wanted = disowned(revision, &choice.source_hash).unwrap_or(wanted);
         }
-        wanted.spec.policy = policy(distribution, current.as_ref() == Some(&name), fetchers, sharing.ingest);
+        wanted.spec.policy = policy(distribution, current.as_ref() == Some(&name), readers, sharing.ingest);
         if wanted.spec != revision.spec || wanted.annotations() != revision.annotations() {
             let note = ingest::note(observed, revision, &wanted);
             plan.step(Step::UpdateRevision(Box::new(wanted)));
@@ -72,7 +82,7 @@ pub fn plan(
     }
 }
 
-/// The fetchers of the target: none once it is built and there is a copy of it.
+/// Fetchers and witness of the target: none once it is built and there is a copy of it.
 fn elect(
     plan: &mut Plan,
     observed: &Observed,
@@ -80,25 +90,39 @@ fn elect(
     revision: &DistributionRevision,
     demand: &Demand<'_>,
     now: Timestamp,
-) -> Vec<String> {
+) -> Readers {
     let name = revision.name_any();
     let nothing = Election::default();
     let election = observed.elections.get(&name).unwrap_or(&nothing);
     if !choice.needs_origin || election.built.is_some() {
-        return Vec::new();
+        return Readers::default();
     }
-    let written = &revision.spec.policy.fetchers;
-    if demand.sharing.pending && written.is_empty() {
+    let policy = &revision.spec.policy;
+    if demand.sharing.pending && policy.fetchers.is_empty() {
         // Whoever is told to read asks at once, and is to hear then how to share.
-        return Vec::new();
+        return Readers::default();
     }
-    let decision = election.decide(&name, written, demand.count(revision, election), &demand.candidates, now);
+    let wanted = demand.count(revision, election);
+    let decision = election.decide(&name, &policy.fetchers, wanted, &demand.candidates, now);
     plan.wake(decision.wake_at);
-    // Also when it is the same: an operator that has just started takes note of who was elected before it.
-    if election.fetchers() != decision.fetchers || *written != decision.fetchers {
-        plan.step(Step::Elect { revision: name, fetchers: decision.fetchers.clone() });
+    let mut readers = Readers { fetchers: decision.fetchers, witness: None };
+    if demand.is_confirmed(observed, revision, election) {
+        // Of those who will not be reading.
+        let others = demand.candidates.iter().filter(|candidate| !readers.fetchers.contains(&candidate.node));
+        let others: Vec<Candidate> = others.cloned().collect();
+        let bytes = u64::try_from(revision.spec.content.bytes).unwrap_or_default();
+        let summons = election.summon(&name, policy.witness.as_deref(), &others, bytes, now);
+        plan.wake(summons.wake_at);
+        readers.witness = summons.node;
     }
-    decision.fetchers
+    // Also when it is the same: an operator that has just started takes note of who was elected before it.
+    let changed = election.fetchers() != readers.fetchers || policy.fetchers != readers.fetchers;
+    let alone = election.awaits_witness() && readers.witness.is_none();
+    if changed || alone || election.witness() != readers.witness.as_deref() {
+        let (fetchers, witness) = (readers.fetchers.clone(), readers.witness.clone());
+        plan.step(Step::Elect { revision: name, fetchers, witness });
+    }
+    readers
 }
 
 /// How many fetchers are wanted, and who there is.
@@ -109,6 +133,19 @@ struct Demand<'a> {
 }
 
 impl Demand<'_> {
+    /// Whether a second node has to confirm what is read: where something was declared of it, and another node gets it meanwhile.
+    fn is_confirmed(
+        &self,
+        observed: &Observed,
+        revision: &DistributionRevision,
+        election: &Election,
+    ) -> bool {
+        let declares = observed.resolution.resolved.as_ref().is_some_and(|resolved| resolved.declares);
+        let ingest = self.sharing.ingest.as_ref().filter(|_| !is_built(revision));
+        ingest.is_some_and(|ingest| election.doubt(ingest.epoch).is_none())
+            && (declares || self.distribution.spec.expected_digest.is_some())
+    }
+
     /// Several only where they get what the others read: else each would read all of it.
     fn count(&self, revision: &DistributionRevision, election: &Election) -> usize {
         if self.sharing.ingest.is_none() || is_built(revision) {

@@ -136,6 +136,8 @@ pub enum Step {
         revision: String,
         /// The nodes, seat by seat.
         fetchers: Vec<String>,
+        /// Who gives the second word on what they read.
+        witness: Option<String>,
     },
     /// Delete a revision of this `Distribution`.
     DeleteRevision {

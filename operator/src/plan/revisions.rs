@@ -155,7 +155,7 @@ fn make(distribution: &Distribution, resolved: &Resolved, source_hash: &str) -> 
         },
         torrents: Vec::new(),
         manifest_digest: None,
-        policy: fetching::policy(distribution, true, Vec::new(), None),
+        policy: fetching::policy(distribution, true, fetching::Readers::default(), None),
     };
     let mut revision = DistributionRevision::new(&name, spec);
     let labels = revision.labels_mut();

@@ -30,7 +30,7 @@ fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
 }
 
 fn resolved(pin: char, bytes: u64) -> Resolved {
-    Resolved { pin: pin.to_string().repeat(64), files: Arc::default(), bytes, image: None }
+    Resolved::new(pin.to_string().repeat(64), Vec::new(), bytes, None)
 }
 
 /// A `Distribution` with its finalizer and its source resolved, and so many nodes.
@@ -96,8 +96,10 @@ fn carry_out(observed: &mut Observed, steps: Vec<Step>) {
             Step::DeleteRevision { name, .. } => {
                 observed.revisions.retain(|revision| revision.name_any() != name);
             }
-            Step::Elect { revision, fetchers } => {
-                observed.elections.entry(revision).or_default().elect(&fetchers, now());
+            Step::Elect { revision, fetchers, witness } => {
+                let election = observed.elections.entry(revision).or_default();
+                election.elect(&fetchers, now());
+                election.appoint(witness.as_deref(), now());
             }
             Step::WriteStatus(status) => {
                 Arc::make_mut(observed.distribution.as_mut().unwrap()).status = Some(*status);

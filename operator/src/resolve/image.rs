@@ -1,7 +1,6 @@
 //! An image as files: an OCI image layout (OCI image-spec, `image-layout.md`). Pure.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use crds::{ImageSource, PlatformManifest, RevisionImage, TorrentVersion};
 use operator_api::{GrantedFile, reason};
@@ -65,7 +64,7 @@ pub fn as_layout(
     files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
     let bytes = listing::total(&files)?;
     let pin = pin::image_pin(&pin::pin(&files, version), &described);
-    Ok(Resolved { pin, files: Arc::new(files), bytes, image: Some(described) })
+    Ok(Resolved::new(pin, files, bytes, Some(described)))
 }
 
 fn path(digest: &Digest) -> String {

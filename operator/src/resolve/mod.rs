@@ -73,8 +73,18 @@ pub struct Resolved {
     pub files: Arc<Vec<GrantedFile>>,
     /// Payload bytes.
     pub bytes: u64,
+    /// Whether the user, or what the user pointed to, said what the digest of a file is.
+    pub declares: bool,
     /// What it is an image of.
     pub image: Option<RevisionImage>,
+}
+
+impl Resolved {
+    /// So many files under this pin.
+    pub fn new(pin: String, files: Vec<GrantedFile>, bytes: u64, image: Option<RevisionImage>) -> Self {
+        let declares = files.iter().any(|file| file.sha256.is_some());
+        Self { pin, files: Arc::new(files), bytes, declares, image }
+    }
 }
 
 /// Resolves files behind URLs: lists them, asks the origin for what is not declared, and pins the result.
@@ -91,7 +101,7 @@ pub async fn resolve(origin: &Origin, spec: &DistributionSpec) -> Result<Resolve
     files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
     let bytes = listing::total(&files)?;
     let pin = pin::pin(&files, spec.torrent.version);
-    Ok(Resolved { pin, files: Arc::new(files), bytes, image: None })
+    Ok(Resolved::new(pin, files, bytes, None))
 }
 
 async fn wanted(origin: &Origin, http: &HttpSource) -> Result<Vec<Wanted>, ResolveError> {

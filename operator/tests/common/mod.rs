@@ -23,7 +23,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use origin::OriginServer;
-pub use sidecar::FakeSidecar;
+#[allow(unused_imports)] // not by all test programs
+pub use sidecar::{Built, FakeSidecar};
 
 pub const NAMESPACE: &str = "samara-system";
 /// What has not come about by then does not.

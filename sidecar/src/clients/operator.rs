@@ -6,7 +6,7 @@ use std::time::Duration;
 use crds::OperatorEndpoint;
 use operator_api::{
     Completed, ErrorBody, Failed, GRANTS_PATH, Grant, GrantRequest, Lease, Progress, Retry, SESSION_PATH,
-    Session,
+    Session, Witnessed,
 };
 use reqwest::StatusCode;
 use rustls::RootCertStore;
@@ -122,6 +122,11 @@ impl OperatorClient {
     /// It did not work.
     pub async fn failed(&self, revision: &str, failed: &Failed) -> Result<Retry, OperatorError> {
         self.post(&format!("{GRANTS_PATH}{revision}/failed"), Some(failed)).await
+    }
+
+    /// The second word on what was read.
+    pub async fn witness(&self, revision: &str, said: &Witnessed) -> Result<(), OperatorError> {
+        self.send(&format!("{GRANTS_PATH}{revision}/witness"), Some(said)).await.map(|_| ())
     }
 
     async fn post<T: DeserializeOwned>(

@@ -13,6 +13,7 @@ use swarm::TorrentHandle;
 use tokio_util::sync::CancellationToken;
 use torrent::RelPath;
 use torrent::ingest::Outline;
+use torrent::manifest::{Entry, Manifest};
 
 use super::FetchError;
 use crate::store::{StoreError, open_beneath};
@@ -56,6 +57,14 @@ pub async fn of(
         digests.push(hasher.finalize().into());
     }
     Ok(digests)
+}
+
+/// The content manifest of files with these digests.
+pub fn manifest(outline: &Outline, digests: &[[u8; 32]]) -> Result<Manifest, FetchError> {
+    let entries = outline.plan().files().iter().zip(digests);
+    let entries =
+        entries.map(|((path, size), sha256)| Entry { path: path.clone(), size: *size, sha256: *sha256 });
+    Ok(Manifest::new(entries.collect())?)
 }
 
 struct Part {

@@ -12,7 +12,6 @@ use operator_api::GrantedFile;
 use swarm::{Fetcher, TorrentHandle, Trouble};
 use tokio_util::sync::CancellationToken;
 use torrent::ingest::{Outline, PublicKey, Warrant};
-use torrent::manifest::{Entry, Manifest};
 use torrent::{RelPath, piece_length_for};
 
 use super::FetchError;
@@ -217,10 +216,7 @@ async fn finish(
     let digests =
         digests::of(handle, &content.outline, &folder.data(), &hold.counters.digested, halt).await?;
     check_declared(&content.files, &digests)?;
-    let entries = content.outline.plan().files().iter().zip(&digests);
-    let entries =
-        entries.map(|((path, size), sha256)| Entry { path: path.clone(), size: *size, sha256: *sha256 });
-    let manifest = Manifest::new(entries.collect())?;
+    let manifest = digests::manifest(&content.outline, &digests)?;
     check_manifest(&hold.grant, &manifest)?;
     let grown = handle.grown(digests.first().copied()).ok_or(FetchError::NoIngest)??;
     let metainfo = hold.context.with_trackers(grown);

@@ -17,6 +17,7 @@ mod sink;
 mod stripes;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 pub use digests::of as file_digests;
 pub use error::FetchError;
@@ -28,3 +29,4 @@ pub use read::{Counters, MAX_FILES, Whole, read_all};
 pub use reader::{ReadTask, Reader};
 pub use reuse::{Found, Reuse, Shared};
 pub use stripes::Seat;
+pub use witness::witness;

@@ -6,19 +6,18 @@ use crds::NodePhase;
 use operator_api::reason;
 use rand::Rng;
 use swarm::{GraduateError, GrowTorrent, TorrentHandle};
-use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
 use torrent::IngestId;
 use torrent::ingest::Outline;
 
 use super::documents::Documents;
 use super::end::{End, RETRY, disk};
+use super::roles::{Asked, Roles};
 use super::share::Sharing;
 use super::state::stoppable;
 use super::steps::{self, Place};
 use crate::desired::Problem;
-use crate::fetch::{Found, Reuse, Shared, fetch_growing, granted_outline};
+use crate::fetch::{Found, Reuse, granted_outline};
 
 /// An outline that cannot be had is a problem after this long.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,21 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// See [`FIRST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// This node's reading at the origin, while it is elected.
-struct Fetching {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Fetching {
-    async fn end(self) {
-        self.stop.cancel();
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "reading at the origin was cut");
-        }
-    }
-}
 
 impl Sharing {
     /// Shares the content of an ingest until the revision names its torrent; then all is as if it had been known from the start.
@@ -52,7 +36,7 @@ impl Sharing {
         let of = outline.clone();
         let found = disk(move || Ok(Found::look(&layout, &revision, &of))).await?;
         let grow = GrowTorrent {
-            outline,
+            outline: outline.clone(),
             folder: folder.data(),
             journal: folder.journal(),
             trackers: self.context.tracker_specs(),
@@ -63,25 +47,21 @@ impl Sharing {
         self.handle = Some(handle.clone());
         self.job.phase(NodePhase::Downloading);
         let mut reuse = Reuse::begin(found, &self.job, &handle);
-        let grown = self.grow_with(ingest, &handle, &mut reuse).await;
+        let (context, job) = (self.context.clone(), self.job.clone());
+        let mut roles = Roles::new(context, job, handle.clone(), Arc::new(outline), reuse.shared());
+        let named = self.until_named(ingest, &handle, &mut roles).await;
+        // Nothing may read on when this ends.
+        roles.end().await;
+        let grown = match named {
+            Ok(()) => self.become_torrent(&handle, &mut reuse).await,
+            Err(end) => Err(end),
+        };
         // Nothing may be linked any more when this ends.
         reuse.end().await;
         grown
     }
 
-    async fn grow_with(
-        &mut self,
-        ingest: &crds::Ingest,
-        handle: &TorrentHandle,
-        reuse: &mut Reuse,
-    ) -> Result<Documents, End> {
-        let mut fetching = None;
-        let grown = self.until_named(ingest, handle, &reuse.shared(), &mut fetching).await;
-        // Nothing may read on when this ends.
-        if let Some(fetching) = fetching {
-            fetching.end().await;
-        }
-        grown?;
+    async fn become_torrent(&mut self, handle: &TorrentHandle, reuse: &mut Reuse) -> Result<Documents, End> {
         let documents = self.named_documents().await?;
         self.graduate(handle, &documents).await?;
         stoppable(&self.job.stop, reuse.done()).await?;
@@ -115,7 +95,7 @@ impl Sharing {
     }
 
     async fn ask_for_outline(&self, id: IngestId) -> Result<Result<Outline, String>, End> {
-        if self.is_fetcher() {
+        if Asked::of(&self.job, &self.context.node).fetcher {
             let granted = granted_outline(&self.context, &self.job, &self.job.stop).await;
             match granted {
                 Ok(Some(outline)) if outline.id() == id => return Ok(Ok(Outline::clone(&outline))),
@@ -150,26 +130,29 @@ impl Sharing {
         booked.map_err(|error| End::Problem(Problem { reason: error.reason(), message: error.to_string() }))
     }
 
-    /// Follows the torrent, and reads at the origin while this node is elected, until the revision names its torrents.
+    /// Follows the torrent, and does what the policy asks of this node, until the revision names its torrents.
     async fn until_named(
         &mut self,
         ingest: &crds::Ingest,
         handle: &TorrentHandle,
-        reuse: &Arc<Shared>,
-        fetching: &mut Option<Fetching>,
+        roles: &mut Roles,
     ) -> Result<(), End> {
         let (mut stats, mut spec) = (handle.changed(), self.job.spec.clone());
         let (mut class, mut token) = (self.context.class.clone(), self.context.session.watch());
         loop {
             let now = stats.borrow_and_update().clone();
-            self.follow(&now, fetching.is_some());
+            self.follow(&now, roles.fetches());
             if spec.borrow_and_update().as_ref().is_some_and(|spec| !spec.torrents.is_empty()) {
                 return Ok(());
             }
             if self.ingest_now().is_some_and(|now| now.id != ingest.id) {
                 return Err(End::Wait(Duration::ZERO));
             }
-            self.fetch_or_not(handle, reuse, fetching).await;
+            let (before, asked) = (roles.fetches(), Asked::of(&self.job, &self.context.node));
+            roles.play(asked).await;
+            if before && !asked.fetcher {
+                self.job.phase(NodePhase::Downloading);
+            }
             tokio::select! {
                 biased;
                 () = self.job.stop.cancelled() => return Err(End::Stopped),
@@ -178,29 +161,6 @@ impl Sharing {
                 Ok(()) = class.changed() => handle.set_trackers(self.context.tracker_specs()),
                 Ok(()) = token.changed() => handle.set_trackers(self.context.tracker_specs()),
             }
-        }
-    }
-
-    async fn fetch_or_not(
-        &self,
-        handle: &TorrentHandle,
-        reuse: &Arc<Shared>,
-        fetching: &mut Option<Fetching>,
-    ) {
-        match (self.is_fetcher(), fetching.is_some()) {
-            (true, false) => {
-                let stop = self.job.stop.child_token();
-                let (context, job) = (self.context.clone(), self.job.clone());
-                let work = fetch_growing(context, job, handle.clone(), reuse.clone(), stop.clone());
-                *fetching = Some(Fetching { stop, task: tokio::spawn(work) });
-            }
-            (false, true) => {
-                if let Some(ended) = fetching.take() {
-                    ended.end().await;
-                }
-                self.job.phase(NodePhase::Downloading);
-            }
-            _ => {}
         }
     }
 
@@ -234,11 +194,6 @@ impl Sharing {
 
     fn ingest_now(&self) -> Option<crds::Ingest> {
         self.job.spec().and_then(|spec| spec.policy.ingest.clone())
-    }
-
-    fn is_fetcher(&self) -> bool {
-        let spec = self.job.spec();
-        spec.is_some_and(|spec| spec.policy.fetchers.iter().any(|fetcher| *fetcher == self.context.node))
     }
 }
 

@@ -7,6 +7,7 @@ mod evidence;
 mod grow;
 mod image;
 mod keeper;
+mod roles;
 mod share;
 mod simple;
 mod state;

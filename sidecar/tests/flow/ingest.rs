@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use operator_api::reason;
+use operator_api::{Verdict, reason};
 use serde_json::json;
 
 use crate::cluster::{Cluster, eventually, same};
@@ -146,6 +146,41 @@ async fn a_declared_digest_that_differs_is_reported_and_nothing_is_published() {
         assert!(same(&unit.link("set"), files));
     }
     assert_eq!(cluster.origin_bytes() - before, 2_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_did_not_read_says_whether_declared_digests_are_so() {
+    let mut cluster = Cluster::start().await;
+    let _units = [cluster.sidecar("a").await, cluster.sidecar("b").await];
+    for (revision, source) in [("good", "declared"), ("bad", "wrong")] {
+        cluster.growing(revision, revision, &[(source, "a-2000000"), ("z", "c-9")], &["a"], 0).await;
+        cluster.patch(revision, json!({"policy": {"witness": "b"}})).await;
+    }
+    let said = async |ingest: &str| {
+        let what = format!("a word on {ingest}");
+        eventually(&what, || async {
+            let script = cluster.operator.script.lock().unwrap();
+            let said = script.witnessed.iter().find(|(_, said)| said.ingest == ingest);
+            said.map(|(node, said)| (node.clone(), said.verdict.clone()))
+        })
+        .await
+    };
+    let ingest = async |revision: &str| {
+        let revision = cluster.revisions().get(revision).await.unwrap();
+        revision.spec.policy.ingest.unwrap().id
+    };
+    let good = said(&ingest("good").await).await;
+    let built = eventually("it is built", || async {
+        cluster.operator.script.lock().unwrap().completed.get("good").cloned()
+    })
+    .await;
+    let confirms = Verdict::Confirms { manifest_digest: built.manifest_digest };
+    assert_eq!(good, ("b".to_owned(), confirms));
+    let (_, Verdict::Contradicts { reason, message }) = said(&ingest("bad").await).await else {
+        panic!("it is not what was declared");
+    };
+    assert_eq!(reason, reason::DIGEST_MISMATCH);
+    assert!(message.contains("wrong has sha256"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

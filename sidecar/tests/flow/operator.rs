@@ -10,6 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use operator_api::{
     Authorization, Completed, ErrorBody, Failed, Grant, GrantRequest, Lease, Progress, Retry, Session,
+    Witnessed,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ pub struct Script {
     /// What came in.
     pub completed: BTreeMap<String, Completed>,
     pub failed: Vec<(String, Failed)>,
+    pub witnessed: Vec<(String, Witnessed)>,
     pub progress: Vec<(String, Progress)>,
     /// What the origin is to be shown from the next sign of life on.
     pub renewed: Option<Authorization>,
@@ -59,6 +61,7 @@ impl FakeOperator {
             .route("/v1/grants/{revision}/progress", post(progress))
             .route("/v1/grants/{revision}/complete", post(complete))
             .route("/v1/grants/{revision}/failed", post(failed))
+            .route("/v1/grants/{revision}/witness", post(witness))
             .with_state(operator.clone());
         tokio::spawn(daemon::serve_with(
             listener,
@@ -149,4 +152,15 @@ async fn failed(
 ) -> Json<Retry> {
     operator.script.lock().unwrap().failed.push((revision, failed));
     Json(Retry { after_seconds: 1 })
+}
+
+async fn witness(
+    State(operator): State<FakeOperator>,
+    Path(revision): Path<String>,
+    headers: HeaderMap,
+    Json(said): Json<Witnessed>,
+) -> StatusCode {
+    assert!(!operator.script.lock().unwrap().grants.contains_key(&(revision, node(&headers))), "it reads");
+    operator.script.lock().unwrap().witnessed.push((node(&headers), said));
+    StatusCode::NO_CONTENT
 }

@@ -1,0 +1,201 @@
+//! The second word on declared digests: that of a node which has read nothing at the origin. Pure.
+//!
+//! A fetcher that reads wrong bytes and says that they are right would be believed by all: it signs what they verify. So what it
+//! builds waits until another node, the witness, has hashed the files that it got from its peers and has come to the same
+//! manifest. Where no other node can, the fetcher's word alone counts.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use operator_api::reason;
+
+use super::{Built, Candidate, Election, GRANT, Refusal, rank};
+use crate::failure::Failure;
+
+/// At least so many bytes per second a witness hashes; one that takes longer makes room for another.
+const SLOWEST: u64 = 50 << 20;
+
+/// What is known of the second word, for one epoch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Second {
+    /// Who is to give it, and since when.
+    witness: Option<(String, Timestamp)>,
+    /// Who has read at the origin: no witness any more.
+    readers: BTreeSet<String>,
+    /// Who was asked in vain.
+    silent: BTreeSet<String>,
+    /// What a fetcher has built, and when that was said.
+    claim: Option<Claim>,
+    /// What the witness has come to, which may be before the claim.
+    word: Option<Word>,
+}
+
+#[derive(Clone, Debug)]
+struct Claim {
+    built: Built,
+    fetcher: String,
+    at: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+struct Word {
+    node: String,
+    manifest_digest: String,
+}
+
+/// Who is to be the witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summons {
+    /// None if there is no other node.
+    pub node: Option<String>,
+    /// When to decide again if nothing else happens.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Second {
+    /// This node reads at the origin.
+    pub(super) fn reads(&mut self, node: &str) {
+        self.readers.insert(node.to_owned());
+        self.witness.take_if(|(witness, _)| witness == node);
+        self.word.take_if(|word| word.node == node);
+    }
+
+    /// Until when the witness has time for its word, once there is something to confirm.
+    fn deadline(&self, since: Timestamp, bytes: u64) -> Option<Timestamp> {
+        let hashing = SignedDuration::from_secs((bytes / SLOWEST).cast_signed());
+        self.claim.as_ref().map(|claim| claim.at.max(since) + GRANT + hashing)
+    }
+}
+
+impl Election {
+    /// The node whose word is waited for.
+    pub fn witness(&self) -> Option<&str> {
+        self.second.witness.as_ref().map(|(node, _)| node.as_str())
+    }
+
+    /// Whether something was built that waits for a second word.
+    pub fn awaits_witness(&self) -> bool {
+        self.second.claim.is_some()
+    }
+
+    /// What a node has said already that it built, while it waits for a second word.
+    pub fn claimed(&self, node: &str) -> Option<&Built> {
+        self.second.claim.as_ref().filter(|claim| claim.fetcher == node).map(|claim| &claim.built)
+    }
+
+    /// Keeps the witness or chooses another. `written` is who stands in the revision's policy; `bytes`: so much has to be hashed.
+    pub fn summon(
+        &self,
+        revision: &str,
+        written: Option<&str>,
+        candidates: &[Candidate],
+        bytes: u64,
+        now: Timestamp,
+    ) -> Summons {
+        let may = |node: &str| {
+            !self.second.readers.contains(node)
+                && !self.second.silent.contains(node)
+                && self.seats.iter().all(|seat| seat.node != node)
+        };
+        let there = |node: &str| candidates.iter().any(|candidate| candidate.node == node);
+        let (held, since) = match &self.second.witness {
+            Some((node, since)) => (Some(node.as_str()), *since),
+            None => (written, now),
+        };
+        let deadline = self.second.deadline(since, bytes);
+        if let Some(held) = held.filter(|node| may(node) && there(node) && deadline.is_none_or(|at| at > now))
+        {
+            return Summons { node: Some(held.to_owned()), wake_at: deadline };
+        }
+        let electable = candidates.iter().filter(|candidate| candidate.electable);
+        let others =
+            electable.map(|candidate| candidate.node.as_str()).filter(|node| may(node) && held != Some(node));
+        // Not whoever is next to read; and who has contradicted before is not asked first.
+        let order = |node: &&str| {
+            (self.contradicted.contains(*node), rank(&format!("second word on {revision}"), node))
+        };
+        let node = others.min_by_key(order).map(str::to_owned);
+        Summons { wake_at: node.as_ref().and_then(|_| self.second.deadline(now, bytes)), node }
+    }
+
+    /// Takes note of who is the witness. Where nobody can be, what was built counts as it is.
+    pub fn appoint(&mut self, node: Option<&str>, now: Timestamp) {
+        if self.witness() != node {
+            let before = self.second.witness.take();
+            if self.second.claim.is_some() {
+                self.second.silent.extend(before.map(|(node, _)| node));
+            }
+            self.second.witness = node.map(|node| (node.to_owned(), now));
+        }
+        if node.is_none() && self.second.claim.is_some() {
+            self.settle();
+        }
+    }
+
+    /// A fetcher has built it, and what can be checked of that is right. The answer is whether it counts already.
+    pub fn claim(
+        &mut self,
+        node: &str,
+        id: &str,
+        built: Built,
+        jitter: f64,
+        now: Timestamp,
+    ) -> Result<bool, Refusal> {
+        self.check(node, id)?;
+        let said_at =
+            self.second.claim.as_ref().filter(|claim| claim.built == built).map_or(now, |claim| claim.at);
+        self.second.claim = Some(Claim { built, fetcher: node.to_owned(), at: said_at });
+        self.compare(jitter, now)
+    }
+
+    /// The witness has come to this manifest. The answer is whether what was built counts now.
+    pub fn testify(
+        &mut self,
+        node: &str,
+        manifest_digest: &str,
+        jitter: f64,
+        now: Timestamp,
+    ) -> Result<bool, Refusal> {
+        self.check_witness(node)?;
+        self.second.word = Some(Word { node: node.to_owned(), manifest_digest: manifest_digest.to_owned() });
+        self.compare(jitter, now)
+    }
+
+    /// The witness found out that something is wrong with the bytes.
+    pub fn contradict(
+        &mut self,
+        node: &str,
+        failure: Failure,
+        jitter: f64,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        self.check_witness(node)?;
+        let message = format!("node {node}, which got the content from its peers: {}", failure.message);
+        self.contradicted.insert(node.to_owned());
+        self.doubt_all(Failure::new(&failure.reason, message), jitter, now);
+        Ok(())
+    }
+
+    fn check_witness(&self, node: &str) -> Result<(), Refusal> {
+        if self.witness() == Some(node) { Ok(()) } else { Err(Refusal::NotWitness) }
+    }
+
+    fn compare(&mut self, jitter: f64, now: Timestamp) -> Result<bool, Refusal> {
+        let (Some(claim), Some(word)) = (&self.second.claim, &self.second.word) else { return Ok(false) };
+        if claim.built.manifest_digest == word.manifest_digest {
+            self.settle();
+            return Ok(true);
+        }
+        let message =
+            format!("the files on node {} have other digests than fetcher {} says", word.node, claim.fetcher);
+        self.contradicted.insert(word.node.clone());
+        self.doubt_all(Failure::new(reason::DIGEST_MISMATCH, message), jitter, now);
+        Err(Refusal::Anew)
+    }
+
+    fn settle(&mut self) {
+        if let Some(claim) = self.second.claim.take() {
+            self.conclude(claim.built);
+        }
+    }
+}
