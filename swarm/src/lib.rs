@@ -64,6 +64,6 @@ mod test_torrent;
 #[cfg(feature = "net")]
 pub use net::{
     AddError, AddTorrent, Assume, Buffer, Engine, EngineConfig, EngineError, Fetcher, FindTorrent, Found,
-    GraduateError, GrowTorrent, LookupHandle, LookupStatus, Phase, PutError, Selection, Stats, TorrentHandle,
-    TrackerSpec, TrackerStatus, Trouble, WebSeedStatus,
+    GraduateError, GrowTorrent, Hurry, LookupHandle, LookupStatus, Phase, PutError, Selection, Stats,
+    TorrentHandle, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus,
 };

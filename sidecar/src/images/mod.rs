@@ -3,6 +3,7 @@
 //! An image is content like any other until it is published, as an OCI image layout. Then the mirror serves it, and the runtime is made to
 //! pull it from there: unpacking, names and garbage collection stay the runtime's.
 
+mod arriving;
 mod host;
 mod layout;
 mod materialize;
@@ -19,12 +20,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::class::ClassInfo;
+pub use arriving::Arriving;
 use host::Host;
 pub use host::HostState;
 pub use layout::LayoutError;
 use materialize::runtime_name;
 pub use materialize::{Materialized, materialize};
-pub use shelf::{Place, Shelf};
+pub use shelf::{Coming, Place, Shelf};
 
 /// How a sidecar has to do with images.
 #[derive(Clone, Debug, PartialEq, Eq)]

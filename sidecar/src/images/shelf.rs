@@ -1,12 +1,13 @@
-//! What the mirror serves: the images of all published revisions.
+//! What the mirror serves: the images of all published revisions, and blobs of those that are on their way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crds::RevisionImage;
 use mirror::{Blob, Digest, Manifest, Reference, Repository};
 
+use super::arriving::Arriving;
 use super::layout::{Layout, LayoutError};
 
 /// Images in the order in which they were put here. Their manifests are in memory: at most 65 of 4 MiB for each, and as many images as a
@@ -18,6 +19,7 @@ pub struct Shelf(RwLock<Images>);
 struct Images {
     next: u64,
     by_number: BTreeMap<u64, Arc<Layout>>,
+    coming: BTreeMap<u64, BTreeMap<Digest, Arc<Arriving>>>,
 }
 
 /// An image's place on the shelf; it goes with this.
@@ -41,7 +43,33 @@ impl Drop for Place {
     }
 }
 
+/// Blobs on their way; they leave the shelf with this.
+#[derive(Debug)]
+pub struct Coming {
+    shelf: Arc<Shelf>,
+    number: u64,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.shelf.0.write().unwrap_or_else(PoisonError::into_inner).coming.remove(&self.number);
+    }
+}
+
 impl Shelf {
+    /// Serves blobs that are still coming in, as far as they are here, until the answer is dropped. `image` says what is no blob: who may
+    /// have manifests is decided when they are here.
+    pub fn announce(self: &Arc<Self>, image: &RevisionImage, blobs: Vec<(Digest, Arc<Arriving>)>) -> Coming {
+        let manifests = image.manifests.iter().map(|manifest| manifest.digest.as_str());
+        let manifests: BTreeSet<&str> = manifests.chain([image.digest.as_str()]).collect();
+        let blobs = blobs.into_iter().filter(|(digest, _)| !manifests.contains(digest.to_string().as_str()));
+        let mut images = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let number = images.next;
+        images.next += 1;
+        images.coming.insert(number, blobs.collect());
+        Coming { shelf: self.clone(), number }
+    }
+
     /// Serves the layout below `data` until the place is dropped; of two images with the same tag the one that was put here last. Reads
     /// manifests: not for an async thread.
     pub fn put(self: &Arc<Self>, image: &RevisionImage, data: &Path) -> Result<Place, LayoutError> {
@@ -73,9 +101,14 @@ impl mirror::Images for Shelf {
     }
 
     fn blob(&self, digest: &Digest) -> Option<Blob> {
-        self.find(|image| {
+        let whole = self.find(|image| {
             let (_, path, length) = image.blobs.iter().find(|(blob, ..)| blob == digest)?;
             Some(Blob::Whole { path: path.clone(), length: *length })
+        });
+        whole.or_else(|| {
+            let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let coming = images.coming.values().find_map(|blobs| blobs.get(digest));
+            coming.map(|blob| Blob::Growing(blob.clone()))
         })
     }
 }

@@ -18,7 +18,10 @@ impl Sharing {
         let assume = self.prepare(documents).await?.assume;
         let folder = self.context.layout.coming(&self.job.revision);
         match self.add(documents, folder.data(), Some(folder.journal()), assume).await {
-            Ok(()) => {}
+            Ok(()) => {
+                let sizes = documents.metainfo.files().iter().map(|file| file.size);
+                self.serve_what_comes(documents.metainfo.pieces(), documents.layout.iter().zip(sizes));
+            }
             // The same bytes under another revision, whole here: that one seeds.
             Err(AddError::Duplicate) if assume == Assume::Complete => return Ok(()),
             Err(AddError::Duplicate) => return self.follow_twin(documents).await,

@@ -45,6 +45,8 @@ impl Sharing {
         };
         let handle = self.context.engine.grow(&grow).await.map_err(|error| self.not_added(&error))?;
         self.handle = Some(handle.clone());
+        let plan = outline.plan();
+        self.serve_what_comes(plan.pieces(), plan.files().iter().map(|(path, size)| (path, *size)));
         self.job.phase(NodePhase::Downloading);
         let mut reuse = Reuse::begin(found, &self.job, &handle);
         let (context, job) = (self.context.clone(), self.job.clone());

@@ -5,12 +5,13 @@ use std::time::Duration;
 use crds::{Materialize, NodePhase, RevisionImage};
 use operator_api::reason;
 use tokio::time::Instant;
+use torrent::{PieceMap, RelPath};
 
 use super::end::{End, RETRY};
 use super::share::Sharing;
 use super::state::stoppable;
 use crate::desired::Problem;
-use crate::images::{Images, Materialized, Place, materialize};
+use crate::images::{Arriving, Coming, Images, Materialized, Place, materialize};
 
 /// An image that the kubelet's garbage collection has taken is pulled again after so long, when it was not pinned.
 const EVICTED: Duration = Duration::from_mins(10);
@@ -20,6 +21,8 @@ const PULL_RETRY: Duration = Duration::from_secs(30);
 /// How far an image is on this node.
 #[derive(Debug, Default)]
 pub(super) struct ImageState {
+    /// While it comes in.
+    coming: Option<Coming>,
     place: Option<Place>,
     /// What was asked for is so, as far as is known.
     is_ready: bool,
@@ -32,6 +35,17 @@ impl Sharing {
     /// Whether the revision is ready as soon as it is published.
     pub(super) fn is_only_files(&self) -> bool {
         self.known_image().is_none() || self.image.is_ready
+    }
+
+    /// Lets the mirror serve what is here of an image that is coming in: a pod's pull may not wait for the rest.
+    pub(super) fn serve_what_comes<'a>(
+        &mut self,
+        map: &PieceMap,
+        files: impl Iterator<Item = (&'a RelPath, u64)>,
+    ) {
+        let (Some(images), Some(handle)) = (&self.context.images, &self.handle) else { return };
+        let coming = |image| images.shelf.announce(image, Arriving::among(handle, map, files));
+        self.image.coming = self.known_image().map(coming);
     }
 
     fn known_image(&self) -> Option<&RevisionImage> {
@@ -48,7 +62,10 @@ impl Sharing {
         };
         if self.image.place.is_none() {
             match self.put_on_shelf(&images, &image).await? {
-                Ok(place) => self.image.place = Some(place),
+                Ok(place) => {
+                    self.image.place = Some(place);
+                    self.image.coming = None;
+                }
                 Err(error) => return Ok(self.image_problem(reason::INVALID_MANIFEST, error)),
             }
         }

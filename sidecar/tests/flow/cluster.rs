@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Response};
 use crds::{
     CLASS_LABEL, ClassTrackerStatus, Content, DistributionClass, DistributionClassSpec,
     DistributionClassStatus, DistributionRef, DistributionRevision, DistributionRevisionSpec, Ingest,
-    NodeDistribution, NodeEntry, NodePhase, OperatorEndpoint, RevisionPolicy, Torrent,
+    NodeDistribution, NodeEntry, NodePhase, OperatorEndpoint, RevisionImage, RevisionPolicy, Torrent,
 };
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -20,7 +20,7 @@ use memory_api::MemoryApi;
 use operator_api::{Authorization, Grant, GrantedFile, GrantedIngest, OriginPolicy, TorrentVersion};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use sidecar::{SidecarConfig, TokenSource};
+use sidecar::{ImagesConfig, SidecarConfig, TokenSource};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,10 @@ pub struct Cluster {
     pub origin_bytes: Arc<AtomicU64>,
     /// What the next grants have to show to the origin.
     pub authorization: Option<Authorization>,
+    /// What the next revisions are images of.
+    pub image: Option<RevisionImage>,
+    /// How the next sidecars have to do with images.
+    pub images: Option<ImagesConfig>,
     origin: String,
     folder: tempfile::TempDir,
     registry: Registry,
@@ -111,6 +115,8 @@ impl Cluster {
             trackers,
             origin_bytes,
             authorization: None,
+            image: None,
+            images: None,
             origin,
             folder,
             registry,
@@ -166,6 +172,7 @@ impl Cluster {
         config.class_root = Some(ROOT.to_owned());
         config.listen_peer = vec!["127.0.0.1:0".parse().unwrap()];
         config.listen_health = Vec::new();
+        config.images = self.images.clone();
         let stop = self.stop.child_token();
         let task = tokio::spawn(sidecar::run(config, stop.clone()));
         Unit { root, stop, task }
@@ -253,7 +260,12 @@ impl Cluster {
                 uid: format!("uid-{name}"),
             },
             class_name: CLASS.into(),
-            content: Content { pin: "0".repeat(64), bytes, files: files.len() as i64, image: None },
+            content: Content {
+                pin: "0".repeat(64),
+                bytes,
+                files: files.len() as i64,
+                image: self.image.clone(),
+            },
             torrents: Vec::new(),
             manifest_digest: None,
             policy: RevisionPolicy {

@@ -8,8 +8,10 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::get;
+use crds::{ImageAccess, Materialize, RevisionImage};
 use operator_api::{Authorization, GrantedFile, reason};
 use sha2::{Digest as _, Sha256};
+use sidecar::ImagesConfig;
 use tokio::net::TcpListener;
 
 use crate::cluster::{Cluster, bytes_of, eventually, ingest_of};
@@ -237,4 +239,44 @@ async fn a_grant_that_does_not_open_the_registry_is_told_and_another_one_does() 
     }
     cluster.build("app-1").await;
     cluster.ready("a", "app-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_comes_before_the_image_is_whole_gets_what_is_here_and_waits_for_the_rest() {
+    const LAYER: &str = "slow-5000000";
+    let mut cluster = Cluster::start().await;
+    let _a = cluster.sidecar("a").await;
+    let mirror = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let host = tempfile::tempdir().unwrap();
+    let host_path = host.path().to_owned();
+    cluster.images = Some(ImagesConfig { mirror, host: host_path, hosts_files: false });
+    let _b = cluster.sidecar("b").await;
+    let bytes = bytes_of(LAYER);
+    let path = format!("blobs/sha256/{}", digest(&bytes));
+    cluster.image = Some(RevisionImage {
+        reference: "registry.example/team/app:v1".into(),
+        digest: format!("sha256:{}", "0".repeat(64)),
+        media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+        manifests: Vec::new(),
+        left_out: 0,
+        access: ImageAccess::UpstreamManifests,
+        materialize: Materialize::Blobs,
+        pin: false,
+    });
+    cluster.growing("app-1", "app", &[(&path, LAYER)], &["a"], 0).await;
+    let url = format!("http://{mirror}/v2/team/app/blobs/sha256:{}?ns=registry.example", digest(&bytes));
+    let mut pull = eventually("the mirror has heard of the layer", || async {
+        let answer = reqwest::get(&url).await.ok()?;
+        (answer.status() == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(pull.content_length(), Some(bytes.len() as u64));
+    let mut got = pull.chunk().await.unwrap().unwrap().to_vec();
+    assert!(cluster.origin_bytes() < bytes.len() as u64, "the origin is still being read");
+    while let Some(chunk) = pull.chunk().await.unwrap() {
+        got.extend_from_slice(&chunk);
+    }
+    assert!(got == bytes);
+    let part = reqwest::Client::new().get(&url).header("range", "bytes=4999990-").send().await.unwrap();
+    assert_eq!(part.bytes().await.unwrap(), bytes[4_999_990..]);
 }

@@ -20,6 +20,7 @@ mod passing;
 mod peer;
 mod relay;
 mod reserve;
+mod urgent;
 mod web_seed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,7 @@ use nearness::Crossing;
 use origin::Origin;
 use pace::Pace;
 use relay::Relay;
+use urgent::Urgent;
 
 /// Names a connection of a torrent; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +153,7 @@ pub struct TorrentCore {
     near: Option<Nearness>,
     crossing: Crossing,
     paused: bool,
+    urgent: Urgent,
     /// Of a piece, from its reservation to its last block.
     pace: Pace,
     /// Addresses that may be dialled.
@@ -180,6 +183,7 @@ impl TorrentCore {
             near: None,
             crossing: Crossing::default(),
             paused: false,
+            urgent: Urgent::default(),
             pace: Pace::default(),
             book: AddressBook::default(),
         }

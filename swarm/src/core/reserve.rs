@@ -30,7 +30,8 @@ impl TorrentCore {
         self.reserve_first(&[], key, now, rng)
     }
 
-    /// As [`Self::reserve`], but before all else one of these pieces: parts of them are here and occupy memory.
+    /// As [`Self::reserve`], but before all else one of these pieces: parts of them are here and occupy memory. Then come those that
+    /// somebody waits for.
     pub fn reserve_first(
         &mut self,
         begun: &[u32],
@@ -61,7 +62,7 @@ impl TorrentCore {
         // What is coming to it may be coming from us.
         let is_there = |piece: &u32| peer.offers.contains(*piece) && !peer.coming.contains(piece);
         let begun = begun.iter().copied().filter(is_there);
-        let first: Vec<u32> = begun.collect();
+        let first: Vec<u32> = begun.chain(self.urgent.pieces().filter(is_there)).collect();
         let piece = match first.into_iter().find(|piece| self.picker.reserve_piece(*piece)) {
             None => peer.suggestions().into_iter().find(|piece| self.picker.reserve_piece(*piece)),
             begun => begun,

@@ -1,6 +1,7 @@
 //! What a user holds of a torrent, and the figures it shows.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -80,6 +81,13 @@ impl TorrentHandle {
         self.torrent.learn_by(peers, AddressBook::add_lasting);
     }
 
+    /// Has these pieces, up to the 32nd of them, fetched before all others until the answer is dropped: somebody waits for them.
+    pub fn hurry(&self, pieces: Range<u32>) -> Hurry {
+        let id = self.torrent.core().hurry(pieces);
+        self.torrent.bump();
+        Hurry { torrent: self.torrent.clone(), id }
+    }
+
     /// The folder has been renamed. Open files stay open, and further ones are opened through the open folder, so that only
     /// messages change.
     pub fn moved(&self, folder: PathBuf) {
@@ -95,6 +103,19 @@ impl TorrentHandle {
     pub async fn remove(&self) {
         self.torrent.engine.unregister(&self.torrent);
         self.torrent.ended().await;
+    }
+}
+
+/// Somebody waits for pieces, until this is dropped.
+#[derive(Debug)]
+pub struct Hurry {
+    torrent: Arc<Torrent>,
+    id: u64,
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.torrent.core().no_hurry(self.id);
     }
 }
 

@@ -48,6 +48,6 @@ pub use api::{
 pub use budget::Buffer;
 pub use engine::Engine;
 pub use growth::{Fetcher, GraduateError, PutError};
-pub use handle::TorrentHandle;
+pub use handle::{Hurry, TorrentHandle};
 pub use lookup::{FindTorrent, Found, LookupHandle, LookupStatus};
 pub use selection::Selection;
