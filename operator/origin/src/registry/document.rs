@@ -25,6 +25,7 @@ const CONFIGS: [&str; 2] =
 const TOP: [&str; 7] =
     ["schemaVersion", "mediaType", "manifests", "layers", "config", "fsLayers", "artifactType"];
 const DESCRIPTOR: [&str; 6] = ["mediaType", "digest", "size", "urls", "platform", "data"];
+const PLATFORM: [&str; 3] = ["os", "architecture", "variant"];
 
 /// What a document is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +145,7 @@ fn descriptor(value: &Value) -> Result<Descriptor, String> {
     let object = value.as_object().ok_or("a descriptor is no object")?;
     check_spelling(object, &DESCRIPTOR)?;
     if let Some(platform) = object.get("platform").and_then(Value::as_object) {
-        check_spelling(platform, &["os", "architecture", "variant"])?;
+        check_spelling(platform, &PLATFORM)?;
     }
     let raw = RawDescriptor::deserialize(value).map_err(|error| format!("a descriptor: {error}"))?;
     let digest = Digest::parse(&raw.digest).map_err(|why| format!("digest {:.100}: {why}", raw.digest))?;
@@ -205,6 +206,7 @@ impl Contents {
 /// The platform that an image's configuration says.
 pub(super) fn config_platform(bytes: &[u8]) -> Result<Platform, String> {
     let Strict(value) = serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON: {error}"))?;
+    check_spelling(value.as_object().ok_or("it is not a JSON object")?, &PLATFORM)?;
     let raw = RawPlatform::deserialize(&value).map_err(|error| error.to_string())?;
     Ok(Platform::new(&raw.os, &raw.architecture, raw.variant.as_deref()))
 }

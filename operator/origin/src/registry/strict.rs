@@ -68,12 +68,22 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// Go's decoder, which runtimes use, takes `Layers` for `layers`.
+/// Go's decoder, which runtimes use, takes `Layers` for `layers`: also with the two letters beyond ASCII that fold into it.
 pub(super) fn check_spelling(object: &Map<String, Value>, names: &[&str]) -> Result<(), String> {
-    let odd = object.keys().find(|key| {
-        names.iter().any(|name| key.as_str() != *name && key.to_lowercase() == name.to_lowercase())
-    });
+    let odd = object
+        .keys()
+        .find(|key| names.iter().any(|name| key.as_str() != *name && folded(key).eq(folded(name))));
     odd.map_or(Ok(()), |key| Err(format!("{:?} is spelled so that readers differ about it", short(key))))
+}
+
+/// By Unicode's simple folding, as far as it ends in ASCII, which is what all names are in (`foldName` in Go's `encoding/json`). Rust's
+/// own lower case leaves the long s alone.
+fn folded(text: &str) -> impl Iterator<Item = char> {
+    text.chars().map(|c| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    })
 }
 
 fn short(key: &str) -> String {

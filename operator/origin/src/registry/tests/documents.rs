@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::registry::document::{Document, MAX_ENTRIES, parse};
+use crate::registry::document::{Document, MAX_ENTRIES, config_platform, parse};
+use crate::registry::strict::check_spelling;
 use crate::registry::{Platform, Platforms};
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -92,6 +93,33 @@ fn t090_documents_that_mean_two_things_are_refused() {
     assert!(parse(odd.as_bytes(), None).unwrap_err().contains("spelled"));
     let config = text.replacen("\"config\":", "\"manifest\":[],\"config\":", 1);
     assert!(parse(config.as_bytes(), None).is_ok(), "a name that nobody knows means nothing");
+}
+
+/// Go folds by Unicode: the long s and the Kelvin sign are letters of names.
+#[test]
+fn t090_names_in_letters_that_fold_into_ascii_are_refused() {
+    let text = manifest().to_string();
+    for (name, odd) in [
+        ("\"size\":10", "\"size\":10,\"ſize\":11"),
+        ("\"size\":10", "\"size\":10,\"\\u017fize\":11"),
+        ("\"size\":10", "\"ſIZE\":10"),
+        ("\"digest\":", "\"digeſt\":\"x\",\"digest\":"),
+        ("\"layers\":", "\"layerſ\":[],\"layers\":"),
+        ("\"schemaVersion\":", "\"ſchemaVerſion\":1,\"schemaVersion\":"),
+    ] {
+        let text = text.replacen(name, odd, 1);
+        assert!(parse(text.as_bytes(), None).unwrap_err().contains("spelled"), "{odd}");
+    }
+    for (document, fine) in [
+        (r#"{"os": "linux", "architecture": "arm64"}"#, true),
+        (r#"{"os": "linux", "oſ": "windows", "architecture": "arm64"}"#, false),
+        (r#"{"os": "linux", "architecture": "arm64", "Architecture": "amd64"}"#, false),
+    ] {
+        assert_eq!(config_platform(document.as_bytes()).is_ok(), fine, "{document}");
+    }
+    let kelvin = serde_json::json!({"to\u{212a}en": 1, "\u{130}": 2});
+    assert!(check_spelling(kelvin.as_object().unwrap(), &["token"]).is_err());
+    assert!(check_spelling(kelvin.as_object().unwrap(), &["i", "id"]).is_ok());
 }
 
 #[test]
