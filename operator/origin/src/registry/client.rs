@@ -10,6 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
+use super::budget::{Budget, MAX_BYTES};
 use super::challenge::{self, Challenge};
 use super::document::{ACCEPTED, MAX_DOCUMENT};
 use super::{Digest, Login, Reference, RegistryError, realm};
@@ -59,6 +60,7 @@ pub struct Registry {
     /// Hosts that may be shown a password as token servers.
     allowed: HostRules,
     opened: Mutex<Option<Opened>>,
+    budget: Budget,
 }
 
 /// The answer of a token server.
@@ -80,7 +82,8 @@ impl Registry {
         let base = format!("{scheme}://{}/v2/{}/", image.api_host(), image.repository());
         let base = Url::parse(&base).map_err(|_| PolicyError { rule: image.registry().to_owned() })?;
         let allowed = HostRules::new(&policy.allow)?;
-        Ok(Self { origin, access, base, image, logins, allowed, opened: Mutex::default() })
+        let (opened, budget) = (Mutex::default(), Budget::default());
+        Ok(Self { origin, access, base, image, logins, allowed, opened, budget })
     }
 
     /// The URL of a blob.
@@ -143,8 +146,16 @@ impl Registry {
         let answer = self.send(Method::GET, path).await?;
         self.expect_ok(&answer)?;
         let said = header(answer.response.headers(), CONTENT_TYPE.as_str()).map(str::to_owned);
-        match self.origin.collect(answer, cap).await {
-            Ok(bytes) => Ok((bytes, said)),
+        let left = self.budget.left();
+        match self.origin.collect(answer, cap.min(left)).await {
+            Ok(bytes) => {
+                self.budget.read(bytes.len());
+                Ok((bytes, said))
+            }
+            Err(OriginError::TooLarge { .. }) if left < cap => {
+                let why = format!("with all that was read for it, it has more than {} MiB", MAX_BYTES >> 20);
+                Err(self.refuse(path, &why))
+            }
             Err(OriginError::TooLarge { cap, .. }) => {
                 Err(self.refuse(path, &format!("it has more than {cap} bytes")))
             }
@@ -177,6 +188,7 @@ impl Registry {
     }
 
     async fn ask(&self, method: &Method, path: &str) -> Result<Answer, RegistryError> {
+        self.budget.ask().map_err(|why| self.refuse(path, &why))?;
         let mut headers = HeaderMap::new();
         for kind in ACCEPTED {
             headers.append(ACCEPT, HeaderValue::from_static(kind));
@@ -215,6 +227,7 @@ impl Registry {
         let password = login
             .map(|login| Authorization { origin: url.origin().ascii_serialization(), value: login.basic() });
         let origin = self.origin.showing(Arc::new(Access::new(password.as_ref())));
+        self.budget.ask().map_err(|why| self.refuse("a token", &why))?;
         let answer = origin.send(Method::GET, url.as_str(), HeaderMap::new()).await?;
         match answer.response.status() {
             StatusCode::OK => {}
@@ -222,6 +235,7 @@ impl Registry {
             _ => return Err(status_error(&answer).into()),
         }
         let bytes = origin.collect(answer, MAX_TOKEN).await?;
+        self.budget.read(bytes.len());
         // The parser's own words might show the token.
         let granted: Granted =
             serde_json::from_slice(&bytes).map_err(|_| unusable(realm, "it is no JSON with a token"))?;

@@ -12,6 +12,8 @@ const MAX_DEPTH: usize = 4;
 const MAX_DOCUMENTS: usize = 64;
 /// And what they come to together, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 16 << 20;
+/// The most manifests that are chosen of an index: what a revision holds.
+const MAX_CHOSEN: usize = 64;
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 8 << 20;
 
@@ -59,6 +61,8 @@ pub struct ImageDocument {
 struct Gathered {
     documents: BTreeMap<Digest, ImageDocument>,
     bytes: usize,
+    /// What was read because an index names it: under which size and type.
+    pointed: BTreeMap<Digest, (u64, String)>,
     manifests: BTreeSet<ImageManifest>,
     blobs: BTreeMap<Digest, u64>,
     foreign: BTreeSet<Digest>,
@@ -105,11 +109,13 @@ impl Registry {
                 let outside = entry.platform.as_ref().is_some_and(|platform| !wanted.has(platform));
                 match entry.platform.clone() {
                     _ if entry.is_index() && outside => {}
-                    _ if entry.is_index() => match self.read(&entry.digest, Some(&entry), gathered).await? {
-                        (Document::Index(entries), _) => next.extend(entries),
-                        (Document::Manifest(_), _) => {
+                    _ if entry.is_index() => match self.read_once(&entry, gathered).await? {
+                        Some(Document::Index(entries)) => next.extend(entries),
+                        Some(Document::Manifest(_)) => {
                             return Err(self.refuse(&entry.digest.to_string(), "it is no index"));
                         }
+                        // Its entries are there.
+                        None => {}
                     },
                     Some(platform) => flat.push((platform, entry)),
                     None => {}
@@ -139,15 +145,41 @@ impl Registry {
             has: list(entries.iter().map(|(platform, _)| platform)),
         })?;
         for (platform, entry) in chosen {
-            let (document, media_type) = self.read(&entry.digest, Some(entry), gathered).await?;
-            let Document::Manifest(manifest) = document else {
-                return Err(self.refuse(&entry.digest.to_string(), "it is no manifest"));
-            };
+            match self.read_once(entry, gathered).await? {
+                Some(Document::Manifest(manifest)) => self.take(&manifest, gathered)?,
+                Some(Document::Index(_)) => {
+                    return Err(self.refuse(&entry.digest.to_string(), "it is no manifest"));
+                }
+                // Its blobs are there: the same image under another platform.
+                None => {}
+            }
+            let media_type =
+                gathered.documents.get(&entry.digest).map_or("", |kept| kept.media_type.as_str()).to_owned();
             let (platform, digest) = (platform.clone(), entry.digest.clone());
             gathered.manifests.insert(ImageManifest { platform, digest, media_type });
-            self.take(&manifest, gathered)?;
+            if gathered.manifests.len() > MAX_CHOSEN {
+                let why =
+                    format!("more than {MAX_CHOSEN} of its manifests are for these platforms: name variants");
+                return Err(self.refuse("the index", &why));
+            }
         }
         Ok(())
+    }
+
+    /// Reads what an index names; `None` if that was read before. What has one digest is one thing, however often it is named.
+    async fn read_once(
+        &self,
+        entry: &Descriptor,
+        gathered: &mut Gathered,
+    ) -> Result<Option<Document>, RegistryError> {
+        let said = (entry.size, entry.media_type.clone());
+        if let Some(before) = gathered.pointed.get(&entry.digest) {
+            let why = "it is named twice, with another size or media type";
+            return if *before == said { Ok(None) } else { Err(self.refuse(&entry.digest.to_string(), why)) };
+        }
+        let (document, _) = self.read(&entry.digest, Some(entry), gathered).await?;
+        gathered.pointed.insert(entry.digest.clone(), said);
+        Ok(Some(document))
     }
 
     /// Reads a document, and keeps it.

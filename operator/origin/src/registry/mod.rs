@@ -10,8 +10,9 @@
 //! | `platform` | which manifests of an index are wanted |
 //! | `credentials` | docker's configuration in Secrets, matched as the kubelet does |
 //! | `challenge`, `realm` | what a registry asks to be shown, and who may be asked for it |
-//! | `client`, `image` | a registry, asked |
+//! | `client`, `image`, `budget` | a registry, asked, and how much of it |
 
+mod budget;
 mod challenge;
 mod client;
 mod credentials;

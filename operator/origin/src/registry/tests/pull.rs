@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicUsize;
+
 use operator_api::reason;
 use serde_json::json;
 
@@ -107,6 +109,85 @@ async fn t092_indexes_in_indexes_are_followed_four_deep_and_large_documents_are_
     registry.put("manifests", OCI_MANIFEST, &vec![b' '; (4 << 20) + 1], Some("latest"));
     let error = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap_err();
     assert!(error.to_string().contains("more than 4194304 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn t092_what_is_named_often_is_read_once() {
+    let registry = Scripted::start().await;
+    let amd = registry.put_image(("linux", "amd64"), &[b"layer"], None);
+    let inner = registry.put_index(&vec![amd.clone(); 300], None);
+    let middle = registry.put_index(&vec![inner; 300], None);
+    registry.put_index(&vec![middle; 300], Some("latest"));
+    let image = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap();
+    assert_eq!((image.documents.len(), image.manifests.len()), (4, 1));
+    let asked = registry.asked();
+    assert_eq!(asked.len(), 5, "the tag, three indexes and a manifest: {} requests", asked.len());
+
+    let mut other = amd.clone();
+    other["size"] = json!(amd["size"].as_u64().unwrap() + 1);
+    registry.put_index(&[amd, other], Some("latest"));
+    let error = registry.registry(None).image(&all(&["linux/amd64"])).await.unwrap_err();
+    assert!(error.to_string().contains("named twice"), "{error}");
+}
+
+#[tokio::test]
+async fn t092_a_revision_holds_64_manifests_and_no_more_are_taken() {
+    let registry = Scripted::start().await;
+    let arm = registry.put_image(("linux", "arm"), &[b"layer"], None);
+    let variants = |count: usize| -> Vec<_> {
+        let named = |n: usize| {
+            let mut entry = arm.clone();
+            entry["platform"]["variant"] = format!("v{n}").into();
+            entry
+        };
+        (100..100 + count).map(named).collect()
+    };
+    registry.put_index(&variants(64), Some("latest"));
+    assert_eq!(registry.registry(None).image(&all(&["linux/arm"])).await.unwrap().manifests.len(), 64);
+    registry.put_index(&variants(65), Some("latest"));
+    let error = registry.registry(None).image(&all(&["linux/arm"])).await.unwrap_err();
+    assert!(error.to_string().contains("more than 64 of its manifests"), "{error}");
+}
+
+#[tokio::test]
+async fn t092_a_registry_is_asked_so_often_for_one_image_and_no_more() {
+    let registry = Scripted::start().await;
+    let entries: Vec<_> = (0..63)
+        .map(|n: u8| {
+            let mut entry = registry.put_image(("linux", "arm"), &[&[n]], None);
+            entry["platform"]["variant"] = format!("v{n}").into();
+            entry
+        })
+        .collect();
+    registry.put_index(&entries, Some("latest"));
+    registry.registry(None).image(&all(&["linux/arm"])).await.unwrap();
+    let before = registry.asked().len();
+    assert_eq!(before, 65, "the tag and 64 documents");
+    // Each of them first answers that it wants another token.
+    let challenge = format!(r#"Bearer realm="{}""#, registry.server.url("/token"));
+    registry.set(|script| {
+        script.challenge = Some((challenge, "Bearer good".into()));
+        script.token = Some((None, r#"{"token": "good"}"#.into()));
+        script.fleeting = Some(AtomicUsize::new(1));
+    });
+    let error = registry.registry(None).image(&all(&["linux/arm"])).await.unwrap_err();
+    assert!(error.to_string().contains("more than 192 requests"), "{error}");
+    assert_eq!(registry.asked().len() - before, 192);
+}
+
+#[tokio::test]
+async fn t092_what_is_read_of_a_registry_has_an_end() {
+    let registry = Scripted::start().await;
+    let client = registry.registry(None);
+    for n in 0..8 {
+        let bytes = vec![n; (4 << 20) - usize::from(n == 7)];
+        let entry = registry.put("manifests", OCI_INDEX, &bytes, None);
+        let digest = Digest::parse(entry["digest"].as_str().unwrap()).unwrap();
+        client.manifest(&digest).await.unwrap();
+    }
+    let two = registry.put("manifests", OCI_INDEX, b"{}", None);
+    let error = client.manifest(&Digest::parse(two["digest"].as_str().unwrap()).unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("more than 32 MiB"), "{error}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A registry with a token server that says what it is told to.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -27,6 +28,8 @@ pub(super) struct Script {
     pub instead: BTreeMap<String, (u16, Vec<(String, String)>)>,
     /// HEAD tells no digest.
     pub silent: bool,
+    /// What opens it is good for one request.
+    pub fleeting: Option<AtomicUsize>,
 }
 
 pub(super) struct Scripted {
@@ -126,8 +129,10 @@ fn answer(script: &Script, request: &Request) -> Reply {
             _ => Reply::sized(401, &[], b""),
         };
     }
+    let stale =
+        || script.fleeting.as_ref().is_some_and(|asked| asked.fetch_add(1, Ordering::Relaxed) % 2 == 0);
     if let Some((challenge, shown)) = &script.challenge
-        && request.header("authorization") != Some(shown)
+        && (request.header("authorization") != Some(shown) || stale())
     {
         return Reply::sized(401, &[("WWW-Authenticate", challenge)], b"");
     }
