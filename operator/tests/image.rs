@@ -273,6 +273,38 @@ async fn a_token_is_made_for_the_grant_and_anew_before_it_lapses() {
 }
 
 #[tokio::test]
+async fn what_opens_a_revision_is_of_its_own_registry_also_when_the_source_has_moved_on() {
+    let tokens = TokenServer::start(20).await;
+    let Some(old) = RealRegistry::start(Auth::Token(&tokens)).await else { return };
+    let Some(new) = RealRegistry::start(Auth::Basic).await else { return };
+    let world = World::with_class(159, &["a"]).await;
+    assert_eq!(push(&old, "1").await, push(&new, "1").await);
+    let entry = json!({"username": "me", "password": "secret"});
+    let both = json!({old.host.clone(): entry, new.host.clone(): entry});
+    pull_secret(&world, "pull", "dockercfg", &both).await;
+    let image = |reference: String| json!({"source": {"image": {"reference": reference, "pullSecrets": [{"name": "pull"}]}}});
+    distribute(&world, "app", image(old.reference("team/app:1"))["source"]["image"].clone()).await;
+    let name = world.revision(|_| true).await.name_any();
+    let fetcher = world.fetcher(&name).await;
+    let grant = fetcher.patient_grant(&name).await;
+    // It is not there, so that the fetcher goes on with what it has.
+    world.edit("app", image(new.reference("team/app:none"))).await;
+    world.until_condition("app", "Resolved", "False", "OriginNotFound").await;
+    let given = tokens.given();
+    let mut bytes = 0;
+    world
+        .until("another token of the same registry is there", async || {
+            bytes += 1;
+            let lease = fetcher.sign_of_life(&name, &grant.id, bytes).await.unwrap();
+            let shown = lease.authorization.unwrap_or_else(|| grant.authorization.clone().unwrap());
+            assert_eq!(shown.origin, format!("http://{}", old.host));
+            assert!(shown.value.starts_with("Bearer "), "a password of another registry");
+            tokens.given() > given
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_grant_that_cannot_be_opened_fails_for_everyone_to_see() {
     let tokens = TokenServer::start(300).await;
     let Some(registry) = RealRegistry::start(Auth::Token(&tokens)).await else { return };

@@ -55,7 +55,7 @@ async fn ask(context: &Context, caller: &Caller, subject: &Subject) -> Result<Op
     let class = context.index().classes.named(&caller.class).cloned();
     let missing = || ResolveError::refused("InvalidClass", "the class is not there; it is asked again");
     let class = class.ok_or_else(missing)?;
-    let asked = distribution::open(context, &class, &subject.distribution, &image.digest);
+    let asked = distribution::open(context, &class, &subject.distribution, image);
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
         Err(ResolveError::refused(
             operator_api::reason::ORIGIN_UNAVAILABLE,

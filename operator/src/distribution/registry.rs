@@ -1,7 +1,7 @@
 //! The registry of an image, opened with what the `Distribution`'s pull secrets hold. Secrets are read when they are needed and kept
 //! nowhere.
 
-use crds::{Distribution, DistributionClass, ImageSource};
+use crds::{Distribution, DistributionClass, RevisionImage};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 use operator_api::reason;
@@ -12,16 +12,17 @@ use super::source::{bad_rules, policy};
 use crate::context::Context;
 use crate::resolve::ResolveError;
 
-/// The registry that the source names, for the image as it stands there, or for this digest of it.
+/// The registry that this reference names, for the image as it stands there, or for this digest of it. Of what the pull secrets hold it
+/// gets what is for that registry.
 pub async fn of(
     context: &Context,
     class: &DistributionClass,
     distribution: &Distribution,
-    image: &ImageSource,
+    reference: &str,
     pinned: Option<&str>,
 ) -> Result<(Reference, Registry), ResolveError> {
-    let reference = Reference::parse(&image.reference).map_err(origin::registry::RegistryError::from)?;
-    let logins = keyring(context, distribution, image).await?.logins(&reference);
+    let reference = Reference::parse(reference).map_err(origin::registry::RegistryError::from)?;
+    let logins = keyring(context, distribution).await?.logins(&reference);
     let client = Options { denied: context.settings.api_server.clone(), ..Options::default() };
     let plain_http = HostRules::new(&class.spec.origin.plain_http).map_err(|error| bad_rules(&error))?;
     let options = RegistryOptions { policy: policy(class), plain_http, logins, client };
@@ -31,28 +32,26 @@ pub async fn of(
     Ok((reference, registry))
 }
 
-/// What opens the repository for whoever is granted to read it; `None` if everyone may.
+/// What opens the repository of a revision's image for whoever is granted to read it; `None` if everyone may. The `Distribution`'s
+/// source may be another by now, at another registry: that one is not asked, and none of its passwords is shown.
 pub async fn open(
     context: &Context,
     class: &DistributionClass,
     distribution: &Distribution,
-    digest: &str,
+    image: &RevisionImage,
 ) -> Result<Option<Opened>, ResolveError> {
-    let Some(image) = &distribution.spec.source.image else { return Ok(None) };
-    let digest = Digest::parse(digest).map_err(|why| ResolveError::refused(reason::INVALID_MANIFEST, why))?;
-    let (_, registry) = of(context, class, distribution, image, None).await?;
+    let digest =
+        Digest::parse(&image.digest).map_err(|why| ResolveError::refused(reason::INVALID_MANIFEST, why))?;
+    let (_, registry) = of(context, class, distribution, &image.reference, None).await?;
     Ok(registry.open(&digest).await?)
 }
 
-async fn keyring(
-    context: &Context,
-    distribution: &Distribution,
-    image: &ImageSource,
-) -> Result<Keyring, ResolveError> {
+async fn keyring(context: &Context, distribution: &Distribution) -> Result<Keyring, ResolveError> {
     let namespace = distribution.namespace().unwrap_or_default();
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
     let mut keyring = Keyring::default();
-    for name in image.pull_secrets.iter().map(|secret| &secret.name) {
+    let pull_secrets = distribution.spec.source.image.iter().flat_map(|image| &image.pull_secrets);
+    for name in pull_secrets.map(|secret| &secret.name) {
         let refuse = |why: String| {
             ResolveError::refused(reason::SECRET_UNAVAILABLE, format!("Secret {namespace}/{name}: {why}"))
         };

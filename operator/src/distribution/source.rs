@@ -86,7 +86,8 @@ async fn ask(
     if let Some(image) = &spec.source.image {
         let wanted = platforms(image, &surroundings.nodes)?;
         let pinned = surroundings.pinned.as_deref();
-        let (reference, registry) = registry::of(context, class, distribution, image, pinned).await?;
+        let (reference, registry) =
+            registry::of(context, class, distribution, &image.reference, pinned).await?;
         let found = registry.image(&wanted).await?;
         return as_layout(&registry, &reference, found, image, spec.torrent.version);
     }
