@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
-use origin::registry::Opened;
 
 use crate::backoff;
 use crate::grants::{Built, Grants};
+use crate::opened::OpenedOrigins;
 use crate::outline::Outlined;
 use crate::plan::{Resolution, SwarmView};
 use crate::resolve::{ResolveError, Resolved};
@@ -37,7 +37,7 @@ pub struct Ledger {
     /// What content goes by that is to be read, by revision.
     pub outlines: BTreeMap<String, Outlined>,
     /// What opens the origins of revisions that are being read.
-    pub opened: BTreeMap<String, Opened>,
+    pub opened: OpenedOrigins,
     /// What the trackers see, by revision.
     pub swarms: BTreeMap<String, SwarmView>,
     /// Whether each tracker answers and has the registry, by its name.
@@ -52,7 +52,7 @@ impl Ledger {
         self.grants.forget(revision);
         self.coming.remove(revision);
         self.outlines.remove(revision);
-        self.opened.remove(revision);
+        self.opened.forget(revision);
         self.swarms.remove(revision);
     }
 }

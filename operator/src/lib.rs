@@ -10,7 +10,7 @@
 //! | `distribution`, `class` | look, plan, do, for the two kinds that users write |
 //! | `resolve` | from a source to pinned content |
 //! | `outline` | what that content goes by while it is read |
-//! | `grants`, `ledger` | who reads which origin, and what else is only known in memory |
+//! | `grants`, `opened`, `ledger` | who reads which origin, by what it is open to them, and what else is only known in memory |
 //! | `trackers` | what the trackers are to hold, and what they see |
 //! | `api`, `tls` | what sidecars ask, over HTTPS |
 //! | `lease`, `schema` | which operator acts, and the CRDs it brings along |
@@ -31,6 +31,7 @@ pub mod index;
 mod lease;
 pub mod ledger;
 mod metrics;
+pub mod opened;
 pub mod outline;
 pub mod plan;
 pub mod queue;

@@ -262,12 +262,25 @@ async fn a_token_is_made_for_the_grant_and_anew_before_it_lapses() {
     tokens.last(20);
     let grant = fetcher.patient_grant(&name).await;
     let shown = grant.authorization.clone().unwrap();
-    tokens.refuse(true);
-    let lease = fetcher.sign_of_life(&name, &grant.id, 20).await.unwrap();
-    assert_eq!(lease.authorization, None, "what the fetcher has is still good");
-    tokens.refuse(false);
-    let newer = fetcher.sign_of_life(&name, &grant.id, 30).await.unwrap().authorization.unwrap();
-    assert_ne!(newer, shown);
+    tokens.hang(true);
+    let begun = std::time::Instant::now();
+    for bytes in 20..23 {
+        let lease = fetcher.sign_of_life(&name, &grant.id, bytes).await.unwrap();
+        assert_eq!(lease.authorization.as_ref(), Some(&shown), "what the fetcher has is still good");
+    }
+    assert!(begun.elapsed().as_secs() < 5, "a sign of life waits for no token server");
+    let before = tokens.given();
+    tokens.hang(false);
+    let (mut bytes, mut newer) = (30, shown.clone());
+    world
+        .until("a later sign of life has another token", async || {
+            bytes += 1;
+            let lease = fetcher.sign_of_life(&name, &grant.id, bytes).await.unwrap();
+            newer = lease.authorization.unwrap();
+            newer != shown
+        })
+        .await;
+    assert!(tokens.given() > before);
     let later = Grant { authorization: Some(newer), ..grant };
     layout(&fetcher, &later).await;
 }

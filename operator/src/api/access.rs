@@ -1,5 +1,6 @@
 //! What an origin has to be shown, as part of a grant: made when the grant is given, and anew before it lapses.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
@@ -10,12 +11,11 @@ use super::grants::{Subject, fail};
 use super::{ApiFailure, Caller};
 use crate::context::Context;
 use crate::distribution;
+use crate::failure::Failure;
 use crate::resolve::ResolveError;
 
-/// A registry and its token server may take so long. A sign of life must be answered well before the grant lapses.
+/// A registry and its token server may take so long. Whoever waits for its grant must hear of it well before it lapses.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A token that is good for less than this is replaced: signs of life come every 5 s, and one may be lost.
-const MARGIN: Duration = Duration::from_secs(30);
 
 /// For a grant that was just opened. If it cannot be had the grant has failed, and the user hears why.
 pub(super) async fn open(
@@ -24,30 +24,49 @@ pub(super) async fn open(
     subject: &Subject,
     grant: &str,
 ) -> Result<Option<Authorization>, ApiFailure> {
+    let name = subject.revision.name_any();
+    let refusal = context.ledger().opened.refusal(&name, Instant::now());
+    let failure = match refusal {
+        Some(refusal) => refusal,
+        None => match ask(context, caller, subject).await {
+            Ok(opened) => return Ok(keep(context, subject, opened)),
+            Err(error) => took_failure(context, &name, &error),
+        },
+    };
+    let message = failure.message.clone();
+    fail(context, caller, subject, grant, failure)?;
+    Err(ApiFailure::unavailable(message))
+}
+
+/// For a sign of life, which waits for nobody: what holds now. What lapses soon is asked for anew beside it, once at a time for a
+/// revision, and a later sign of life has it.
+pub(super) fn current(context: &Arc<Context>, caller: &Caller, subject: &Subject) -> Option<Authorization> {
+    let current = context.ledger().opened.current(&subject.revision.name_any(), Instant::now());
+    if current.renew {
+        let (context, caller, subject) = (context.clone(), caller.clone(), subject.clone());
+        tokio::spawn(async move { renew(&context, &caller, &subject).await });
+    }
+    current.authorization
+}
+
+async fn renew(context: &Context, caller: &Caller, subject: &Subject) {
+    let name = subject.revision.name_any();
     match ask(context, caller, subject).await {
-        Ok(opened) => Ok(keep(context, subject, opened)),
+        Ok(opened) => drop(keep(context, subject, opened)),
         Err(error) => {
-            let failure = error.failure();
-            let message = failure.message.clone();
-            fail(context, caller, subject, grant, failure)?;
-            Err(ApiFailure::unavailable(message))
+            tracing::info!(revision = %name, %error, "what opens the origin cannot be renewed yet");
+            if context.ledger().grants.view(&name).running() > 0 {
+                took_failure(context, &name, &error);
+            }
         }
     }
 }
 
-/// For a sign of life. If nothing new can be had what the fetcher has goes on until it lapses.
-pub(super) async fn renew(context: &Context, caller: &Caller, subject: &Subject) -> Option<Authorization> {
-    let known = context.ledger().opened.get(&subject.revision.name_any()).cloned()?;
-    if known.until.is_none_or(|until| Instant::now() + MARGIN < until) {
-        return Some(known.authorization);
-    }
-    match ask(context, caller, subject).await {
-        Ok(opened) => keep(context, subject, opened),
-        Err(error) => {
-            tracing::info!(revision = %subject.revision.name_any(), %error, "what opens the origin cannot be renewed yet");
-            None
-        }
-    }
+fn took_failure(context: &Context, revision: &str, error: &ResolveError) -> Failure {
+    let failure = error.failure();
+    let (after, jitter) = (error.retry_after(), rand::random());
+    context.ledger().opened.fail(revision, failure.clone(), after, jitter, Instant::now());
+    failure
 }
 
 async fn ask(context: &Context, caller: &Caller, subject: &Subject) -> Result<Option<Opened>, ResolveError> {
@@ -64,9 +83,12 @@ async fn ask(context: &Context, caller: &Caller, subject: &Subject) -> Result<Op
     })
 }
 
+/// Also for later signs of life, unless all reading has ended meanwhile: then it is of no use to anybody.
 fn keep(context: &Context, subject: &Subject, opened: Option<Opened>) -> Option<Authorization> {
-    let opened = opened?;
-    let authorization = opened.authorization.clone();
-    context.ledger().opened.insert(subject.revision.name_any(), opened);
-    Some(authorization)
+    let authorization = opened.as_ref().map(|opened| opened.authorization.clone());
+    let (name, mut ledger) = (subject.revision.name_any(), context.ledger());
+    if ledger.grants.view(&name).running() > 0 {
+        ledger.opened.keep(&name, opened);
+    }
+    authorization
 }

@@ -28,6 +28,7 @@ use crate::queue::Urgency;
 use crate::resolve::Resolved;
 
 /// A revision that a caller may speak of, and whose it is.
+#[derive(Clone)]
 pub(super) struct Subject {
     pub revision: Arc<DistributionRevision>,
     pub distribution: Arc<Distribution>,
@@ -171,7 +172,7 @@ pub(super) async fn progress(
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Soon)]);
         let bandwidth_per_second = share(&subject.distribution, place);
         let (index, of) = (place.index, place.of);
-        let authorization = access::renew(&api.context, &caller, &subject).await;
+        let authorization = access::current(&api.context, &caller, &subject);
         Ok(Json(Lease { expires_in_seconds: GRANT_SECONDS, index, of, bandwidth_per_second, authorization }))
     };
     let result = result.await;

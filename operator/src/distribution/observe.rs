@@ -88,9 +88,11 @@ fn consult(ledger: &mut Ledger, observed: &mut Observed, now: Timestamp) {
         known.edited();
         for name in &names {
             ledger.grants.of(name).retry_now();
+            ledger.opened.retry_now(name);
         }
     }
     settle(ledger, &uid, &observed.revisions, now);
+    lock(ledger, &names);
     recall(ledger, &uid, &names, observed);
 }
 
@@ -111,7 +113,16 @@ fn settle(ledger: &mut Ledger, uid: &str, revisions: &[Arc<DistributionRevision>
             ledger.grants.forget(&name);
             ledger.coming.remove(&name);
             ledger.outlines.remove(&name);
-            ledger.opened.remove(&name);
+            ledger.opened.forget(&name);
+        }
+    }
+}
+
+/// Passwords and tokens are kept while somebody reads by them, and no longer.
+fn lock(ledger: &mut Ledger, names: &[String]) {
+    for name in names {
+        if ledger.grants.view(name).running() == 0 {
+            ledger.opened.lock(name);
         }
     }
 }

@@ -160,6 +160,7 @@ pub struct TokenServer {
     signer: Arc<Signer>,
     given: Arc<AtomicUsize>,
     refusing: Arc<Mutex<bool>>,
+    hanging: Arc<Mutex<bool>>,
 }
 
 struct Signer {
@@ -179,7 +180,7 @@ impl TokenServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());
         let (given, refusing): (Arc<AtomicUsize>, Arc<Mutex<bool>>) = (Arc::default(), Arc::default());
-        let server = Self { url, signer, given, refusing };
+        let server = Self { url, signer, given, refusing, hanging: Arc::default() };
         let router = Router::new().route("/token", get(token)).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         server
@@ -198,9 +199,17 @@ impl TokenServer {
     pub fn refuse(&self, refuse: bool) {
         *self.refusing.lock().unwrap() = refuse;
     }
+
+    /// From now on it does not answer, or does.
+    pub fn hang(&self, hang: bool) {
+        *self.hanging.lock().unwrap() = hang;
+    }
 }
 
 async fn token(State(server): State<TokenServer>, headers: HeaderMap) -> Response {
+    while *server.hanging.lock().unwrap() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     if *server.refusing.lock().unwrap() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
