@@ -14,20 +14,24 @@ const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Which platforms of an image are wanted. `nodes`: those of the nodes that are to have it.
 pub fn platforms(source: &ImageSource, nodes: &BTreeSet<String>) -> Result<Platforms, ResolveError> {
-    let parse = |text: &String| {
-        let wrong = format!("platform {text:?} is not os/architecture[/variant]: correct it");
-        Platform::parse(text).ok_or_else(|| ResolveError::refused("InvalidSpec", wrong))
-    };
     if !source.is_auto() {
+        let parse = |text: &String| {
+            let wrong = format!(
+                "platform {text:?} is not os/architecture[/variant], like linux/arm64 or linux/arm/v7: correct it"
+            );
+            Platform::parse(text).ok_or_else(|| ResolveError::refused("InvalidSpec", wrong))
+        };
         return Ok(Platforms::All(source.platforms.iter().map(parse).collect::<Result<_, _>>()?));
     }
+    // A node that says something odd of itself must not keep the others from theirs.
+    let nodes: BTreeSet<Platform> = nodes.iter().filter_map(|text| Platform::parse(text)).collect();
     if nodes.is_empty() {
         return Err(ResolveError::refused(
             reason::NO_SUCH_PLATFORM,
             "platforms is Auto, and no node is selected yet that says what it is: it goes on when there is one, or name the platforms",
         ));
     }
-    Ok(Platforms::OfNodes(nodes.iter().map(parse).collect::<Result<_, _>>()?))
+    Ok(Platforms::OfNodes(nodes))
 }
 
 /// The image as the files of a layout. What is small and known already comes with its text: registries count each request for a
@@ -117,5 +121,38 @@ fn describe(reference: &Reference, image: &Image, source: &ImageSource) -> Revis
         access: source.access(),
         materialize: source.materialize(),
         pin: source.pin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(platforms: &[&str]) -> ImageSource {
+        serde_json::from_value(json!({"reference": "a", "platforms": platforms})).unwrap()
+    }
+
+    fn named(platforms: &[&str]) -> Result<Platforms, String> {
+        super::platforms(&source(platforms), &BTreeSet::new()).map_err(|error| error.failure().message)
+    }
+
+    #[test]
+    fn platforms_are_taken_in_the_words_of_others_and_refused_with_what_to_write() {
+        assert_eq!(
+            named(&["linux/arm64/v8", "Linux/X86_64", "linux/amd64"]),
+            named(&["linux/arm64", "linux/amd64"])
+        );
+        for wrong in ["linux", "linux/amd64/v2/x", "linux/amd64/", "linux//v7", "linux/amd 64"] {
+            let message = named(&["linux/amd64", wrong]).unwrap_err();
+            assert!(message.contains(wrong) && message.contains("like linux/arm64"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_says_something_odd_is_passed_over() {
+        let nodes =
+            |all: &[&str]| super::platforms(&source(&["Auto"]), &all.iter().map(|&n| n.to_owned()).collect());
+        assert_eq!(nodes(&["linux/amd64", "x y/z"]).unwrap(), nodes(&["linux/amd64"]).unwrap());
+        assert_eq!(nodes(&["x y/z"]).unwrap_err().failure().reason, reason::NO_SUCH_PLATFORM);
     }
 }

@@ -49,6 +49,7 @@ pub(super) struct Descriptor {
     pub media_type: String,
     pub digest: Digest,
     pub size: u64,
+    /// For which, if it says something that can be one.
     pub platform: Option<Platform>,
     /// It lies elsewhere, or is not to be passed on.
     pub foreign: bool,
@@ -133,12 +134,18 @@ struct RawDescriptor {
     platform: Option<RawPlatform>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct RawPlatform {
     os: String,
     architecture: String,
-    #[serde(default)]
     variant: Option<String>,
+}
+
+impl RawPlatform {
+    fn read(&self) -> Option<Platform> {
+        Platform::of_image(&self.os, &self.architecture, self.variant.as_deref())
+    }
 }
 
 fn descriptor(value: &Value) -> Result<Descriptor, String> {
@@ -155,7 +162,8 @@ fn descriptor(value: &Value) -> Result<Descriptor, String> {
     let foreign = raw.urls.is_some_and(|urls| !urls.is_empty())
         || raw.media_type.contains(".nondistributable.")
         || raw.media_type.contains(".foreign.");
-    let platform = raw.platform.map(|p| Platform::new(&p.os, &p.architecture, p.variant.as_deref()));
+    // What is no platform is nobody's: it is never wanted.
+    let platform = raw.platform.and_then(|platform| platform.read());
     Ok(Descriptor { media_type: raw.media_type, digest, size: raw.size, platform, foreign })
 }
 
@@ -208,5 +216,5 @@ pub(super) fn config_platform(bytes: &[u8]) -> Result<Platform, String> {
     let Strict(value) = serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON: {error}"))?;
     check_spelling(value.as_object().ok_or("it is not a JSON object")?, &PLATFORM)?;
     let raw = RawPlatform::deserialize(&value).map_err(|error| error.to_string())?;
-    Ok(Platform::new(&raw.os, &raw.architecture, raw.variant.as_deref()))
+    raw.read().ok_or_else(|| "it does not say for which os and architecture it is".to_owned())
 }

@@ -14,31 +14,63 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Puts it into the usual words: `x86_64` is `amd64`, and the one variant that everything has is none.
-    pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
-        let os = os.to_ascii_lowercase();
-        let architecture = match architecture.to_ascii_lowercase().as_str() {
-            "x86_64" | "x86-64" => "amd64".to_owned(),
-            "aarch64" => "arm64".to_owned(),
+    /// Puts it into the usual words, as runtimes do (`Normalize` in containerd's `platforms`): `x86_64` is `amd64`, and the one variant
+    /// that everything has is none. `None`: a word is empty, longer than 32 bytes or has other characters than theirs.
+    pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Option<Self> {
+        let variant = variant.unwrap_or_default();
+        if !is_word(os) || !is_word(architecture) || !(variant.is_empty() || is_word(variant)) {
+            return None;
+        }
+        let os = match os.to_ascii_lowercase().as_str() {
+            "macos" => "darwin".to_owned(),
             other => other.to_owned(),
         };
-        let variant = variant.map(str::to_ascii_lowercase).filter(|variant| {
-            !matches!((architecture.as_str(), variant.as_str()), (_, "") | ("amd64", "v1") | ("arm64", "v8"))
-        });
-        Self { os, architecture, variant }
+        let (architecture, variant) = (architecture.to_ascii_lowercase(), variant.to_ascii_lowercase());
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("i386", _) => ("386", ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64", variant) => ("amd64", variant),
+            ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
+            ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
+            ("aarch64", variant) => ("arm64", variant),
+            ("armhf", _) | ("arm", "7") => ("arm", "v7"),
+            ("armel", _) | ("arm", "6") => ("arm", "v6"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "8") => ("arm", "v8"),
+            same => same,
+        };
+        let variant = (!variant.is_empty()).then(|| variant.to_owned());
+        Some(Self { os, architecture: architecture.to_owned(), variant })
+    }
+
+    /// The same, said by an image: there, arm without a variant is v7.
+    pub(super) fn of_image(os: &str, architecture: &str, variant: Option<&str>) -> Option<Self> {
+        let mut platform = Self::new(os, architecture, variant)?;
+        if platform.architecture == "arm" {
+            platform.variant.get_or_insert_with(|| "v7".to_owned());
+        }
+        Some(platform)
     }
 
     /// Reads `os/architecture[/variant]`.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('/');
-        let (os, architecture, variant) = (parts.next()?, parts.next()?, parts.next());
-        let whole = parts.next().is_none() && !os.is_empty() && !architecture.is_empty();
-        whole.then(|| Self::new(os, architecture, variant))
+        let parts: Vec<&str> = text.split('/').collect();
+        match parts[..] {
+            [os, architecture] => Self::new(os, architecture, None),
+            [os, architecture, variant] if !variant.is_empty() => Self::new(os, architecture, Some(variant)),
+            _ => None,
+        }
     }
 
     fn is_like(&self, other: &Self) -> bool {
         self.os == other.os && self.architecture == other.architecture
     }
+}
+
+fn is_word(text: &str) -> bool {
+    const LONGEST: usize = 32;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    !text.is_empty() && text.len() <= LONGEST && text.bytes().all(fits)
 }
 
 impl fmt::Display for Platform {

@@ -229,9 +229,49 @@ fn platforms_are_chosen_by_variant_and_without() {
     assert_eq!(all(&["linux/x86_64", "linux/aarch64"]), Ok(vec![1, 5]));
     assert_eq!(all(&["linux/amd64/v4"]), Err(1));
     assert_eq!(all(&["linux/amd64", "linux/s390x"]), Err(1), "what is named has to be there");
-    for wrong in ["", "linux", "linux/", "/amd64", "a/b/c/d"] {
+    for wrong in ["", "linux", "linux/", "/amd64", "a/b/c/d", "a/b/", "a/b c", "a/ſ", "a\n/b"] {
         assert_eq!(Platform::parse(wrong), None, "{wrong:?}");
     }
+}
+
+/// From the tests of containerd's `platforms`.
+#[test]
+fn platforms_go_by_one_name() {
+    for (written, usual) in [
+        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm64/8", "linux/arm64"),
+        ("linux/aarch64", "linux/arm64"),
+        ("linux/arm64/v9.0", "linux/arm64/v9"),
+        ("Linux/X86_64", "linux/amd64"),
+        ("linux/x86-64/v2", "linux/amd64/v2"),
+        ("linux/amd64/v1", "linux/amd64"),
+        ("linux/i386", "linux/386"),
+        ("linux/arm/7", "linux/arm/v7"),
+        ("linux/armhf", "linux/arm/v7"),
+        ("linux/armel", "linux/arm/v6"),
+        ("linux/arm", "linux/arm"),
+        ("macOS/arm64", "darwin/arm64"),
+    ] {
+        assert_eq!(Platform::parse(written).unwrap().to_string(), usual, "{written}");
+    }
+}
+
+#[test]
+fn what_an_image_says_of_its_platform_is_read_as_runtimes_do() {
+    let of = |platform: Value| {
+        let mut entry = entry(1, "linux", "amd64", None);
+        entry["platform"] = platform;
+        let (Document::Index(entries), _) = read(&index(&[entry]), None).unwrap() else { panic!() };
+        entries[0].platform.as_ref().map(ToString::to_string)
+    };
+    assert_eq!(of(json!({"os": "linux", "architecture": "arm"})).unwrap(), "linux/arm/v7");
+    assert_eq!(of(json!({"os": "linux", "architecture": "arm", "variant": "6"})).unwrap(), "linux/arm/v6");
+    for odd in [json!({}), json!({"os": "linux"}), json!({"os": "linux", "architecture": "a\nb"})] {
+        assert_eq!(of(odd.clone()), None, "{odd}");
+    }
+    // It would not fit into a revision.
+    assert_eq!(of(json!({"os": "linux", "architecture": "arm", "variant": "v".repeat(33)})), None);
+    assert!(config_platform(b"{}").unwrap_err().contains("os and architecture"));
 }
 
 proptest! {
