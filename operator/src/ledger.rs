@@ -1,7 +1,7 @@
 //! What the operator knows besides the API server: elections, resolved sources, what trackers see. It is lost with the
 //! process and found again: nothing in it is needed to go on, only to go on sooner.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -77,6 +77,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// The try that has begun looks for an image for these platforms.
+    pub fn look_for(&mut self, platforms: BTreeSet<String>) {
+        self.resolution.platforms = platforms;
+    }
+
     /// A try to resolve begins.
     pub fn begin(&mut self, source_hash: &str) {
         if self.resolution.source_hash != source_hash {
@@ -108,6 +113,7 @@ impl Known {
                 *resolution = Resolution {
                     source_hash: source_hash.to_owned(),
                     resolved: Some(resolved),
+                    platforms: std::mem::take(&mut resolution.platforms),
                     ..Resolution::default()
                 };
                 changed

@@ -159,6 +159,55 @@ async fn t095_a_tag_that_moves_moves_nothing_whoever_resolves_it_again() {
 }
 
 #[tokio::test]
+async fn a_node_of_another_kind_that_comes_later_gets_its_part_of_the_same_image() {
+    let Some(registry) = RealRegistry::start(Auth::Open).await else { return };
+    let mut world = World::with_class(160, &["a"]).await;
+    let index = push(&registry, "1").await;
+    distribute(&world, "app", json!({"reference": registry.reference("team/app:1")})).await;
+    let old = world.revision(|_| true).await.name_any();
+    world.fetcher(&old).await.patient_grant(&old).await;
+    world.carry_through(&old, &["a"]).await;
+    world.until_condition("app", "Ready", "True", "").await;
+    let moved = registry.push_image("team/app", "amd64", &[b"another layer"]).await;
+    registry.push_index("team/app", "1", &[moved]).await;
+
+    world.add_node_of("b", "arm64");
+    let new = world.revision(|revision| revision.name_any() != old).await;
+    let image = new.spec.content.image.as_ref().unwrap();
+    assert_eq!(image.digest, index["digest"], "T95: the tag is not looked up again");
+    let platforms: Vec<&str> = image.manifests.iter().map(|manifest| manifest.platform.as_str()).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    let name = new.name_any();
+    world.fetcher(&name).await.patient_grant(&name).await;
+    world.carry_through(&name, &["a", "b"]).await;
+    world.until_condition("app", "Ready", "True", "").await;
+
+    // It is not there for this one, which is said, and asked once.
+    world.add_node_of("c", "s390x");
+    let events: Api<Event> = Api::all(world.client.clone());
+    world
+        .until("the user hears of it", async || {
+            let told = events.list(&ListParams::default()).await.unwrap();
+            told.items.iter().any(|event| {
+                event.message.as_ref().is_some_and(|said| said.ends_with("nodes that are linux/s390x"))
+            })
+        })
+        .await;
+    world
+        .revision(|revision| {
+            let known = revision.annotations().get("samara.dev/platforms");
+            known.is_some_and(|known| known == "linux/amd64,linux/arm64,linux/s390x")
+        })
+        .await;
+    world.stop_operator().await;
+    drop(registry);
+    world.start_operator().await;
+    world.sidecar("c").await.report(&name, "Ready").await;
+    world.until_condition("app", "Ready", "True", "").await;
+    assert_eq!(world.revision(|_| true).await.name_any(), name);
+}
+
+#[tokio::test]
 async fn a_platform_that_is_named_has_to_be_there() {
     let Some(registry) = RealRegistry::start(Auth::Open).await else { return };
     let world = World::with_class(153, &["a"]).await;

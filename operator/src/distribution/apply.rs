@@ -16,7 +16,7 @@ use super::{outline, source};
 use crate::context::{Context, FIELD_MANAGER};
 use crate::events;
 use crate::outline::{Name, Outlined};
-use crate::plan::{Observed, Plan, Step, pinned_digest, platforms};
+use crate::plan::{Observed, Plan, Step, pinned_digest, wanted_platforms};
 use crate::queue::Key;
 
 /// The API server's cause where an apply would take fields that another manager owns: no old view, and not over by itself.
@@ -82,7 +82,7 @@ pub async fn apply(
             (Step::Resolve, Some(distribution)) => {
                 if let Some(class) = &observed.class {
                     let surroundings = Surroundings {
-                        nodes: platforms(observed, distribution, Timestamp::now()),
+                        nodes: wanted_platforms(observed, distribution, Timestamp::now()),
                         pinned: pinned_digest(observed, distribution),
                     };
                     source::begin(context, key, distribution, class, surroundings);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{Distribution, DistributionClass};
+use crds::{Distribution, DistributionClass, ImageSource};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use operator_api::{OriginPolicy, reason};
@@ -17,14 +17,14 @@ use crate::events;
 use crate::metrics::count;
 use crate::plan::Note;
 use crate::queue::{Key, Urgency};
-use crate::resolve::{ResolveError, Resolved, as_layout, platforms, resolve, source_hash};
+use crate::resolve::{ResolveError, Resolved, as_layout, lacking, platforms, resolve, source_hash};
 
 /// A source that takes longer is tried again.
 const LONGEST: Duration = Duration::from_mins(5);
 
 /// What an image is resolved by, besides its source.
 pub struct Surroundings {
-    /// The platforms of the nodes that are selected.
+    /// The platforms of the nodes that are selected, and those that it was looked for for before.
     pub nodes: BTreeSet<String>,
     /// What its reference stood for when the same source was resolved before.
     pub pinned: Option<String>,
@@ -40,7 +40,12 @@ pub fn begin(
 ) {
     let hash = source_hash(&distribution.spec);
     let uid = distribution.uid().unwrap_or_default();
-    context.ledger().distributions.entry(uid.clone()).or_default().begin(&hash);
+    {
+        let mut ledger = context.ledger();
+        let known = ledger.distributions.entry(uid.clone()).or_default();
+        known.begin(&hash);
+        known.look_for(if is_auto(distribution) { surroundings.nodes.clone() } else { BTreeSet::new() });
+    }
     let class = class.clone();
     let (context, key, distribution) = (context.clone(), key.clone(), distribution.clone());
     tokio::spawn(async move {
@@ -58,6 +63,7 @@ pub fn begin(
             Ok(resolved) => {
                 tracing::info!(%key, files = resolved.files.len(), bytes = resolved.bytes, "resolved");
                 tell_of_left_out(&context, &distribution, resolved);
+                tell_of_lacking(&context, &distribution, resolved, &surroundings.nodes);
             }
             Err(error) => tracing::warn!(%key, %error, "cannot be resolved; it is tried again"),
         }
@@ -109,6 +115,26 @@ fn tell_of_left_out(context: &Arc<Context>, distribution: &Distribution, resolve
             "{left_out} layers lie elsewhere or must not be passed on: nodes get them where the image says, not from each other"
         );
         let note = Note { warning: false, reason: "LayersLeftOut".to_owned(), message };
+        events::tell(context, distribution, note);
+    }
+}
+
+fn is_auto(distribution: &Distribution) -> bool {
+    distribution.spec.source.image.as_ref().is_some_and(ImageSource::is_auto)
+}
+
+/// Nor for this: nodes of that kind have nothing of it that they could run.
+fn tell_of_lacking(
+    context: &Arc<Context>,
+    distribution: &Distribution,
+    resolved: &Resolved,
+    nodes: &BTreeSet<String>,
+) {
+    let lacking =
+        resolved.image.as_ref().filter(|_| is_auto(distribution)).map(|image| lacking(image, nodes));
+    if let Some(lacking) = lacking.filter(|lacking| !lacking.is_empty()) {
+        let message = format!("the image is not there for nodes that are {}", lacking.join(", "));
+        let note = Note { warning: true, reason: reason::NO_SUCH_PLATFORM.to_owned(), message };
         events::tell(context, distribution, note);
     }
 }

@@ -7,6 +7,7 @@ use crds::{CLASS_LABEL, Taint};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
+use origin::registry::Platform;
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
@@ -25,7 +26,7 @@ pub struct NodeFacts {
     pub since: Option<Timestamp>,
     /// `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
-    /// `os/architecture`, as its kubelet says.
+    /// `os/architecture`, as its kubelet says, in the usual words.
     pub platform: Option<String>,
 }
 
@@ -49,8 +50,8 @@ impl From<&Node> for NodeFacts {
 
 fn platform(node: &Node) -> Option<String> {
     let info = node.status.as_ref()?.node_info.as_ref()?;
-    let known = !info.operating_system.is_empty() && !info.architecture.is_empty();
-    known.then(|| format!("{}/{}", info.operating_system, info.architecture))
+    let platform = Platform::new(&info.operating_system, &info.architecture, None)?;
+    Some(platform.to_string())
 }
 
 /// A sidecar's pod.

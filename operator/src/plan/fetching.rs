@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::ingest::{self, Sharing};
 use super::nodes::Crowd;
 use super::revisions::{Choice, SOURCE_HASH_ANNOTATION, disowned, is_built};
-use super::{Observed, Plan, Step};
+use super::{Observed, Plan, Step, platforms};
 use crate::grants::{Candidate, Election, MOST_FETCHERS, WORTH_SEVERAL};
 
 /// Who has to do with reading the origin.
@@ -70,6 +70,7 @@ pub fn plan(
             take_in(&mut wanted, observed);
             let hash = choice.source_hash.clone();
             wanted.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), hash);
+            platforms::take_down(&mut wanted, &observed.resolution);
         } else if choice.target.is_some() {
             wanted = disowned(revision, &choice.source_hash).unwrap_or(wanted);
         }

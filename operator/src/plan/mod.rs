@@ -3,6 +3,7 @@
 //! | file | decides |
 //! |---|---|
 //! | `revisions` | which revision is current, whether to resolve or make one |
+//! | `platforms` | for which platforms an image is looked for |
 //! | `retiring` | which revisions nobody needs any more |
 //! | `fetching` | who reads the origin, and what the revisions' policies say |
 //! | `ingest` | under which name the content is shared while it is read |
@@ -18,6 +19,7 @@ mod failures;
 mod fetching;
 mod ingest;
 mod nodes;
+mod platforms;
 mod problems;
 mod progress;
 mod retiring;
@@ -38,7 +40,8 @@ use torrent::ingest::PublicKey;
 
 pub use conditions::whole_seconds;
 pub use deletion::LONGEST_WAIT;
-pub use nodes::{UNREACHABLE_AFTER, platforms};
+pub use nodes::UNREACHABLE_AFTER;
+pub use platforms::{PLATFORMS_ANNOTATION, wanted_platforms};
 pub use progress::{SwarmView, human_size};
 pub use revisions::{SOURCE_HASH_ANNOTATION, pinned_digest};
 pub use status::PROGRESS_EVERY;
@@ -56,6 +59,8 @@ pub struct Resolution {
     pub source_hash: String,
     /// The result; also while it is being renewed.
     pub resolved: Option<Resolved>,
+    /// The platforms of nodes that an image was last looked for for, if the source leaves them open.
+    pub platforms: BTreeSet<String>,
     /// The result is doubted: it has to be renewed before anything is fetched by it.
     pub stale: bool,
     /// Why the last try failed.
@@ -248,7 +253,7 @@ fn present(
     }
     let picture = status::Picture::new(observed, distribution, &choice, own, &crowd);
     plan.copy_missing = picture.copy_missing();
-    plan.origin_done = !choice.needs_origin && picture.is_built();
+    plan.origin_done = !choice.needs_origin && !choice.widening && picture.is_built();
     let surplus = retiring::surplus(distribution, &choice, own, &picture, &crowd);
     fetching::plan(plan, observed, distribution, &choice, &crowd, &surplus, now);
     retiring::delete(plan, &surplus);

@@ -9,7 +9,7 @@ use crds::{
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{Observed, Plan, Step, fetching};
+use super::{Observed, Plan, Resolution, Step, fetching, platforms};
 use crate::resolve::{Resolved, revision_name, source_hash};
 
 /// On a revision: [`source_hash`] of the source that it was resolved from. A built revision whose hash is that of the
@@ -33,6 +33,8 @@ pub struct Choice<'a> {
     pub resolve: bool,
     /// The source has to be resolved before anything can be fetched.
     pub needs_origin: bool,
+    /// What is there is not for all nodes: it is looked for whether there is more of it.
+    pub widening: bool,
     /// When to try that again.
     pub wake_at: Option<Timestamp>,
 }
@@ -65,12 +67,16 @@ pub fn choose<'a>(
         create: None,
         resolve: false,
         needs_origin: observed.class.is_some() && (built.is_none() || copy_lost),
+        widening: false,
         wake_at: None,
         source_hash: source_hash.clone(),
     };
-    if built.is_some() && !copy_lost {
+    if let Some(old) = built.filter(|_| !copy_lost) {
         choice.wake_at = observed.copy_missing_since.map(|since| since + COPY_LOST_AFTER);
-        return choice;
+        if !widen(&mut choice, observed, distribution, old, now) {
+            return choice;
+        }
+        choice.needs_origin = true;
     }
     if !choice.needs_origin {
         choice.target = built.or(newest(of_source()));
@@ -85,14 +91,43 @@ pub fn choose<'a>(
         None => of_source().find(|r| current(&r)).or_else(|| newest(of_source())),
     };
     if let (Some(resolved), None) = (fresh, choice.target) {
-        choice.create = Some(make(distribution, resolved, &choice.source_hash));
+        choice.create = Some(make(distribution, resolved, resolution, &choice.source_hash));
     }
     if fresh.is_none() {
-        let due = !matches || resolution.retry_at.is_none_or(|at| at <= now);
-        choice.resolve = due && !resolution.running;
-        choice.wake_at = resolution.retry_at.filter(|at| *at > now);
+        ask(&mut choice, resolution, now);
     }
     choice
+}
+
+/// The source is asked for, as soon as it may be.
+fn ask(choice: &mut Choice<'_>, resolution: &Resolution, now: Timestamp) {
+    let matches = resolution.source_hash == choice.source_hash;
+    let due = !matches || resolution.retry_at.is_none_or(|at| at <= now);
+    choice.resolve = due && !resolution.running;
+    choice.wake_at = [choice.wake_at, resolution.retry_at.filter(|at| *at > now)].into_iter().flatten().min();
+}
+
+/// Whether there is more of an image than what was built, for nodes of another platform that have come since. Until that is known what
+/// was built stays what all have.
+fn widen(
+    choice: &mut Choice<'_>,
+    observed: &Observed,
+    distribution: &Distribution,
+    built: &DistributionRevision,
+    now: Timestamp,
+) -> bool {
+    let unknown = platforms::unknown(observed, distribution, built, now);
+    choice.widening = observed.class.is_some() && !unknown.is_empty();
+    if !choice.widening {
+        return false;
+    }
+    let resolution = &observed.resolution;
+    let fits = resolution.source_hash == choice.source_hash && !resolution.stale;
+    let found = resolution.resolved.as_ref().filter(|_| fits && resolution.platforms.is_superset(&unknown));
+    if found.is_none() {
+        ask(choice, resolution, now);
+    }
+    found.is_some_and(|found| found.pin != built.spec.content.pin)
 }
 
 /// What the reference of an image stood for when this very source was resolved before: a tag is looked up once (T95), however often
@@ -137,7 +172,12 @@ fn newest<'a>(
     revisions.max_by_key(|r| (r.spec.policy.current, r.creation_timestamp().map(|time| time.0), r.name_any()))
 }
 
-fn make(distribution: &Distribution, resolved: &Resolved, source_hash: &str) -> DistributionRevision {
+fn make(
+    distribution: &Distribution,
+    resolved: &Resolved,
+    resolution: &Resolution,
+    source_hash: &str,
+) -> DistributionRevision {
     let uid = distribution.uid().unwrap_or_default();
     let name = revision_name(&distribution.name_any(), &uid, &resolved.pin);
     let spec = DistributionRevisionSpec {
@@ -162,5 +202,6 @@ fn make(distribution: &Distribution, resolved: &Resolved, source_hash: &str) -> 
     labels.insert(CLASS_LABEL.to_owned(), distribution.spec.class_name.clone());
     labels.insert(DISTRIBUTION_UID_LABEL.to_owned(), uid);
     revision.annotations_mut().insert(SOURCE_HASH_ANNOTATION.to_owned(), source_hash.to_owned());
+    platforms::take_down(&mut revision, resolution);
     revision
 }

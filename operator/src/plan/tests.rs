@@ -3,6 +3,7 @@
 mod clocks;
 mod ingest;
 mod lost;
+mod platforms;
 mod replaced;
 mod room;
 

@@ -34,6 +34,18 @@ pub fn platforms(source: &ImageSource, nodes: &BTreeSet<String>) -> Result<Platf
     Ok(Platforms::OfNodes(nodes))
 }
 
+/// Those of the nodes' platforms, at most 6, for which an image is not there.
+pub fn lacking(image: &RevisionImage, nodes: &BTreeSet<String>) -> Vec<String> {
+    const SHOWN: usize = 6;
+    let there = |node: &&String| {
+        image
+            .manifests
+            .iter()
+            .any(|manifest| manifest.platform == **node || manifest.platform.starts_with(&format!("{node}/")))
+    };
+    nodes.iter().filter(|node| !there(node)).take(SHOWN).cloned().collect()
+}
+
 /// The image as the files of a layout. What is small and known already comes with its text: registries count each request for a
 /// manifest, and give some of them only to who names their type.
 pub fn as_layout(

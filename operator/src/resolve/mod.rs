@@ -13,7 +13,7 @@ use operator_api::{GrantedFile, reason};
 use origin::registry::RegistryError;
 use origin::{Origin, OriginError};
 
-pub use image::{as_layout, platforms};
+pub use image::{as_layout, lacking, platforms};
 pub use listing::{Wanted, default_path};
 pub use manifest::{MAX_FILES, MAX_MANIFEST_BYTES};
 pub use pin::{revision_name, source_hash};

@@ -122,11 +122,15 @@ impl World {
     }
 
     pub fn add_node(&self, name: &str) {
+        self.add_node_of(name, "amd64");
+    }
+
+    pub fn add_node_of(&self, name: &str, architecture: &str) {
         let node = json!({
             "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
             "status": {
                 "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
-                "nodeInfo": {"operatingSystem": "linux", "architecture": "amd64"},
+                "nodeInfo": {"operatingSystem": "linux", "architecture": architecture},
             },
         });
         self.api.seed(&parse::<Node>(node)).unwrap();

@@ -1,0 +1,70 @@
+//! The platforms of an image whose source leaves them open (`Auto`): those of the nodes. A revision keeps for which it was looked
+//! for, and they only grow: a node of another kind makes the image be looked for once more, at the digest that it has; neither
+//! a node that goes nor another operator makes it anything else.
+
+use std::collections::BTreeSet;
+
+use crds::{Distribution, DistributionRevision, ImageSource};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::revisions::SOURCE_HASH_ANNOTATION;
+use super::{Observed, Resolution, nodes};
+use crate::resolve::source_hash;
+
+/// On a revision: for which platforms of nodes its image was looked for, joined by commas. What it has for them stands in its
+/// `content.image.manifests`.
+pub const PLATFORMS_ANNOTATION: &str = "samara.dev/platforms";
+
+/// What the image is to be looked for for: what the nodes are that are to have it, and what was looked for before.
+pub fn wanted_platforms(
+    observed: &Observed,
+    distribution: &Distribution,
+    now: Timestamp,
+) -> BTreeSet<String> {
+    let hash = source_hash(&distribution.spec);
+    let own = observed.revisions.iter().filter(|revision| {
+        Some(&revision.spec.distribution.uid) == distribution.metadata.uid.as_ref()
+            && revision.annotations().get(SOURCE_HASH_ANNOTATION) == Some(&hash)
+    });
+    let before = own.flat_map(|revision| looked_for(revision));
+    nodes::platforms(observed, distribution, now).into_iter().chain(before).collect()
+}
+
+/// The platforms of nodes for which a revision's image has not been looked for yet.
+pub fn unknown(
+    observed: &Observed,
+    distribution: &Distribution,
+    revision: &DistributionRevision,
+    now: Timestamp,
+) -> BTreeSet<String> {
+    if !distribution.spec.source.image.as_ref().is_some_and(ImageSource::is_auto) {
+        return BTreeSet::new();
+    }
+    let known = looked_for(revision);
+    nodes::platforms(observed, distribution, now).into_iter().filter(|one| !known.contains(one)).collect()
+}
+
+/// The revision with what its image was looked for for, where it is what was found.
+pub fn take_down(revision: &mut DistributionRevision, resolution: &Resolution) {
+    let found = resolution.resolved.as_ref().filter(|found| found.pin == revision.spec.content.pin);
+    if found.is_some_and(|found| found.image.is_some()) && !resolution.platforms.is_empty() {
+        let all: Vec<&str> = resolution.platforms.iter().map(String::as_str).collect();
+        revision.annotations_mut().insert(PLATFORMS_ANNOTATION.to_owned(), all.join(","));
+    }
+}
+
+/// A revision of an operator that took nothing down was looked for for what it has.
+fn looked_for(revision: &DistributionRevision) -> BTreeSet<String> {
+    if let Some(known) = revision.annotations().get(PLATFORMS_ANNOTATION) {
+        return known.split(',').map(str::to_owned).collect();
+    }
+    let manifests = revision.spec.content.image.iter().flat_map(|image| &image.manifests);
+    manifests.filter_map(|manifest| without_variant(&manifest.platform)).collect()
+}
+
+/// Nodes do not tell theirs.
+fn without_variant(platform: &str) -> Option<String> {
+    let mut parts = platform.split('/');
+    Some(format!("{}/{}", parts.next()?, parts.next()?))
+}
