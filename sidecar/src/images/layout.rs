@@ -12,6 +12,7 @@ use origin::registry::{Contents, Reference, ReferenceError};
 #[derive(Debug)]
 pub struct Layout {
     pub repository: Repository,
+    /// The tag that was looked up.
     pub tag: Option<String>,
     /// What the reference stands for.
     pub digest: Digest,
@@ -64,7 +65,9 @@ impl Layout {
         };
         let mut layout = Self {
             repository: Repository::new(reference.registry(), reference.repository())?,
-            tag: reference.tag().map(str::to_owned),
+            // Beside a digest a tag is no more than a remark: nobody has asked the registry whether it stands for that, and whoever asks
+            // for the tag is to get what the registry says (T97).
+            tag: reference.tag().filter(|_| reference.digest().is_none()).map(str::to_owned),
             digest: image.digest.parse()?,
             manifests: Vec::new(),
             blobs: Vec::new(),

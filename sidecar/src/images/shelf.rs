@@ -174,6 +174,22 @@ mod tests {
     }
 
     #[test]
+    fn t097_a_digest_that_somebody_writes_beside_a_tag_is_not_what_others_get_for_the_tag() {
+        let shelf = Arc::<Shelf>::default();
+        let (folder, mut image) = layout("a", ImageAccess::Cluster);
+        image.reference = format!("{}@{}", image.reference, image.digest);
+        let place = shelf.put(&image, folder.path()).unwrap();
+        assert_eq!(tagged(&shelf), None);
+        let repository = Repository::new("registry.example", "team/app").unwrap();
+        let digest = image.digest.parse().unwrap();
+        assert!(
+            shelf.manifest(&repository, &Reference::Digest(digest)).is_some(),
+            "by its digest it is there"
+        );
+        drop(place);
+    }
+
+    #[test]
     fn a_manifest_is_not_served_as_a_blob_and_a_damaged_one_not_at_all() {
         let shelf = Arc::<Shelf>::default();
         let (folder, image) = layout("a", ImageAccess::UpstreamManifests);
