@@ -14,16 +14,16 @@ use origin::registry::RegistryError;
 use origin::{Origin, OriginError};
 
 pub use image::{as_layout, lacking, platforms};
-pub use listing::{Wanted, default_path};
-pub use manifest::{MAX_FILES, MAX_MANIFEST_BYTES};
 pub use pin::{revision_name, source_hash};
 
+use self::listing::{Wanted, default_path};
+use self::manifest::MAX_MANIFEST_BYTES;
 use crate::failure::Failure;
 
 /// So many files are asked for at a time.
 const PROBES: usize = 8;
 /// At most so many files of a manifest are asked for their size and validators; larger ones have to declare them.
-pub const MAX_PROBED: usize = 256;
+const MAX_PROBED: usize = 256;
 
 /// Why a source cannot be resolved.
 #[derive(Debug, thiserror::Error)]

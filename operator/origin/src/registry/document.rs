@@ -7,9 +7,9 @@ use super::strict::{Strict, check_spelling};
 use super::{Digest, Platform};
 
 /// The largest index or manifest, in bytes: what containerd and registries take at most.
-pub const MAX_DOCUMENT: u64 = 4 << 20;
+pub(super) const MAX_DOCUMENT: u64 = 4 << 20;
 /// The most manifests of an index, and the most layers of a manifest.
-pub const MAX_ENTRIES: usize = 512;
+pub(super) const MAX_ENTRIES: usize = 512;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -30,7 +30,7 @@ mod tests;
 pub use client::{Opened, Registry, RegistryOptions};
 pub use credentials::{Keyring, KeyringError, Login};
 pub use digest::Digest;
-pub use document::{Contents, MAX_DOCUMENT, MAX_ENTRIES};
+pub use document::Contents;
 pub use error::RegistryError;
 pub use image::{Image, ImageDocument, ImageManifest};
 pub use platform::{Platform, Platforms};
