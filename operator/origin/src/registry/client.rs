@@ -253,7 +253,14 @@ impl Registry {
     fn expect_ok(&self, answer: &Answer) -> Result<(), RegistryError> {
         match answer.response.status() {
             StatusCode::OK => Ok(()),
-            StatusCode::NOT_FOUND => Err(RegistryError::NotFound { image: self.image.to_string() }),
+            StatusCode::NOT_FOUND => {
+                let what = if self.image.digest().is_some() {
+                    "a digest that has gone, or never was there, takes an edit of source"
+                } else {
+                    "check its name and tag"
+                };
+                Err(RegistryError::NotFound { image: self.image.to_string(), what })
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.unauthorized(self.advice())),
             _ => Err(status_error(answer).into()),
         }

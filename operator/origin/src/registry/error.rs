@@ -20,10 +20,12 @@ pub enum RegistryError {
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     /// There is no such image.
-    #[error("{image} is not in its registry: check its name and tag")]
+    #[error("{image} is not in its registry: {what}")]
     NotFound {
         /// In full.
         image: String,
+        /// What to do.
+        what: &'static str,
     },
     /// The registry does not let us pull.
     #[error("the registry does not let {image} be pulled: {why}")]

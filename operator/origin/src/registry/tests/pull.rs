@@ -216,7 +216,10 @@ async fn what_a_registry_lacks_and_when_to_come_again_is_told() {
     let wanted = all(&["linux/amd64"]);
     let error = registry.registry(None).image(&wanted).await.unwrap_err();
     assert_eq!(error.reason(), reason::ORIGIN_NOT_FOUND);
-    assert!(error.to_string().contains("team/app:latest"), "{error}");
+    assert!(error.to_string().contains("team/app:latest is not in its registry: check its name"), "{error}");
+    let gone = registry.registry_of(&format!("x@{}", Digest::of(b"gone")), None, &[]);
+    let error = gone.image(&wanted).await.unwrap_err().to_string();
+    assert!(error.contains("an edit of source"), "{error}");
     registry.set(|script| {
         script.instead.insert("manifests/latest".into(), (429, vec![("Retry-After".into(), "7".into())]));
     });
