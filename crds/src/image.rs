@@ -20,7 +20,7 @@ pub struct ImageSource {
         )
     )]
     pub reference: String,
-    /// `Auto`, which is what the selected nodes are and, once looked for, were, or `os/architecture[/variant]`, each of which the
+    /// `Auto`, which is what the selected nodes are or have been, or `os/architecture[/variant]`, each of which the
     /// image has to have. In the words of Go, or those of `uname`: `linux/x86_64` is `linux/amd64`, `linux/arm64/v8` is `linux/arm64`.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 64)))]
     #[x_kube(validation = Rule::new("self.all(p, p == 'Auto' || p.matches('^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$'))").message("each of platforms is os/architecture[/variant], like linux/arm64 or linux/arm/v7"))]

@@ -53,7 +53,8 @@ fn version_name(version: TorrentVersion) -> &'static str {
     }
 }
 
-/// SHA-256 (hex) of the source as the user wrote it, with the torrent's version: an edit of either asks for another revision.
+/// SHA-256 (hex) of the source as the user wrote it, with the torrent's version: an edit of either asks for another revision, and an
+/// image's tag is looked up again, whatever was edited.
 pub fn source_hash(spec: &DistributionSpec) -> String {
     let source = serde_json::to_vec(&spec.source).unwrap_or_default();
     let mut hash = Sha256::new();
@@ -94,6 +95,34 @@ mod tests {
         assert_ne!(hybrid(file("a", None, Some("1"))), hybrid(file("a", None, Some("2"))));
         assert_ne!(declared, hybrid(file("b", Some("d"), Some("1"))));
         assert_ne!(declared, pin(&[file("a", Some("d"), Some("1"))], TorrentVersion::V2));
+    }
+
+    #[test]
+    fn every_edit_of_a_source_is_another_source_and_no_other_edit_is() {
+        let hash = |image: serde_json::Value, rest: serde_json::Value| {
+            let with = |whole: serde_json::Value, part: serde_json::Value| {
+                let members = [whole, part].into_iter().flat_map(|value| value.as_object().unwrap().clone());
+                serde_json::Value::Object(members.collect())
+            };
+            let image = with(serde_json::json!({"reference": "r.example/a:1"}), image);
+            source_hash(
+                &serde_json::from_value(with(serde_json::json!({"source": {"image": image}}), rest)).unwrap(),
+            )
+        };
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let written = hash(json("{}"), json("{}"));
+        for edit in [
+            r#"{"pin": true}"#,
+            r#"{"access": "UpstreamManifests"}"#,
+            r#"{"materialize": "Blobs"}"#,
+            r#"{"pullSecrets": [{"name": "s"}]}"#,
+            r#"{"platforms": ["linux/amd64"]}"#,
+        ] {
+            assert_ne!(hash(json(edit), json("{}")), written, "{edit}");
+        }
+        assert_ne!(hash(json("{}"), json(r#"{"torrent": {"version": "V2"}}"#)), written);
+        let elsewhere = r#"{"placement": {"nodeSelector": {"a": "b"}}, "origin": {"fetchers": 2}, "retention": {"onDelete": "Retain"}}"#;
+        assert_eq!(hash(json("{}"), json(elsewhere)), written);
     }
 
     #[test]
