@@ -224,6 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_that_asks_to_be_left_alone_is_for_five_minutes_at_most() {
+        let mut known = Known::default();
+        for (asked, waited) in [(1, 2), (90, 90), (3600, 300)] {
+            known.begin("a");
+            let retry_after = Some(std::time::Duration::from_secs(asked));
+            let error = origin::OriginError::Status { url: "http://h".into(), status: 429, retry_after };
+            known.failures = 1;
+            known.end("a", Err(error.into()), 0.0, at(0));
+            assert_eq!(known.resolution.retry_at, Some(at(waited)), "{asked}");
+        }
+    }
+
+    #[test]
     fn a_doubted_result_stays_until_another_is_there() {
         let mut known = Known::default();
         let resolved = || Resolved::new("p".into(), Vec::new(), 0, None);
