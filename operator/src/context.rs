@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kube::Client;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::distribution::ImageRoom;
 use crate::index::{Index, Indexed, ObjectId, Touched};
 use crate::lease::Leadership;
 use crate::ledger::Ledger;
@@ -64,6 +65,8 @@ pub struct Context {
     pub registry_changed: Notify,
     /// Manifests that are being read, or whose files are being outlined.
     pub manifests: Semaphore,
+    /// Images that are being resolved.
+    pub images: ImageRoom,
     index: Mutex<Index>,
     ledger: Mutex<Ledger>,
     unsynced: watch::Sender<u32>,
@@ -83,6 +86,7 @@ impl Context {
             certificate_wanted: Notify::new(),
             registry_changed: Notify::new(),
             manifests: Semaphore::new(MANIFESTS_AT_A_TIME),
+            images: ImageRoom::default(),
             index: Mutex::default(),
             ledger: Mutex::default(),
             unsynced: watch::Sender::new(watches),

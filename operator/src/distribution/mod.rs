@@ -4,6 +4,7 @@ mod apply;
 mod observe;
 mod outline;
 mod registry;
+mod room;
 mod source;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 
 pub use apply::{ApplyError, write_finalizer};
 pub use registry::open;
+pub use room::ImageRoom;
 pub use source::policy;
 
 use crate::context::Context;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crds::Distribution;
 use torrent::ingest::PublicKey;
 
-use super::source::wait_for_room;
+use super::room::wait_for_manifest;
 use crate::context::Context;
 use crate::outline::{Name, Outlined, name};
 use crate::queue::{Key, Urgency};
@@ -29,7 +29,7 @@ pub fn begin(
     context.ledger().outlines.insert(revision.clone(), outlined.clone());
     let (context, key, distribution) = (context.clone(), key.clone(), distribution.clone());
     tokio::spawn(async move {
-        let permit = wait_for_room(&context.manifests, &distribution).await;
+        let permit = wait_for_manifest(&context.manifests, &distribution).await;
         let made = make(&distribution, resolved, &revision, outlined.epoch, outlined.key).await;
         drop(permit);
         {

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use operator_api::{OriginPolicy, reason};
 use origin::{Options, Origin, PolicyError};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::registry;
+use super::room::wait_for_manifest;
 use crate::context::Context;
 use crate::events;
 use crate::metrics::count;
@@ -49,7 +49,8 @@ pub fn begin(
     let class = class.clone();
     let (context, key, distribution) = (context.clone(), key.clone(), distribution.clone());
     tokio::spawn(async move {
-        let _permit = wait_for_room(&context.manifests, &distribution).await;
+        let _manifest = wait_for_manifest(&context.manifests, &distribution).await;
+        let _image = context.images.enter(&distribution).await;
         let result = tokio::time::timeout(LONGEST, ask(&context, &class, &distribution, &surroundings))
             .await
             .unwrap_or_else(|_| {
@@ -70,16 +71,6 @@ pub fn begin(
         take_in(&context, &uid, &hash, result);
         context.queue.touch([(key, Urgency::Now)]);
     });
-}
-
-/// A manifest may be large, and waits until there is room for it; files that stand in the object do not.
-pub(super) async fn wait_for_room<'a>(
-    room: &'a Semaphore,
-    distribution: &Distribution,
-) -> Option<SemaphorePermit<'a>> {
-    distribution.spec.source.http.as_ref()?.manifest_url.as_ref()?;
-    // Never closed, so waiting cannot fail.
-    room.acquire().await.ok()
 }
 
 async fn ask(
@@ -157,30 +148,4 @@ fn take_in(context: &Context, uid: &str, hash: &str, result: Result<Resolved, Re
 /// The class's rules, in the words of the API.
 pub fn policy(class: &DistributionClass) -> OriginPolicy {
     OriginPolicy { allow: class.spec.origin.allow.clone(), deny: class.spec.origin.deny.clone() }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn distribution(http: &Value) -> Distribution {
-        let object = json!({"metadata": {"name": "d"}, "spec": {"source": {"http": http}}});
-        serde_json::from_value(object).unwrap()
-    }
-
-    #[test]
-    fn manifests_wait_for_each_other_and_files_for_nobody() {
-        let room = Semaphore::new(1);
-        let manifest = distribution(&json!({"manifestURL": "http://h/m"}));
-        let files = distribution(&json!({"files": [{"url": "http://h/f"}]}));
-        let first = wait_for_room(&room, &manifest).now_or_never().flatten();
-        assert!(first.is_some());
-        assert!(wait_for_room(&room, &manifest).now_or_never().is_none(), "there is no room");
-        assert!(wait_for_room(&room, &files).now_or_never().is_some());
-        drop(first);
-        assert!(wait_for_room(&room, &manifest).now_or_never().flatten().is_some());
-    }
 }
