@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use url::Host;
+
 use super::Digest;
 
 /// What a name without a registry belongs to.
@@ -161,7 +163,17 @@ fn check_registry(registry: &str) -> Result<(), &'static str> {
         ends.is_some_and(|(first, last)| first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric())
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
     };
-    if host.split('.').all(label) { Ok(()) } else { Err(WHY) }
+    if !host.split('.').all(label) {
+        return Err(WHY);
+    }
+    // A URL reads `127.1` and `0x7f.1` as addresses, and `300.1.1.1` not at all: what is dialled would not be what rules and passwords
+    // were matched with.
+    let same = Host::parse(host).is_ok_and(|read| read.to_string().eq_ignore_ascii_case(host));
+    if same {
+        Ok(())
+    } else {
+        Err("its registry is neither a host name nor an address as they are written in full")
+    }
 }
 
 fn is_tag(tag: &str) -> bool {

@@ -98,6 +98,21 @@ fn registries_are_found_where_they_are() {
     );
 }
 
+/// What a name says and what is dialled, shown a password and matched with rules has to be one and the same.
+#[test]
+fn registries_that_a_url_takes_for_something_else_are_refused() {
+    for written in
+        ["0x7f.1/a", "127.1/a", "127.1:5000/a", "2130706433:80/a", "300.1.1.1/a", "1.2.3.4.5/a", "xn--.com/a"]
+    {
+        assert!(Reference::parse(written).is_err(), "{written} is {:?}", Reference::parse(written));
+    }
+    for written in
+        ["127.0.0.1:5000/a", "r.example:443/a", "Registry.Example/a", "[2001:DB8:0::1]:5000/a", "a.b.1x/a"]
+    {
+        assert!(Reference::parse(written).is_ok(), "{written}");
+    }
+}
+
 #[test]
 fn t091_only_sha256_digests_are_taken() {
     assert_eq!(Digest::parse(&format!("sha256:{HEX}")).unwrap().hex(), HEX);
