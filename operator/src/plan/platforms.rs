@@ -31,14 +31,16 @@ pub fn wanted_platforms(
     nodes::platforms(observed, distribution, now).into_iter().chain(before).collect()
 }
 
-/// The platforms of nodes for which a revision's image has not been looked for yet.
+/// The platforms of nodes for which a revision's image has not been looked for yet. None where its digest is declared: more of it would
+/// be another.
 pub fn unknown(
     observed: &Observed,
     distribution: &Distribution,
     revision: &DistributionRevision,
     now: Timestamp,
 ) -> BTreeSet<String> {
-    if !distribution.spec.source.image.as_ref().is_some_and(ImageSource::is_auto) {
+    let auto = distribution.spec.source.image.as_ref().is_some_and(ImageSource::is_auto);
+    if !auto || distribution.spec.expected_digest.is_some() {
         return BTreeSet::new();
     }
     let known = looked_for(revision);

@@ -140,6 +140,17 @@ fn platforms_that_are_named_are_no_business_of_the_nodes() {
 }
 
 #[test]
+fn content_whose_digest_is_declared_stays_what_it_is() {
+    let mut observed = image();
+    let distribution = Arc::make_mut(observed.distribution.as_mut().unwrap());
+    distribution.spec.expected_digest = Some(format!("sha256:{}", "c".repeat(64)));
+    join(&mut observed, "linux/arm64");
+    settle(&mut observed);
+    assert!(!observed.resolution.running);
+    is(&observed, "Built", "True", "Built");
+}
+
+#[test]
 fn a_revision_of_an_older_operator_was_looked_for_for_what_it_has() {
     let mut observed = image();
     let revision = Arc::make_mut(&mut observed.revisions[0]);
