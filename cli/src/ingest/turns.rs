@@ -5,6 +5,10 @@
 //! read. Who reads shows by its signatures. As long as enough others get on, one watches; when one that has read is gone, the next in
 //! the order takes its place at once, and when nothing new has come for a while, one more at a time.
 
+mod pace;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -12,12 +16,10 @@ use sha2::{Digest as _, Sha256};
 use sidecar::fetch::Seat;
 use torrent::IngestId;
 
+use pace::Pace;
+
 /// Nobody but who is alone begins sooner after the start than this: the others are being found.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Nothing new for the time of so many pieces...
-const LEFT_LYING: u32 = 3;
-/// ...but not for less or more than this: then one more may read.
-const QUIET: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 
 /// A machine, by the random part of its peer id.
 pub type Machine = String;
@@ -46,10 +48,7 @@ pub struct Turns {
     readers: BTreeMap<Machine, Reader>,
     met: BTreeSet<Machine>,
     have: u64,
-    /// When something new came last.
-    news: Option<Duration>,
-    /// Between one and the next.
-    pace: Duration,
+    pace: Pace,
     /// Whether this is not the first look: what is known then is from before this start.
     looked: bool,
     /// Since when this machine reads, and whom it took for readers then.
@@ -75,8 +74,7 @@ impl Turns {
             readers: BTreeMap::new(),
             met: BTreeSet::new(),
             have: 0,
-            news: None,
-            pace: Duration::ZERO,
+            pace: Pace::new(),
             looked: false,
             reading: None,
         }
@@ -101,7 +99,8 @@ impl Turns {
     /// How many read and show it, this machine among them.
     pub fn active(&self, sight: &Sight, now: Duration) -> usize {
         let me = self.readers.get(&self.me).and_then(|reader| reader.last);
-        let reads = self.reading.is_some() && me.is_some_and(|last| now.saturating_sub(last) < self.quiet());
+        let reads =
+            self.reading.is_some() && me.is_some_and(|last| now.saturating_sub(last) < self.pace.quiet());
         self.others(sight, now).len() + usize::from(reads)
     }
 
@@ -118,23 +117,16 @@ impl Turns {
             }
         }
         if is_news && self.looked {
-            if let Some(gap) = self.news.map(|last| now.saturating_sub(last)) {
-                self.pace = if self.pace.is_zero() { gap } else { (self.pace * 7 + gap) / 8 };
-            }
-            self.news = Some(now);
+            self.pace.news(now);
         }
         self.looked = true;
-    }
-
-    fn quiet(&self) -> Duration {
-        (self.pace * LEFT_LYING).clamp(QUIET.0, QUIET.1)
     }
 
     /// The others that get on.
     fn others(&self, sight: &Sight, now: Duration) -> BTreeSet<Machine> {
         let here = |machine: &Machine| sight.connected.contains(machine) || !self.met.contains(machine);
         let gets_on =
-            |reader: &Reader| reader.last.is_some_and(|last| now.saturating_sub(last) < self.quiet());
+            |reader: &Reader| reader.last.is_some_and(|last| now.saturating_sub(last) < self.pace.quiet());
         let is_at_it = |(machine, reader): &(&Machine, &Reader)| {
             **machine != self.me && here(machine) && gets_on(reader)
         };
@@ -146,7 +138,7 @@ impl Turns {
         let began = self.reading.as_ref().map_or(now, |(began, _)| *began);
         let last =
             self.readers.get(&self.me).and_then(|reader| reader.last).map_or(began, |last| last.max(began));
-        let stands_still = now.saturating_sub(last) >= self.quiet();
+        let stands_still = now.saturating_sub(last) >= self.pace.quiet();
         let me = self.rank(&self.me);
         let better =
             self.others(sight, now).into_iter().filter(|other| stands_still || self.rank(other) < me);
@@ -159,8 +151,8 @@ impl Turns {
             // Those that have come since know of this machine, and wait for it.
             return others.is_empty() && sight.alone;
         }
-        let since = self.news.unwrap_or(SETTLE).max(SETTLE);
-        let patience = now.saturating_sub(since).div_duration_f64(self.quiet()) as usize;
+        let since = self.pace.last_news().unwrap_or(SETTLE).max(SETTLE);
+        let patience = now.saturating_sub(since).div_duration_f64(self.pace.quiet()) as usize;
         let allowed = wanted - others.len() + patience;
         let me = self.rank(&self.me);
         let before = sight.connected.iter().filter(|other| !others.contains(*other) && self.rank(other) < me);
@@ -191,7 +183,7 @@ impl Turns {
     fn seat(&self, sight: &Sight, now: Duration) -> Seat {
         let mut readers = self.others(sight, now);
         if let Some((began, expected)) = &self.reading
-            && now.saturating_sub(*began) < self.quiet()
+            && now.saturating_sub(*began) < self.pace.quiet()
         {
             readers.extend(expected.iter().filter(|machine| sight.connected.contains(*machine)).cloned());
         }
@@ -207,200 +199,5 @@ impl Turns {
 
     fn rank(&self, machine: &str) -> [u8; 32] {
         Sha256::new().chain_update(self.ingest.0).chain_update(machine).finalize().into()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STEP: Duration = Duration::from_millis(100);
-
-    /// Machines that all see each other, and a piece for each step of one that reads.
-    struct World {
-        now: Duration,
-        turns: Vec<Turns>,
-        signed: Vec<u32>,
-        /// Gone for good.
-        dead: BTreeSet<usize>,
-        /// Is there and brings nothing.
-        stuck: BTreeSet<usize>,
-        began: Vec<Duration>,
-    }
-
-    fn name(machine: usize) -> Machine {
-        format!("{machine:02}")
-    }
-
-    impl World {
-        fn new(machines: usize) -> Self {
-            let turns =
-                (0..machines).map(|machine| Turns::new(IngestId([7; 32]), name(machine), false)).collect();
-            Self {
-                now: Duration::ZERO,
-                turns,
-                signed: vec![0; machines],
-                dead: BTreeSet::new(),
-                stuck: BTreeSet::new(),
-                began: vec![Duration::ZERO; machines],
-            }
-        }
-
-        /// The machines in their order.
-        fn order(&self) -> Vec<usize> {
-            let mut order: Vec<usize> = (0..self.turns.len()).collect();
-            order.sort_by_key(|machine| self.turns[0].rank(&name(*machine)));
-            order
-        }
-
-        fn join(&mut self) -> usize {
-            self.turns.push(Turns::new(IngestId([7; 32]), name(self.turns.len()), false));
-            self.signed.push(0);
-            self.began.push(self.now);
-            self.turns.len() - 1
-        }
-
-        /// One step; who reads in it, with their seats.
-        fn step(&mut self, wanted: usize) -> Vec<(usize, Seat)> {
-            let signed: Vec<(Machine, u32)> = self
-                .signed
-                .iter()
-                .enumerate()
-                .map(|(machine, count)| (name(machine), *count))
-                .filter(|(_, count)| *count > 0)
-                .collect();
-            let mut reading = Vec::new();
-            for machine in 0..self.turns.len() {
-                if self.dead.contains(&machine) {
-                    continue;
-                }
-                let others =
-                    (0..self.turns.len()).filter(|other| *other != machine && !self.dead.contains(other));
-                let sight = Sight {
-                    connected: others.map(name).collect(),
-                    signed: signed.clone(),
-                    have: signed.iter().map(|(_, count)| u64::from(*count)).sum(),
-                    alone: false,
-                    barred: false,
-                };
-                let now = self.now.saturating_sub(self.began[machine]);
-                if let Some(seat) = self.turns[machine].decide(&sight, wanted, now) {
-                    reading.push((machine, seat));
-                }
-            }
-            for (machine, _) in &reading {
-                self.signed[*machine] += u32::from(!self.stuck.contains(machine));
-            }
-            self.now += STEP;
-            reading
-        }
-
-        /// The same readers in each of some steps.
-        fn steadily(&mut self, wanted: usize, time: Duration) -> Vec<usize> {
-            let first: Vec<usize> = self.step(wanted).into_iter().map(|(machine, _)| machine).collect();
-            for _ in 0..time.div_duration_f64(STEP) as usize {
-                let now: Vec<usize> = self.step(wanted).into_iter().map(|(machine, _)| machine).collect();
-                assert_eq!(now, first, "at {:?}", self.now);
-            }
-            first
-        }
-    }
-
-    #[test]
-    fn the_first_in_the_order_reads_and_a_newcomer_leaves_it_to_it() {
-        let mut world = World::new(5);
-        while world.now < SETTLE {
-            assert_eq!(world.step(1), []);
-        }
-        let first = world.order()[0];
-        assert_eq!(world.steadily(1, Duration::from_secs(20)), [first]);
-        for _ in 0..20 {
-            world.join();
-        }
-        assert_eq!(world.steadily(1, Duration::from_secs(20)), [first]);
-    }
-
-    #[test]
-    fn who_finds_nobody_begins_at_once() {
-        let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
-        let sight = Sight { alone: true, ..Sight::default() };
-        assert_eq!(turns.decide(&sight, 1, Duration::ZERO), Some(Seat { index: 0, of: 1 }));
-        let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
-        let come_since = Sight { connected: (2..50).map(name).collect(), ..sight.clone() };
-        let first = Some(Seat { index: 0, of: 1 });
-        assert_eq!(turns.decide(&come_since, 1, STEP), first, "whatever the order is");
-        let barred = Sight { barred: true, ..sight };
-        assert_eq!(turns.decide(&barred, 1, STEP), None);
-    }
-
-    #[test]
-    fn the_next_one_reads_at_once_when_the_reader_is_gone() {
-        let mut world = World::new(5);
-        world.now = SETTLE;
-        let order = world.order();
-        assert_eq!(world.steadily(1, Duration::from_secs(5)), [order[0]]);
-        world.dead.insert(order[0]);
-        assert_eq!(world.steadily(1, Duration::from_secs(5)), [order[1]]);
-    }
-
-    #[test]
-    fn one_that_is_there_and_brings_nothing_is_relieved_and_the_relief_reads_alone() {
-        let mut world = World::new(5);
-        world.now = SETTLE;
-        let order = world.order();
-        world.steadily(1, Duration::from_secs(5));
-        world.stuck.insert(order[0]);
-        for _ in 0..100 {
-            world.step(1);
-        }
-        assert_eq!(world.step(1), [(order[1], Seat { index: 0, of: 1 })]);
-    }
-
-    #[test]
-    fn several_have_seats_that_fit_together_from_the_start() {
-        let mut world = World::new(6);
-        world.now = SETTLE;
-        let order = world.order();
-        for _ in 0..100 {
-            let mut reading = world.step(3);
-            reading.sort_by_key(|(_, seat)| seat.index);
-            let seats = (0..3).map(|index| (order[index as usize], Seat { index, of: 3 }));
-            assert_eq!(reading, seats.collect::<Vec<_>>());
-        }
-        assert_eq!(world.steadily(1, Duration::from_secs(5)), [order[0]], "fewer are wanted");
-    }
-
-    #[test]
-    fn of_two_that_began_apart_one_stops() {
-        let mut world = World::new(2);
-        world.now = SETTLE;
-        let order = world.order();
-        // Each was alone at first.
-        for machine in [0, 1] {
-            let sight = Sight { alone: true, ..Sight::default() };
-            assert!(world.turns[machine].decide(&sight, 1, Duration::ZERO).is_some());
-        }
-        assert_eq!(world.step(1).len(), 2);
-        assert_eq!(world.steadily(1, Duration::from_secs(5)), [order[0]]);
-    }
-
-    #[test]
-    fn one_that_goes_quiet_keeps_its_seat_where_parts_can_be_had() {
-        for (parts, of) in [(true, 2), (false, 1)] {
-            let mut turns = Turns::new(IngestId([7; 32]), name(1), parts);
-            let mut sight = Sight { connected: [name(2)].into(), ..Sight::default() };
-            turns.decide(&sight, 2, Duration::ZERO);
-            sight.signed = vec![(name(2), 1)];
-            assert_eq!(turns.decide(&sight, 2, SETTLE).map(|seat| seat.of), Some(2));
-            assert_eq!(turns.decide(&sight, 2, SETTLE + QUIET.0 * 2).map(|seat| seat.of), Some(of));
-        }
-    }
-
-    #[test]
-    fn what_was_signed_before_a_start_holds_nobody_up() {
-        let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
-        let signed = vec![(name(9), 5)];
-        let sight = Sight { alone: true, signed, have: 5, ..Sight::default() };
-        assert!(turns.decide(&sight, 1, Duration::ZERO).is_some());
     }
 }
