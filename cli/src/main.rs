@@ -4,6 +4,7 @@
 //! error.
 
 mod demo;
+mod digest;
 mod get;
 mod ingest;
 mod output;

@@ -1,15 +1,12 @@
 //! Whether a node really has the bytes: every published file is read from disk and hashed.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read as _};
 use std::path::Path;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
 
-/// Bytes read at once.
-const CHUNK: usize = 256 * 1024;
+use crate::digest;
 
 /// Fails unless `dataset` holds exactly the `expected` files, byte for byte.
 pub fn verify(dataset: &Path, expected: &BTreeMap<String, [u8; 32]>) -> Result<()> {
@@ -22,7 +19,7 @@ pub fn verify(dataset: &Path, expected: &BTreeMap<String, [u8; 32]>) -> Result<(
         if !found.contains(path) {
             bail!("{path} is missing");
         }
-        if sha256(&dataset.join(path)).with_context(|| format!("cannot read {path}"))? != *digest {
+        if digest::of_file(&dataset.join(path)).with_context(|| format!("cannot read {path}"))? != *digest {
             bail!("{path} does not have the origin's bytes");
         }
     }
@@ -43,18 +40,10 @@ fn list(folder: &Path, prefix: &str, found: &mut Vec<String>) -> io::Result<()> 
     Ok(())
 }
 
-fn sha256(path: &Path) -> io::Result<[u8; 32]> {
-    let (mut file, mut hasher, mut buffer) = (fs::File::open(path)?, Sha256::new(), vec![0; CHUNK]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().into()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     #[test]

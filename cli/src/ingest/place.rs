@@ -1,19 +1,18 @@
 //! Where a file lies while it comes, and where it goes.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 use torrent::{IngestId, RelPath};
+
+use crate::digest;
 
 /// Digits of the ingest id in a folder's name.
 const DIGITS: usize = 16;
-/// Read at a time.
-const READ: usize = 1 << 20;
 
 /// The folder that hides in the output folder until the file is whole, and the file.
 #[derive(Debug, Clone)]
@@ -75,7 +74,7 @@ impl Place {
                 there.is_file() && there.len() == size && self.journal().exists() && !self.coming().exists();
             let same = || -> Result<bool> {
                 let Some(sha256) = sha256.filter(|_| there.is_file()) else { return Ok(false) };
-                Ok(digest(&self.file)? == sha256)
+                Ok(digest::of_file(&self.file).with_context(|| format!("cannot read {shown}"))? == sha256)
             };
             if (ours && sha256.is_none()) || same()? {
                 return Ok(Before::Whole);
@@ -123,20 +122,10 @@ impl Place {
     }
 }
 
-fn digest(path: &Path) -> Result<[u8; 32]> {
-    let context = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(context)?;
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; READ]);
-    loop {
-        match file.read(&mut buffer).with_context(context)? {
-            0 => return Ok(hasher.finalize().into()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     #[test]

@@ -1,19 +1,17 @@
 //! `samara torrent create`.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{ArgGroup, Args};
-use sha2::{Digest as _, Sha256};
 use torrent::{Builder, Metainfo, PieceHashes, Plan, Version, piece_length_for};
 
 use super::pieces::{Reading, Watch, processors};
 use super::sources::{Source, check_unchanged, sources_without};
 use super::{glob, show, target};
-use crate::output;
 use crate::progress::Hashing;
 use crate::units::{self, parse_bytes};
+use crate::{digest, output};
 
 /// Make a .torrent of a file or a folder.
 ///
@@ -215,10 +213,10 @@ pub fn made(path: &Path, sources: &[Source], canonical: bool, watch: &dyn Watch)
 
 fn build(builder: Builder, sources: &[Source], threads: usize, watch: &dyn Watch) -> Result<Metainfo> {
     let plan = builder.plan(sources.iter().map(|source| (source.path.clone(), source.size)).collect())?;
-    let digest = plan.needs_digest().then(|| &sources[0]);
+    let digested = plan.needs_digest().then(|| &sources[0]);
     let (hashes, digest) = std::thread::scope(|scope| {
         // One processor's work, whatever the number of threads: the whole file in order.
-        let digest = digest.map(|source| scope.spawn(|| sha256(source)));
+        let digest = digested.map(|source| scope.spawn(|| sha256(source)));
         let hashes = hash(&plan, sources, threads, watch);
         (hashes, digest.map(|thread| thread.join().expect("hashing does not panic")))
     });
@@ -237,13 +235,5 @@ fn hash(plan: &Plan, sources: &[Source], threads: usize, watch: &dyn Watch) -> R
 }
 
 fn sha256(source: &Source) -> Result<[u8; 32]> {
-    let context = || format!("cannot read {}", source.file.display());
-    let mut file = std::fs::File::open(&source.file).with_context(context)?;
-    let (mut sha256, mut buffer) = (Sha256::new(), vec![0; 128 * 1024]);
-    loop {
-        match file.read(&mut buffer).with_context(context)? {
-            0 => return Ok(sha256.finalize().into()),
-            count => sha256.update(&buffer[..count]),
-        }
-    }
+    digest::of_file(&source.file).with_context(|| format!("cannot read {}", source.file.display()))
 }
