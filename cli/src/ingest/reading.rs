@@ -94,7 +94,7 @@ impl Reading {
         };
         let size = file.size;
         Self {
-            turns: Turns::new(outline.id(), me, parts),
+            turns: Turns::new(outline.id(), me, parts, outline.plan().pieces().piece_length()),
             handle,
             outline,
             remote,

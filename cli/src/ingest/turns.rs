@@ -3,7 +3,7 @@
 //! Machines stand in an order that the ingest id and their peer ids make, the same for all of them. Who finds nobody at the trackers
 //! begins at once; else those that are first in the order begin when a moment has passed in which the others could show that they
 //! read. Who reads shows by its signatures. As long as enough others get on, one watches; when one that has read is gone, the next in
-//! the order takes its place at once, and when nothing new has come for a while, one more at a time.
+//! the order takes its place at once, and when nothing new has come for a while, one more at a time, up to a few.
 
 mod pace;
 #[cfg(test)]
@@ -20,6 +20,9 @@ use pace::Pace;
 
 /// Nobody but who is alone begins sooner after the start than this: the others are being found.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// When nothing new comes, so many more than are wanted read at most: an origin that has stalled is not asked by all at once.
+const MOST_MORE: usize = 3;
 
 /// A machine, by the random part of its peer id.
 pub type Machine = String;
@@ -65,8 +68,8 @@ struct Reader {
 
 impl Turns {
     /// Of the machine that is called `me`.
-    /// `parts`: the origin gives parts of the file.
-    pub fn new(ingest: IngestId, me: Machine, parts: bool) -> Self {
+    /// `parts`: the origin gives parts of the file, which has pieces of so many bytes.
+    pub fn new(ingest: IngestId, me: Machine, parts: bool, piece_length: u64) -> Self {
         Self {
             ingest,
             me,
@@ -74,7 +77,7 @@ impl Turns {
             readers: BTreeMap::new(),
             met: BTreeSet::new(),
             have: 0,
-            pace: Pace::new(),
+            pace: Pace::new(piece_length),
             looked: false,
             reading: None,
         }
@@ -136,12 +139,17 @@ impl Turns {
     /// Who is at it is not held up by one that is no better.
     fn goes_on(&self, sight: &Sight, wanted: usize, now: Duration) -> bool {
         let began = self.reading.as_ref().map_or(now, |(began, _)| *began);
-        let last =
-            self.readers.get(&self.me).and_then(|reader| reader.last).map_or(began, |last| last.max(began));
-        let stands_still = now.saturating_sub(last) >= self.pace.quiet();
+        let shown = self.readers.get(&self.me).and_then(|reader| reader.last);
+        let is_recent = |at: Duration| now.saturating_sub(at) < self.pace.quiet();
+        let stands_still = !is_recent(shown.map_or(began, |last| last.max(began)));
+        let others = self.others(sight, now);
+        // Those before it that have come since begin too when nothing new comes; all of them together would be too many.
+        let may_go = stands_still || (!sight.alone && !shown.is_some_and(is_recent));
+        if may_go && self.before(sight, &others) >= wanted + MOST_MORE {
+            return false;
+        }
         let me = self.rank(&self.me);
-        let better =
-            self.others(sight, now).into_iter().filter(|other| stands_still || self.rank(other) < me);
+        let better = others.iter().filter(|other| stands_still || self.rank(other) < me);
         better.count() < wanted
     }
 
@@ -153,10 +161,15 @@ impl Turns {
         }
         let since = self.pace.last_news().unwrap_or(SETTLE).max(SETTLE);
         let patience = now.saturating_sub(since).div_duration_f64(self.pace.quiet()) as usize;
-        let allowed = wanted - others.len() + patience;
+        let allowed = wanted - others.len() + patience.min(MOST_MORE);
+        self.before(sight, &others) < allowed
+    }
+
+    /// How many that do not get on stand before this machine in the order.
+    fn before(&self, sight: &Sight, others: &BTreeSet<Machine>) -> usize {
         let me = self.rank(&self.me);
-        let before = sight.connected.iter().filter(|other| !others.contains(*other) && self.rank(other) < me);
-        before.count() < allowed
+        let waits = |other: &&Machine| !others.contains(*other) && self.rank(other) < me;
+        sight.connected.iter().filter(waits).count()
     }
 
     /// Those that begin together with this machine, or are at it and do not show it.

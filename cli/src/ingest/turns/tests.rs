@@ -15,14 +15,23 @@ struct World {
     began: Vec<Duration>,
 }
 
+const ID: IngestId = IngestId([7; 32]);
+
+fn turns_of(machine: usize, parts: bool) -> Turns {
+    Turns::new(ID, name(machine), parts, 1 << 20)
+}
+
 fn name(machine: usize) -> Machine {
     format!("{machine:02}")
 }
 
 impl World {
     fn new(machines: usize) -> Self {
-        let turns =
-            (0..machines).map(|machine| Turns::new(IngestId([7; 32]), name(machine), false)).collect();
+        Self::with_pieces(machines, 1 << 20)
+    }
+
+    fn with_pieces(machines: usize, length: u64) -> Self {
+        let turns = (0..machines).map(|machine| Turns::new(ID, name(machine), false, length)).collect();
         Self {
             now: Duration::ZERO,
             turns,
@@ -41,7 +50,7 @@ impl World {
     }
 
     fn join(&mut self) -> usize {
-        self.turns.push(Turns::new(IngestId([7; 32]), name(self.turns.len()), false));
+        self.turns.push(turns_of(self.turns.len(), false));
         self.signed.push(0);
         self.began.push(self.now);
         self.turns.len() - 1
@@ -109,10 +118,10 @@ fn the_first_in_the_order_reads_and_a_newcomer_leaves_it_to_it() {
 
 #[test]
 fn who_finds_nobody_begins_at_once() {
-    let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
+    let mut turns = turns_of(1, false);
     let sight = Sight { alone: true, ..Sight::default() };
     assert_eq!(turns.decide(&sight, 1, Duration::ZERO), Some(Seat { index: 0, of: 1 }));
-    let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
+    let mut turns = turns_of(1, false);
     let come_since = Sight { connected: (2..50).map(name).collect(), ..sight.clone() };
     let first = Some(Seat { index: 0, of: 1 });
     assert_eq!(turns.decide(&come_since, 1, STEP), first, "whatever the order is");
@@ -174,7 +183,7 @@ fn of_two_that_began_apart_one_stops() {
 #[test]
 fn one_that_goes_quiet_keeps_its_seat_where_parts_can_be_had() {
     for (parts, of) in [(true, 2), (false, 1)] {
-        let mut turns = Turns::new(IngestId([7; 32]), name(1), parts);
+        let mut turns = turns_of(1, parts);
         let mut sight = Sight { connected: [name(2)].into(), ..Sight::default() };
         turns.decide(&sight, 2, Duration::ZERO);
         sight.signed = vec![(name(2), 1)];
@@ -185,8 +194,40 @@ fn one_that_goes_quiet_keeps_its_seat_where_parts_can_be_had() {
 
 #[test]
 fn what_was_signed_before_a_start_holds_nobody_up() {
-    let mut turns = Turns::new(IngestId([7; 32]), name(1), false);
+    let mut turns = turns_of(1, false);
     let signed = vec![(name(9), 5)];
     let sight = Sight { alone: true, signed, have: 5, ..Sight::default() };
     assert!(turns.decide(&sight, 1, Duration::ZERO).is_some());
+}
+
+#[test]
+fn a_stalled_origin_is_read_by_a_few_however_many_wait_and_however_many_come() {
+    for wanted in [1, 3] {
+        let mut world = World::new(12);
+        world.now = SETTLE;
+        world.stuck.extend(0..200);
+        let (mut most, mut have_read) = (0, BTreeSet::new());
+        for step in 0..900 {
+            if step % 60 == 59 && step < 600 {
+                let late = world.join();
+                world.began[late] = Duration::ZERO;
+            }
+            let reading = world.step(wanted);
+            most = most.max(reading.len());
+            have_read.extend(reading.iter().map(|(machine, _)| *machine));
+        }
+        assert_eq!(most, wanted + MOST_MORE, "one more at a time, up to a few: {have_read:?}");
+    }
+}
+
+#[test]
+fn long_pieces_are_waited_for_longer_before_anything_is_known_of_the_pace() {
+    for mib in [1, 16] {
+        let mut world = World::with_pieces(5, mib << 20);
+        world.now = SETTLE;
+        world.stuck.extend(0..5);
+        let second = (0..2000).find(|_| world.step(1).len() > 1).map(|step| STEP * step);
+        let second = second.expect("one more tries");
+        assert!(second.abs_diff(QUIET.0 * mib as u32) < STEP * 3, "pieces of {mib} MiB: {second:?}");
+    }
 }
