@@ -289,6 +289,36 @@ fn an_interrupted_download_goes_on_and_says_so() {
 }
 
 #[test]
+fn an_origin_that_is_gone_for_good_is_given_up_and_the_same_command_goes_on_when_it_is_back() {
+    let site = Site::new(24 * MIB, 8_000_000, true);
+    let mut running: Vec<_> = (0..2).map(|machine| site.start(machine, &[])).collect();
+    for machine in &mut running {
+        machine.until(|event| event["have"].as_u64() > Some(8 * MIB as u64));
+    }
+    site.origin.is_down(true);
+    let mut given_up = 0;
+    for mut machine in running {
+        let events = machine.until(|_| false);
+        let message = events.last().unwrap()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("answered 503"), "{message}");
+        given_up += usize::from(message.contains("given up after 6 tries"));
+        let (code, said) = machine.end();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("the same command goes on"), "{said}");
+    }
+    assert!(given_up > 0, "one of them may find itself alone");
+    site.origin.is_down(false);
+    (0..2)
+        .map(|machine| site.start(machine, &[]))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(all_events)
+        .for_each(drop);
+    site.check(0..2);
+    assert!(site.copies() <= 1.3, "the origin gave {} times the file", site.copies());
+}
+
+#[test]
 fn what_cannot_be_is_said_before_anything_is_read() {
     let site = Site::new(MIB, 50_000_000, true);
     let short = site.temp.path().join("short");

@@ -5,6 +5,7 @@ mod auto;
 mod name;
 mod place;
 mod reading;
+mod tries;
 mod turns;
 
 use std::sync::Arc;
@@ -28,12 +29,15 @@ use args::Fetchers;
 pub use args::IngestArgs;
 use place::Before;
 pub use place::Place;
-use reading::{Reading, Task, fetcher_name, machine};
+use reading::{Next, Reading, Task, fetcher_name, machine};
+use tries::MOST_FAILURES;
 
 /// How often it is looked whose turn it is.
 const LOOK: Duration = Duration::from_millis(100);
 /// Peers that need something from here are seen off, unless nothing has gone to them for so long.
 const SEEN_OFF: Duration = Duration::from_secs(10);
+/// What an error says of what is here.
+const RESUMES: &str = "what has come is kept, and the same command goes on where it was";
 
 /// What is asked for.
 pub struct Order<'a> {
@@ -278,14 +282,21 @@ impl<'a> Download<'a> {
 
     /// What others may still be able to read is left to them; without others it cannot go on.
     fn reading_failed(&mut self, error: FetchError, report: &Report) -> Result<()> {
-        let lasting = match &error {
-            FetchError::Origin(error) => matches!(error, origin::OriginError::Changed { .. }),
-            _ => true,
+        let asked = match &error {
+            FetchError::Origin(origin::OriginError::Changed { .. }) => return Err(self.failure(error)),
+            FetchError::Origin(error) => error.retry_after(),
+            _ => return Err(self.failure(error)),
         };
-        if lasting || !self.reading.sit_out() {
-            return Err(self.failure(error));
-        }
-        let message = format!("{:#}; others read on", self.failure(error));
+        let failure = self.failure(error);
+        let next = match self.reading.sit_out(asked) {
+            Next::Others => "others read on".to_owned(),
+            Next::Later(pause) => format!("it is asked again in {} s", pause.as_secs()),
+            Next::Alone => bail!("{failure:#}; {RESUMES}"),
+            Next::GivenUp => bail!(
+                "{failure:#}; given up after {MOST_FAILURES} tries in a row that brought nothing new, from there or from others; {RESUMES}"
+            ),
+        };
+        let message = format!("{failure:#}; {next}");
         Ok(report.complain(&self.name, &self.outline.id().to_string(), vec![message])?)
     }
 

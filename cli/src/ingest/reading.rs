@@ -13,11 +13,10 @@ use torrent::ingest::Outline;
 
 use super::args::Fetchers;
 use super::auto::Auto;
+use super::tries::{Come, Tries};
 use super::turns::{Machine, Sight, Turns};
 use crate::share::Remote;
 
-/// After a failure the others have so long a time to try.
-const BARRED: Duration = Duration::from_secs(10);
 /// Bytes of a peer id that say what client it is.
 const PREFIX: usize = 8;
 
@@ -57,8 +56,22 @@ pub struct Reading {
     trackers: Option<usize>,
     seat: watch::Sender<Seat>,
     began: Instant,
+    tries: Tries,
     barred_until: Option<Instant>,
     running: Option<Running>,
+}
+
+/// What follows when the origin could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The others try for a while.
+    Others,
+    /// There are no others, but the server has said when to come again.
+    Later(Duration),
+    /// There are no others.
+    Alone,
+    /// It was tried often enough.
+    GivenUp,
 }
 
 struct Running {
@@ -105,6 +118,7 @@ impl Reading {
             trackers,
             seat: watch::Sender::new(Seat { index: 0, of: 1 }),
             began: Instant::now(),
+            tries: Tries::default(),
             barred_until: None,
             running: None,
         }
@@ -211,9 +225,18 @@ impl Reading {
         }
     }
 
-    /// Leaves it to the others for a while; `false` if there are none.
-    pub fn sit_out(&mut self) -> bool {
-        self.barred_until = Some(Instant::now() + BARRED);
-        !self.handle.own_peers().is_empty()
+    /// After a failure: leaves it to the others for a while, if there are any and it was not tried often enough. `asked`: the server wants
+    /// so long a pause.
+    pub fn sit_out(&mut self, asked: Option<Duration>) -> Next {
+        let alone = self.handle.own_peers().is_empty();
+        if alone && asked.is_none() {
+            return Next::Alone;
+        }
+        let stats = self.handle.stats();
+        let known = self.handle.known_pieces();
+        let come = Come { known, have: stats.have, downloaded: stats.downloaded };
+        let Some(pause) = self.tries.failed(come, asked) else { return Next::GivenUp };
+        self.barred_until = Some(Instant::now() + pause);
+        if alone { Next::Later(pause) } else { Next::Others }
     }
 }
