@@ -290,7 +290,7 @@ fn an_interrupted_download_goes_on_and_says_so() {
 
 #[test]
 fn an_origin_that_is_gone_for_good_is_given_up_and_the_same_command_goes_on_when_it_is_back() {
-    let site = Site::new(24 * MIB, 8_000_000, true);
+    let site = Site::new(96 * MIB, 8_000_000, true);
     let mut running: Vec<_> = (0..2).map(|machine| site.start(machine, &[])).collect();
     for machine in &mut running {
         machine.until(|event| event["have"].as_u64() > Some(8 * MIB as u64));
@@ -316,6 +316,28 @@ fn an_origin_that_is_gone_for_good_is_given_up_and_the_same_command_goes_on_when
         .for_each(drop);
     site.check(0..2);
     assert!(site.copies() <= 1.3, "the origin gave {} times the file", site.copies());
+}
+
+#[test]
+fn what_came_of_a_version_that_is_gone_does_not_stay() {
+    let site = Site::new(96 * MIB, 8_000_000, true);
+    let mut running: Vec<_> = (0..2).map(|machine| site.start(machine, &[])).collect();
+    for machine in &mut running {
+        machine.until(|event| event["have"].as_u64() > Some(8 * MIB as u64));
+    }
+    site.origin.changes();
+    for (machine, mut running) in running.into_iter().enumerate() {
+        running.until(|_| false);
+        let (code, said) = running.end();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains("has changed while it was read") && said.contains("nothing of it is kept"),
+            "{said}"
+        );
+        assert!(names(&site.out(machine)).is_empty(), "{:?}", names(&site.out(machine)));
+    }
+    all_events(site.start(0, &[]));
+    site.check([0]);
 }
 
 #[test]

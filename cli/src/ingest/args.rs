@@ -19,13 +19,22 @@ const LARGEST_SECRET: u64 = 1 << 20;
 #[command(next_help_heading = "Files of a web server, shared while they are read")]
 pub struct IngestArgs {
     /// The digest that the file must have: each machine compares it with its own bytes, and keeps nothing that differs
+    ///
+    /// 64 hexadecimal digits, as `sha256sum` prints them. With it, parts can also be had of a file whose server has neither ETag nor
+    /// Last-Modified.
     #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
     pub sha256: Option<[u8; 32]>,
-    /// A secret that the machines have in common, of 16 bytes at least: whoever knows it may say what the pieces hash to. Without it,
-    /// that is whoever knows the URL and reaches the tracker: give --sha256 if you do not trust all of these
+    /// A file with a secret that the machines have in common: whoever knows it may say what the pieces hash to
+    ///
+    /// Any 16 bytes or more, up to 1 MiB, the same on all machines; it is neither sent nor shown. Without it, whoever knows the URL and
+    /// reaches the tracker may say it: give --sha256 if you do not trust all of these. Machines with the same secret find each other
+    /// whatever their URLs are, if these end in the same name.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// How many of the machines read the file, 1 to 8, each another part of it; auto finds out how many make it faster [default: auto]
+    ///
+    /// Give the same to all of them: each goes by its own. One reads where the server gives no parts (Range), or nothing tells versions
+    /// of the file apart; `auto` tries more from 256 MiB on.
     #[arg(long, value_name = "N|auto", value_parser = parse_fetchers)]
     fetchers: Option<Fetchers>,
 }

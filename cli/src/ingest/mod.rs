@@ -5,13 +5,14 @@ mod auto;
 mod name;
 mod place;
 mod reading;
+mod spoilt;
 mod tries;
 mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use sidecar::fetch::{FetchError, Seat, file_digests};
 use swarm::{Engine, Fetcher, GrowTorrent, Phase, Stats, TorrentHandle, Trouble};
@@ -30,6 +31,7 @@ pub use args::IngestArgs;
 use place::Before;
 pub use place::Place;
 use reading::{Next, Reading, Task, fetcher_name, machine};
+use spoilt::{Spoilt, check};
 use tries::MOST_FAILURES;
 
 /// How often it is looked whose turn it is.
@@ -78,7 +80,10 @@ pub async fn get(
     }
     if before == Before::Whole || size == 0 {
         if before == Before::Open {
-            check(sha256, sha2_of_nothing(), &url_of(url))?;
+            if let Err(error) = check(sha256, sha2_of_nothing(), &url_of(url)) {
+                place.tidy()?;
+                return Err(error.into());
+            }
             place.publish_empty()?;
         }
         complete(report, &place, 0)?;
@@ -94,33 +99,12 @@ pub async fn get(
     download.reading.stop().await;
     download.over.cancel();
     if let Err(error) = &outcome
-        && error.downcast_ref::<Wrong>().is_some()
+        && error.is::<Spoilt>()
     {
         download.handle.remove().await;
         download.place.tidy()?;
     }
     outcome.map(|()| download.place)
-}
-
-/// The bytes are not those that were declared.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{url} has sha256 {found}, declared is {expected}: nothing of it is kept; correct --sha256, or the file"
-)]
-struct Wrong {
-    url: String,
-    expected: String,
-    found: String,
-}
-
-fn check(declared: Option<[u8; 32]>, found: [u8; 32], url: &str) -> Result<(), Wrong> {
-    match declared {
-        Some(expected) if expected != found => {
-            let (expected, found) = (hex::encode(expected), hex::encode(found));
-            Err(Wrong { url: url.to_owned(), expected, found })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn sha2_of_nothing() -> [u8; 32] {
@@ -246,7 +230,7 @@ impl<'a> Download<'a> {
             let now = stats.borrow_and_update().clone();
             report.show(index, &now)?;
             if let Some(Trouble::Faulty(what)) = &now.trouble {
-                bail!("what was read at {} cannot be right: {what}", self.url);
+                return Err(Spoilt::Faulty { url: self.url.clone(), what: what.clone() }.into());
             }
             if let Some(digest) = digest.filter(|_| now.phase == Phase::Complete) {
                 let grown = self.handle.grown(Some(digest)).context("the torrent has grown")?;
@@ -301,13 +285,14 @@ impl<'a> Download<'a> {
     }
 
     fn failure(&self, error: FetchError) -> anyhow::Error {
+        let url = self.url.clone();
         match error {
+            FetchError::Origin(origin::OriginError::Changed { what, .. }) => {
+                Spoilt::Changed { url, what }.into()
+            }
             FetchError::Origin(error) => plainly(error),
             FetchError::Put(swarm::PutError::Changed { .. }) => {
-                anyhow!(
-                    "{} shows other bytes than before, and nothing that tells its versions apart: {error}",
-                    self.url
-                )
+                Spoilt::Differs { url, what: error.to_string() }.into()
             }
             other => other.into(),
         }

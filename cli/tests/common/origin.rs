@@ -24,6 +24,14 @@ struct State {
     due: Mutex<Instant>,
     sent: AtomicU64,
     down: AtomicBool,
+    /// Its ETag is another when the file has changed.
+    changed: AtomicBool,
+}
+
+impl State {
+    fn etag(&self) -> &'static str {
+        if self.changed.load(Ordering::Relaxed) { "\"two\"" } else { "\"one\"" }
+    }
 }
 
 impl Origin {
@@ -32,7 +40,8 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (sent, due) = (AtomicU64::new(0), Mutex::new(Instant::now()));
-        let state = Arc::new(State { file, rate, parts, due, sent, down: AtomicBool::new(false) });
+        let (down, changed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let state = Arc::new(State { file, rate, parts, due, sent, down, changed });
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -56,13 +65,18 @@ impl Origin {
     pub fn is_down(&self, down: bool) {
         self.state.down.store(down, Ordering::Relaxed);
     }
+
+    /// The file is another version from now on; what is under way breaks.
+    pub fn changes(&self) {
+        self.state.changed.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One request; whether there may be another one.
 fn answer(stream: &TcpStream, state: &State) -> std::io::Result<bool> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let Some(first) = lines.next().transpose()? else { return Ok(false) };
-    let (mut range, mut same) = (None, true);
+    let (mut range, mut same, etag) = (None, true, state.etag());
     for line in lines {
         let line = line?.to_ascii_lowercase();
         if line.is_empty() {
@@ -74,7 +88,7 @@ fn answer(stream: &TcpStream, state: &State) -> std::io::Result<bool> {
                 let (from, last) = value.trim_start_matches("bytes=").split_once('-').unwrap();
                 range = Some((from.parse::<usize>().unwrap(), last.parse::<usize>().ok()));
             }
-            "if-range" => same = value == "\"one\"",
+            "if-range" => same = value == etag,
             _ => {}
         }
     }
@@ -88,7 +102,7 @@ fn answer(stream: &TcpStream, state: &State) -> std::io::Result<bool> {
     let (from, until) =
         part.map_or((0, size), |(from, last)| (from, last.map_or(size, |last| size.min(last + 1))));
     let status = if part.is_some() { "206 Partial Content" } else { "200 OK" };
-    write!(out, "HTTP/1.1 {status}\r\nETag: \"one\"\r\nContent-Length: {}\r\n", until - from)?;
+    write!(out, "HTTP/1.1 {status}\r\nETag: {etag}\r\nContent-Length: {}\r\n", until - from)?;
     if part.is_some() {
         write!(out, "Content-Range: bytes {from}-{}/{size}\r\n", until - 1)?;
     }
@@ -100,7 +114,7 @@ fn answer(stream: &TcpStream, state: &State) -> std::io::Result<bool> {
         return Ok(true);
     }
     for chunk in state.file[from..until].chunks(CHUNK) {
-        if state.down.load(Ordering::Relaxed) {
+        if state.down.load(Ordering::Relaxed) || state.etag() != etag {
             return Ok(false);
         }
         let wait = {
