@@ -36,11 +36,29 @@ use crate::torrent_command::layout;
   samara get a.torrent -o . --peer 10.0.0.1:6881
   samara get a.torrent -o . --web-seed https://example.com/files/
   samara get a.torrent --seed-after=2h --seed-ratio 2
-  samara get https://example.com/model.gguf --tracker http://10.0.0.1:6969/announce --sha256 9f86...0a08
+
+A file of a web server: a tracker on one machine, here 10.0.0.1, and the same `get` on each. It is read once, and all have it:
+  samara tracker --public
+  samara get https://example.com/model.gguf \\
+    --tracker http://10.0.0.1:6969/announce
+
+Nothing else than this digest is kept, whoever said what the pieces hash to (`sha256sum` prints it):
+  samara get https://example.com/model.gguf \\
+    --tracker http://10.0.0.1:6969/announce \\
+    --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+
+Four of the machines read, each another part, because the server gives each connection a share only:
+  samara get https://example.com/model.gguf \\
+    --tracker http://10.0.0.1:6969/announce --fetchers 4
+
+Only who has the secret may say what the pieces hash to, and each machine may have a URL of its own, for example a signed one. Make
+the secret once, and copy it to all of them (`head -c 32 /dev/urandom > secret`):
+  samara get https://example.com/model.gguf \\
+    --tracker http://10.0.0.1:6969/announce --secret-file secret
 
 Exit codes:
   0    everything is here, or nobody reads standard output any more, which ends it where it is
-  1    it cannot go on; standard error says why
+  1    it cannot go on; standard error says why, and whether the same command goes on where it was
   2    the command line asks for what cannot be
   130  interrupted by SIGINT: the same command goes on where it was
   143  the same by SIGTERM")]

@@ -133,4 +133,53 @@ mod tests {
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
     }
+
+    /// The words of a line, as a shell takes them apart: quotes, and comments at the end.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for c in line.chars() {
+            match (c, quote) {
+                ('#', None) if word.is_none() => break,
+                (' ', None) => words.extend(word.take()),
+                ('\'' | '"', None) => (word, quote) = (Some(word.unwrap_or_default()), Some(c)),
+                (c, Some(open)) if c == open => quote = None,
+                (c, _) => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = [command.get_after_help(), command.get_after_long_help()];
+        let help = help.into_iter().flatten().map(ToString::to_string);
+        let help = help.map(|help| help.replace("\\\n", ""));
+        let own = help.flat_map(|help| help.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
+        own.chain(command.get_subcommands().flat_map(examples))
+            .filter(|line| line.starts_with("samara "))
+            .collect()
+    }
+
+    #[test]
+    fn the_examples_of_get_are_command_lines_and_show_all_that_files_of_a_web_server_have() {
+        let command = Cli::command();
+        let get = examples(command.find_subcommand("get").unwrap());
+        for line in &get {
+            let parsed = Cli::command().try_get_matches_from(words(line));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+        let with_url =
+            |option: &str| get.iter().any(|line| line.contains("get http") && line.contains(option));
+        for option in ["--tracker http", "--fetchers", "--sha256", "--secret-file"] {
+            assert!(with_url(option), "no example shows {option}: {get:#?}");
+        }
+        let help = command.find_subcommand("get").unwrap().get_after_help().unwrap().to_string();
+        let of_urls = help.lines().skip_while(|line| !line.contains("samara tracker --public"));
+        let mut shown = of_urls.filter(|line| line.starts_with("  ") && line.contains("--"));
+        assert!(shown.all(|line| line.len() <= 80), "what a terminal folds cannot be copied: {help}");
+        assert!(
+            get.iter().any(|line| line.starts_with("samara tracker --public")),
+            "the tracker that they need"
+        );
+    }
 }

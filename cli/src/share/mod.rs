@@ -33,6 +33,9 @@ use crate::units::parse_bytes;
 #[derive(Debug, Args)]
 pub struct NetworkArgs {
     /// Announce URL (http, https or udp), besides those of the .torrent; may be given several times
+    ///
+    /// Machines that `get` the same file of a web server find each other there: give the same to all of them. It has to serve any
+    /// torrent, as `samara tracker --public` does. With neither this nor --peer a machine reads the file alone.
     #[arg(short, long, value_name = "URL")]
     pub tracker: Vec<String>,
     /// A peer that is known without a tracker; may be given several times
