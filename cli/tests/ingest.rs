@@ -341,6 +341,27 @@ fn what_came_of_a_version_that_is_gone_does_not_stay() {
 }
 
 #[test]
+fn a_server_that_is_busy_at_the_start_is_asked_again_when_it_says() {
+    let site = Site::new(MIB, 50_000_000, true);
+    site.origin.is_busy_for(3);
+    let mut running = site.start(0, &[]);
+    running.until(|_| false);
+    let (code, said) = running.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("answered 429; it is asked again in 1 s"), "{said}");
+    site.check([0]);
+}
+
+#[test]
+fn a_server_that_does_not_say_how_long_the_file_is_is_told_from_a_torrent_that_is_none() {
+    let site = Site::new(MIB, 50_000_000, true);
+    site.origin.hides_length();
+    let refused = output(&["get", &site.origin.url("model.bin"), "-o", text(&site.out(0))]);
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    assert!(said(&refused).contains("does not say how long it is"), "{}", said(&refused));
+}
+
+#[test]
 fn what_cannot_be_is_said_before_anything_is_read() {
     let site = Site::new(MIB, 50_000_000, true);
     let short = site.temp.path().join("short");

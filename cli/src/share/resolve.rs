@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use operator_api::OriginPolicy;
 use origin::{Options, Origin, OriginError, Pace, ReadRange, Validator};
 use percent_encoding::percent_decode_str;
@@ -11,12 +12,17 @@ use torrent::{Limits, Magnet, Metainfo, RelPath};
 use url::Url;
 
 use super::End;
+use crate::output;
 use crate::torrent_command::read_metainfo;
 
 /// So many bytes tell a .torrent from other files.
 const PEEK: u64 = 64;
 /// A server that sends all or nothing is asked for files up to this size to see what they are.
 const PEEK_WHOLE: u64 = 1 << 20;
+
+/// A busy server is asked so often at most, and not sooner again than this.
+const MOST_ASKED: u32 = 6;
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What was typed.
 pub enum Resolved {
@@ -74,9 +80,9 @@ async fn remote(url: &str) -> Result<Resolved> {
     if parsed.path().to_ascii_lowercase().ends_with(".torrent") {
         return download(&client, url).await;
     }
-    let found = client.probe(url).await.map_err(plainly)?;
+    let found = patiently(async || client.probe(url).await).await?;
     // Without a length it can be a torrent only, which is short.
-    let Some(size) = found.size else { return download(&client, url).await };
+    let Some(size) = found.size else { return without_length(&client, url).await };
     let validator = Validator { size, etag: found.etag, last_modified: found.last_modified };
     if is_torrent(&client, url, &validator, found.accepts_ranges).await? {
         return download(&client, url).await;
@@ -109,7 +115,7 @@ async fn is_torrent(client: &Origin, url: &str, validator: &Validator, parts: bo
     }
     let until = parts.then_some(PEEK.min(size));
     let range = ReadRange { from: 0, until, validator: validator.clone() };
-    let mut body = client.read(url, range).await.map_err(plainly)?;
+    let mut body = patiently(async || client.read(url, range.clone()).await).await?;
     let first = body.chunk().await.map_err(plainly)?.unwrap_or_default();
     Ok(begins_as_torrent(&first))
 }
@@ -123,10 +129,43 @@ fn begins_as_torrent(bytes: &[u8]) -> bool {
         && rest.get(digits + 1).is_some_and(u8::is_ascii_lowercase)
 }
 
+/// Asks a server that is busy again when it says: machines that begin together are many at once.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, OriginError>) -> Result<T> {
+    let mut asked = 1;
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let again = error.retry_after().filter(|_| error.is_transient() && asked < MOST_ASKED);
+        let Some(pause) = again.map(|pause| pause.max(LEAST_PAUSE)) else { return Err(plainly(error)) };
+        output::say(&format!("{:#}; it is asked again in {} s", plainly(error), pause.as_secs()));
+        tokio::time::sleep(pause).await;
+        asked += 1;
+    }
+}
+
+/// A server that does not say how long a file is can have a .torrent only.
+async fn without_length(client: &Origin, url: &str) -> Result<Resolved> {
+    let read = client.get_small(url, Limits::OWN.bencode.bytes as u64).await;
+    match read {
+        Ok(bytes) if begins_as_torrent(&bytes) => parse(&bytes, url),
+        Ok(_) | Err(OriginError::TooLarge { .. }) => bail!(
+            "{} is no torrent, and the server does not say how long it is (Content-Length), which has to be known of a file that is shared while it is read",
+            origin::redact(url)
+        ),
+        Err(error) => Err(plainly(error)),
+    }
+}
+
 /// A .torrent from a web server, of at most as many bytes as a local one.
 async fn download(client: &Origin, url: &str) -> Result<Resolved> {
-    let bytes = client.get_small(url, Limits::OWN.bencode.bytes as u64).await.map_err(plainly)?;
-    let metainfo = Metainfo::parse(&bytes, &Limits::OWN)
+    let most = Limits::OWN.bencode.bytes as u64;
+    parse(&patiently(async || client.get_small(url, most).await).await?, url)
+}
+
+fn parse(bytes: &[u8], url: &str) -> Result<Resolved> {
+    let metainfo = Metainfo::parse(bytes, &Limits::OWN)
         .with_context(|| format!("{} is not a usable torrent", origin::redact(url)))?;
     Ok(Resolved::Torrent(Box::new(metainfo)))
 }

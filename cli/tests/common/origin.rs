@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,9 @@ struct State {
     down: AtomicBool,
     /// Its ETag is another when the file has changed.
     changed: AtomicBool,
+    /// So many more requests are answered with 429.
+    busy: AtomicU32,
+    silent: AtomicBool,
 }
 
 impl State {
@@ -41,7 +44,8 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let (sent, due) = (AtomicU64::new(0), Mutex::new(Instant::now()));
         let (down, changed) = (AtomicBool::new(false), AtomicBool::new(false));
-        let state = Arc::new(State { file, rate, parts, due, sent, down, changed });
+        let (busy, silent) = (AtomicU32::new(0), AtomicBool::new(false));
+        let state = Arc::new(State { file, rate, parts, due, sent, down, changed, busy, silent });
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -64,6 +68,16 @@ impl Origin {
     /// Answers 503 from now on, or no more; what is under way breaks.
     pub fn is_down(&self, down: bool) {
         self.state.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Answers the next requests with 429, and that it may be asked again in a second.
+    pub fn is_busy_for(&self, requests: u32) {
+        self.state.busy.store(requests, Ordering::Relaxed);
+    }
+
+    /// Does not say how long the file is.
+    pub fn hides_length(&self) {
+        self.state.silent.store(true, Ordering::Relaxed);
     }
 
     /// The file is another version from now on; what is under way breaks.
@@ -96,6 +110,17 @@ fn answer(stream: &TcpStream, state: &State) -> std::io::Result<bool> {
     if state.down.load(Ordering::Relaxed) {
         out.write_all(b"HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n")?;
         return Ok(true);
+    }
+    let less = |count: u32| count.checked_sub(1);
+    if state.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+        out.write_all(b"HTTP/1.1 429 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")?;
+        return Ok(true);
+    }
+    if state.silent.load(Ordering::Relaxed) {
+        out.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+        out.write_all(if first.starts_with("HEAD") { b"" } else { &state.file })?;
+        out.shutdown(std::net::Shutdown::Both)?;
+        return Ok(false);
     }
     let size = state.file.len();
     let part = range.filter(|_| state.parts && same);
