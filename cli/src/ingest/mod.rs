@@ -72,6 +72,12 @@ pub async fn get(
     let place = Place::new(order.output, name, outline.id());
     let (opening, size, sha256) = (place.clone(), validator.size, order.args.sha256);
     let before = tokio::task::spawn_blocking(move || opening.open(size, sha256)).await??;
+    for other in place.others() {
+        report.say(&format!(
+            "{} holds a part of {name} as another version or URL of it: remove it, unless another `samara get` is at it",
+            other.display()
+        ));
+    }
     if before == Before::Whole && order.sharing.is_wanted() {
         let file = place.file().display();
         bail!(

@@ -13,6 +13,10 @@ use crate::digest;
 
 /// Digits of the ingest id in a folder's name.
 const DIGITS: usize = 16;
+/// What such a folder's name ends in.
+const SUFFIX: &str = ".samara-get";
+/// What is in it: the file.
+const DATA: &str = "data";
 
 /// The folder that hides in the output folder until the file is whole, and the file.
 #[derive(Debug, Clone)]
@@ -34,7 +38,7 @@ pub enum Before {
 impl Place {
     /// In an output folder.
     pub fn new(output: &Path, name: &RelPath, id: IngestId) -> Self {
-        let hidden = output.join(format!(".{}.samara-get", &id.to_string()[..DIGITS]));
+        let hidden = output.join(format!(".{}{SUFFIX}", &id.to_string()[..DIGITS]));
         Self { hidden, name: name.as_str().to_owned(), file: output.join(name.as_str()) }
     }
 
@@ -50,7 +54,7 @@ impl Place {
 
     /// Where its bytes lie until then.
     pub fn data(&self) -> PathBuf {
-        self.hidden.join("data")
+        self.hidden.join(DATA)
     }
 
     fn coming(&self) -> PathBuf {
@@ -85,6 +89,18 @@ impl Place {
         }
         fs::create_dir_all(self.data()).with_context(|| format!("cannot make {}", self.data().display()))?;
         Ok(Before::Open)
+    }
+
+    /// Folders beside it in which a file of this name came from another URL or was another version: nothing here goes on with them.
+    pub fn others(&self) -> Vec<PathBuf> {
+        let parent = self.hidden.parent().unwrap_or(Path::new("."));
+        let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+        let is_other = |folder: &PathBuf| {
+            let named = folder.file_name().and_then(|name| name.to_str());
+            let is_ours = named.is_some_and(|name| name.starts_with('.') && name.ends_with(SUFFIX));
+            is_ours && *folder != self.hidden && folder.join(DATA).join(&self.name).exists()
+        };
+        entries.map(|entry| entry.path()).filter(is_other).collect()
     }
 
     /// Puts the whole file where it belongs, durably.
@@ -141,6 +157,22 @@ mod tests {
         let sha256 = Sha256::digest("mine").into();
         assert_eq!(place.open(4, Some(sha256)).unwrap(), Before::Whole);
         assert!(place.open(4, Some([0; 32])).is_err());
+    }
+
+    #[test]
+    fn what_came_of_another_version_is_found() {
+        let temp = tempfile::tempdir().unwrap();
+        let place =
+            |name: &str, id| Place::new(temp.path(), &RelPath::parse(name).unwrap(), IngestId([id; 32]));
+        let (one, two, other) = (place("a.bin", 1), place("a.bin", 2), place("b.bin", 3));
+        for place in [&one, &two, &other] {
+            place.open(5, None).unwrap();
+            fs::write(place.coming(), "123").unwrap();
+        }
+        fs::create_dir(temp.path().join("strange.samara-get")).unwrap();
+        assert_eq!(one.others(), std::slice::from_ref(&two.hidden));
+        two.tidy().unwrap();
+        assert!(one.others().is_empty());
     }
 
     #[test]
