@@ -9,6 +9,7 @@ use rand::Rng as _;
 use serde::Serialize;
 
 use crate::queue::NodeId;
+use crate::seats::Seats;
 
 /// Pieces of a stripe.
 const STRIPE: u32 = 64;
@@ -16,11 +17,9 @@ const STRIPE: u32 = 64;
 pub const LEFT_LYING: Duration = Duration::from_secs(1);
 /// When there is nothing to read now, it is looked again after so long.
 pub const LOOK: Duration = Duration::from_millis(200);
-/// The seat of a node that has died goes to another after so long: its grant has to lapse.
-pub const GRANT: Duration = Duration::from_secs(30);
 /// A fetcher that has died is back after so long, with what it had.
 pub const BACK: Duration = Duration::from_mins(1);
-/// How often chance decides who dies.
+/// How often chance decides who dies, and the operator who reads.
 pub const TURN: Duration = Duration::from_secs(1);
 
 /// Reading at an origin.
@@ -29,7 +28,8 @@ pub struct Ingest {
     /// So many nodes read an origin at --rate between them; there is no seed.
     #[arg(long, default_value_t = 0)]
     pub fetchers: usize,
-    /// Chance that a fetcher dies in a second. Its seat goes to another after 30 s; it comes back after 60 s with what it had.
+    /// Chance that a fetcher dies in a second. Its seat goes to another when its grant has lapsed, 25 to 30 s later; it comes back after 60 s
+    /// with what it had.
     #[arg(long, default_value_t = 0.0)]
     pub fetcher_deaths: f64,
 }
@@ -40,30 +40,27 @@ pub struct Origin {
     rate: u64,
     /// When its link is free again.
     free: Duration,
-    /// Who reads; `None`: nobody yet.
-    pub seats: Vec<Option<NodeId>>,
+    /// Who reads.
+    pub seats: Seats,
     /// By stripe: who read something of it last, and when.
     touched: Vec<Option<(NodeId, Duration)>>,
     pieces: u32,
     /// Bytes that it has given.
     pub given: u64,
+    /// Fetchers that have died.
+    pub deaths: u64,
 }
 
 impl Origin {
-    pub fn new(seats: usize, rate: u64, pieces: u32) -> Self {
+    pub fn new(seats: Seats, rate: u64, pieces: u32) -> Self {
         let touched = vec![None; pieces.div_ceil(STRIPE) as usize];
-        Self { rate, free: Duration::ZERO, seats: vec![None; seats], touched, pieces, given: 0 }
-    }
-
-    /// Whether a node has a seat.
-    pub fn is_read_by(&self, node: NodeId) -> bool {
-        self.seats.contains(&Some(node))
+        Self { rate, free: Duration::ZERO, seats, touched, pieces, given: 0, deaths: 0 }
     }
 
     /// The stripes in which a node may look for something to read, in the order in which it looks.
     pub fn stripes(&self, node: NodeId, now: Duration) -> Vec<std::ops::Range<u32>> {
-        let Some(seat) = self.seats.iter().position(|reads| *reads == Some(node)) else { return Vec::new() };
-        let of = self.seats.len();
+        let Some(seat) = self.seats.of(node) else { return Vec::new() };
+        let of = self.seats.held().len();
         let is_open = |stripe: &usize| {
             self.touched[*stripe].is_none_or(|(by, at)| by == node || now.saturating_sub(at) >= LEFT_LYING)
         };
@@ -91,9 +88,8 @@ impl Origin {
         self.touched[(piece / STRIPE) as usize] = Some((by, now));
     }
 
-    /// The fetchers that die in this turn.
-    pub fn dying(&self, chance: f64, rng: &mut rand::rngs::StdRng) -> Vec<(usize, NodeId)> {
-        let seated = self.seats.iter().enumerate().filter_map(|(seat, node)| Some((seat, (*node)?)));
-        seated.filter(|_| rng.random_bool(chance)).collect()
+    /// The fetchers that die in this turn, if they are alive.
+    pub fn dying(&self, chance: f64, rng: &mut rand::rngs::StdRng) -> Vec<NodeId> {
+        self.seats.held().iter().filter(|_| rng.random_bool(chance)).copied().collect()
     }
 }

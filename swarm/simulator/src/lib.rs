@@ -3,7 +3,7 @@
 //! Each node has the engine's own [`swarm::core::TorrentCore`], and for each connection the engine's own
 //! [`swarm::conversation::Conversation`]; the messages between them are encoded and decoded as on a socket. What is simulated is
 //! what lies around them: the time, the links, the disks, the tracker, and what goes wrong. Payload bytes are not there: a
-//! block is right or wrong, and its hash says which.
+//! block is right or wrong, and its hash says which. Who reads an origin, the operator's own [`operator::grants::Election`] decides.
 //!
 //! A run depends on its [`Scenario`] alone, the seed of all chance included: what failed once fails again.
 //!
@@ -21,6 +21,7 @@ mod node;
 mod queue;
 mod report;
 mod scenario;
+mod seats;
 mod world;
 
 pub use ingest::Ingest;

@@ -219,6 +219,12 @@ impl Node {
         self.core.borrow().is_complete()
     }
 
+    /// Bytes that are on its disk.
+    pub fn bytes(&self) -> u64 {
+        let core = self.core.borrow();
+        core.have().iter().map(|piece| u64::from(self.shape.len(piece))).sum()
+    }
+
     /// Whether a block can be sent now.
     pub fn is_here(&self, block: &Block) -> bool {
         let passing = self.passing.borrow();

@@ -50,10 +50,8 @@ pub enum Event {
     Look(NodeId, u64),
     /// A piece has come from the origin, in which life of the node.
     Read(NodeId, u32, u64),
-    /// This seat at the origin is given to a node.
-    Seat(usize),
-    /// Chance decides which fetchers die.
-    Fate,
+    /// Chance decides which fetchers die, and the operator who reads.
+    Turn,
     /// A node dies.
     Dies(NodeId),
     /// A node comes back with what it has on disk, or comes at all.

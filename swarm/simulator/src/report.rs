@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::ingest::Origin;
 use crate::node::Node;
 use crate::scenario::Scenario;
 
@@ -29,6 +30,10 @@ pub struct Outcome {
     pub wasted_share: f64,
     /// How often an honest node has cut off an honest one.
     pub honest_banned: usize,
+    /// Fetchers that died.
+    pub fetcher_deaths: u64,
+    /// Seconds in which nobody that lived had a seat at the origin, before all were complete.
+    pub unattended: f64,
     /// Events that the simulator went through.
     pub events: u64,
 }
@@ -39,7 +44,7 @@ impl Outcome {
         self.incomplete.is_empty() && self.honest_banned == 0
     }
 
-    pub(crate) fn of(scenario: &Scenario, nodes: &[Node], given: Option<u64>, events: u64) -> Self {
+    pub(crate) fn of(scenario: &Scenario, nodes: &[Node], origin: Option<&Origin>, events: u64) -> Self {
         let incomplete = nodes.iter().enumerate().filter(|(_, node)| node.has_to_finish());
         let incomplete: Vec<usize> = incomplete.map(|(id, _)| id).collect();
         let leechers = &nodes[nodes.len() - scenario.leechers..];
@@ -47,6 +52,9 @@ impl Outcome {
         finished.sort_unstable();
         let seconds = |at: Option<&Duration>| at.map_or(f64::NAN, Duration::as_secs_f64);
         let last = seconds(finished.last());
+        let given = origin.map(|origin| origin.given);
+        let until = finished.last().copied().unwrap_or_default();
+        let unattended = origin.map(|origin| origin.seats.unattended(until));
         let needed = scenario.size as f64 * scenario.leechers as f64;
         let sum = |of: fn(&Node) -> u64| nodes.iter().map(of).sum::<u64>() as f64;
         Self {
@@ -59,6 +67,8 @@ impl Outcome {
             far_share: sum(|node| node.sent_far) / needed,
             wasted_share: sum(Node::wasted_bytes) / needed,
             honest_banned: honest_banned(nodes),
+            fetcher_deaths: origin.map_or(0, |origin| origin.deaths),
+            unattended: unattended.unwrap_or_default().as_secs_f64(),
             events,
         }
     }
@@ -84,6 +94,13 @@ impl fmt::Display for Outcome {
             self.wasted_share,
             self.events
         )?;
+        if self.fetcher_deaths > 0 {
+            write!(
+                f,
+                ", {} fetchers died, no seat was taken for {:.1} s",
+                self.fetcher_deaths, self.unattended
+            )?;
+        }
         if !self.incomplete.is_empty() {
             write!(f, "; not complete: {:?}", self.incomplete)?;
         }

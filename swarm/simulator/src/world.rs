@@ -16,6 +16,7 @@ use crate::node::{Mark, Node, Shape, known_as, source};
 use crate::queue::{EndId, Event, NodeId, Packet, Queue};
 use crate::report::Outcome;
 use crate::scenario::Scenario;
+use crate::seats::Seats;
 
 /// Between an arrival and the moment at which all connections have heard of it.
 const WAKE: Duration = Duration::from_micros(50);
@@ -46,8 +47,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
         world.now = now;
         world.happen(event);
     }
-    let given = world.origin.as_ref().map(|origin| origin.given);
-    Outcome::of(scenario, &world.nodes, given, world.queue.count())
+    Outcome::of(scenario, &world.nodes, world.origin.as_ref(), world.queue.count())
 }
 
 struct World {
@@ -82,14 +82,17 @@ impl World {
             (0..scenario.nodes()).map(|id| Node::new(id, shape, scenario.link(id))).collect();
         let mut queue = Queue::default();
         let fetchers = scenario.ingest.fetchers;
-        let origin = scenario.grows().then(|| Origin::new(fetchers, scenario.rate, shape.pieces()));
+        let seats = Seats::new(fetchers, scenario.seed);
+        let origin = scenario.grows().then(|| Origin::new(seats, scenario.rate, shape.pieces()));
         if !scenario.grows() {
             nodes[0].make_seed();
         }
         for id in 0..nodes.len() {
             queue.push(scenario.joins(id), Event::Starts(id));
         }
-        reading::plan(&mut queue, fetchers);
+        if scenario.grows() {
+            queue.push(Duration::ZERO, Event::Turn);
+        }
         scenario.chaos.plan(&mut nodes, &mut queue, &mut rng);
         Self {
             now: Duration::ZERO,
@@ -122,8 +125,7 @@ impl World {
             Event::Announce(node, life, turn) => self.announce(node, life, turn),
             Event::Look(node, life) => self.look(node, life),
             Event::Read(node, piece, life) => self.read(node, piece, life),
-            Event::Seat(seat) => self.seat(seat),
-            Event::Fate => self.fate(),
+            Event::Turn => self.turn(),
             Event::Dies(node) => self.die(node),
             Event::Starts(node) => self.start(node),
             Event::Partition(partitioned) => self.partition(partitioned),
@@ -138,6 +140,7 @@ impl World {
         let life = self.nodes[id].life;
         self.queue.push(self.now + TICK, Event::Tick(id, life));
         self.announce(id, life, 0);
+        self.sit_down(id);
         self.count_unfinished();
     }
 
@@ -146,6 +149,7 @@ impl World {
             self.close(end);
         }
         self.nodes[id].alive = false;
+        self.attend();
         self.count_unfinished();
     }
 

@@ -100,6 +100,22 @@ fn fetchers_that_die_cost_what_only_they_had_and_no_more() {
     }
 }
 
+/// While all seats are those of dead nodes nobody reads: that, and no more, is what such a run takes longer, and it is counted.
+#[test]
+fn the_time_without_a_fetcher_is_what_is_lost_when_all_die_at_once() {
+    let mut unattended = 0.0;
+    for seed in 2..=5 {
+        let ingest = Ingest { fetchers: 4, fetcher_deaths: 0.03 };
+        let scenario = Scenario { seed, rate: 4_000_000, ingest, ..swarm(24, 128 * MIB) };
+        let outcome = complete(&scenario);
+        let lost = outcome.last - scenario.ideal().as_secs_f64();
+        assert!(outcome.fetcher_deaths > 0, "{outcome}");
+        assert!((0.0..2.0).contains(&(lost - outcome.unattended)), "{lost} s were lost: {outcome}");
+        unattended += outcome.unattended;
+    }
+    assert!(unattended > 10.0, "such a moment came in none of the runs");
+}
+
 /// Deaths and returns, liars, partitions: when it is over, everyone becomes complete, and nobody honest was cut off.
 #[test]
 fn after_chaos_everyone_becomes_complete_and_no_honest_node_is_banned() {
