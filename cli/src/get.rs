@@ -77,6 +77,9 @@ pub struct GetArgs {
     download_limit: Option<u64>,
     #[command(flatten)]
     web_seeds: WebSeedArgs,
+    /// Let files take space as they fill, instead of taking it before a byte is asked for
+    #[arg(long)]
+    sparse: bool,
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -106,7 +109,11 @@ pub async fn run(args: GetArgs) -> Result<()> {
     };
     // Before anything is opened: what cannot be is said at once.
     args.check_for(&resolved)?;
-    let config = EngineConfig { download_limit: args.download_limit, ..args.network.config(args.port) };
+    let config = EngineConfig {
+        download_limit: args.download_limit,
+        preallocate: !args.sparse,
+        ..args.network.config(args.port)
+    };
     let engine = Engine::start(config).await?;
     let mut report = Report::new(args.json);
     let outcome = match resolved {

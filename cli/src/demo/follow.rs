@@ -168,19 +168,29 @@ where
         .boxed()
 }
 
-/// What a node has so far. A file that is being fetched grows; one that peers send has its full length and holes. Both may be
-/// longer, on disk, than what was written.
+/// What a node has so far. A file that is being fetched grows; one that peers send has its full length, and its space on the disk, from
+/// the start.
 fn bytes_on_disk(root: &Path) -> u64 {
     fn sum(folder: &Path) -> u64 {
-        use std::os::unix::fs::MetadataExt as _;
         let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
         let size = |entry: std::fs::DirEntry| match entry.metadata() {
             Ok(meta) if meta.is_dir() => sum(&entry.path()),
-            Ok(meta) => meta.len().min(meta.blocks() * 512),
+            Ok(_) => written(&entry.path()).unwrap_or_default(),
             Err(_) => 0,
         };
         entries.filter_map(Result::ok).map(size).sum()
     }
     let Ok(revisions) = std::fs::read_dir(root.join("incoming")) else { return 0 };
     revisions.filter_map(Result::ok).map(|revision| sum(&revision.path().join("data"))).sum()
+}
+
+/// Bytes of a file that were written, as far as its file system knows: space that was only taken counts as a hole (lseek(2)).
+fn written(path: &Path) -> std::io::Result<u64> {
+    let file = std::fs::File::open(path)?;
+    let (mut bytes, mut at) = (0, 0);
+    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
+        at = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data))?;
+        bytes += at - data;
+    }
+    Ok(bytes)
 }

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::TorrentCore;
+use crate::bitfield::Bitfield;
 use crate::picker::PieceState;
 
 impl TorrentCore {
@@ -28,6 +29,15 @@ impl TorrentCore {
         if self.held.remove(&piece) {
             self.picker.unhold(piece);
         }
+    }
+
+    /// The pieces that this torrent is to write, which held ones are not, and those that it has.
+    pub fn to_be_written(&self) -> (Bitfield, Bitfield) {
+        let mut lacking = self.picker.lacking().clone();
+        for piece in &self.held {
+            lacking.remove(*piece);
+        }
+        (lacking, self.picker.have().clone())
     }
 
     /// Those of these pieces that are held.

@@ -25,6 +25,9 @@ pub struct EngineConfig {
     pub max_peers: usize,
     /// Bytes of pieces that may be in memory at a time, of all torrents together. At least one piece is always allowed.
     pub buffer_budget: u64,
+    /// Whether the space of what is to be fetched is taken before a byte of it is asked for, where the file system can: what does not fit
+    /// is [`Trouble::DiskFull`] from the start. Without it files are sparse until they are filled.
+    pub preallocate: bool,
 }
 
 impl Default for EngineConfig {
@@ -36,6 +39,7 @@ impl Default for EngineConfig {
             download_limit: None,
             max_peers: 100,
             buffer_budget: 256 << 20,
+            preallocate: true,
         }
     }
 }
@@ -200,7 +204,7 @@ pub enum Phase {
 /// Why a torrent does not get on, for as long as that is so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
-    /// No space or no inodes left: nothing more is asked for until a write succeeds again; seeding goes on.
+    /// No space or no inodes left, or less than what is missing takes: nothing more is asked for until there is; seeding goes on.
     #[error("the disk is full; the download goes on by itself when there is space")]
     DiskFull,
     /// Another error of the disk.

@@ -27,7 +27,7 @@ use super::storage::{Disk, Selected, Storage};
 use super::store::blocking;
 use super::torrent::{Parts, Torrent};
 use super::web_seeds::Hosts;
-use super::{announcer, dial, tls, web_seeds};
+use super::{announcer, dial, space, tls, web_seeds};
 use crate::core::TorrentCore;
 use crate::near::Place as Near;
 use crate::wire::PeerId;
@@ -57,6 +57,8 @@ pub struct Shared {
     pub key: u32,
     /// Connections per torrent.
     pub max_peers: usize,
+    /// Space is taken first.
+    pub preallocate: bool,
     addresses: Vec<SocketAddr>,
     torrents: RwLock<HashMap<WireId, Arc<Torrent>>>,
     searches: RwLock<Vec<Arc<Search>>>,
@@ -219,6 +221,9 @@ async fn open_disk<S: Send + 'static>(
 
 /// Checks what has to be checked, then lets peers and trackers in.
 fn start_tasks(torrent: &Arc<Torrent>, to_check: Vec<u32>) {
+    if torrent.engine.preallocate {
+        torrent.await_space();
+    }
     if to_check.is_empty() {
         torrent.ready.store(true, Ordering::Release);
     }
@@ -232,6 +237,7 @@ fn start_tasks(torrent: &Arc<Torrent>, to_check: Vec<u32>) {
         }
         torrent.ready.store(true, Ordering::Release);
         torrent.stats_now.notify_one();
+        torrent.tasks.spawn(space::take(torrent.clone()));
         web_seeds::start(&torrent);
         torrent.tasks.spawn(dial::dial_loop(torrent.clone()));
         torrent.tasks.spawn(announcer::announce_loop(torrent.clone()));
@@ -257,6 +263,7 @@ impl Shared {
             peer_id: PeerId(peer_id),
             key: rand::rng().next_u32(),
             max_peers: config.max_peers,
+            preallocate: config.preallocate,
             addresses,
             torrents: RwLock::default(),
             searches: RwLock::default(),

@@ -33,6 +33,7 @@ mod record;
 mod selection;
 mod share;
 mod shelf;
+mod space;
 pub mod storage;
 mod store;
 mod tls;

@@ -34,6 +34,9 @@ impl Torrent {
     /// Writes a verified piece once, from the buffer it came in, and announces it. While the disk is full the piece waits
     /// in its buffer, and nothing more is asked for: no byte that was received is lost.
     pub async fn store<B: AsRef<[u8]> + Send + Sync + 'static>(self: Arc<Self>, number: u32, piece: Arc<B>) {
+        if !self.has_space().await {
+            return;
+        }
         loop {
             let failures = self.ledger().failures();
             match self.write(number, &piece).await {
@@ -111,7 +114,10 @@ impl Torrent {
     }
 
     /// Pieces can be written (again).
-    fn resume(&self) {
+    pub fn resume(&self) {
+        if *self.awaits_space.borrow() {
+            return;
+        }
         let was_paused = {
             let mut core = self.core();
             let was_paused = core.is_paused();

@@ -63,6 +63,8 @@ pub struct Torrent {
     /// What peers asked for last of what lies below the piece layers.
     pub leaves: Leaves,
     trouble: Mutex<Option<Trouble>>,
+    /// The space of what is missing is still to be taken ([`super::space`]).
+    pub awaits_space: watch::Sender<bool>,
     /// What its fetchers have done wrong: nothing will mend it.
     fault: OnceLock<String>,
     /// Its hashes on disk, if it grows.
@@ -146,6 +148,7 @@ impl Torrent {
             passing: Passing::default(),
             leaves: Leaves::default(),
             trouble: Mutex::default(),
+            awaits_space: watch::Sender::new(false),
             fault: OnceLock::new(),
             hash_log: Mutex::default(),
             trackers: watch::Sender::new(parts.trackers),

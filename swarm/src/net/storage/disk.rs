@@ -6,13 +6,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{self, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, FallocateFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use torrent::RelPath;
 
-use super::Storage;
+use super::{Room, Storage};
 
 /// Files that one torrent keeps open.
 const MAX_OPEN: usize = 64;
@@ -48,6 +49,8 @@ pub struct Disk {
     whole: Option<OwnedFd>,
     /// The folder lies in memory. There is no RWF_NOWAIT there, nor anything to wait for but swap.
     in_memory: bool,
+    /// The file system knows no way to take space for a file.
+    cannot_reserve: AtomicBool,
     places: Vec<Place>,
     /// The files used last, at the back.
     open: Mutex<VecDeque<Open>>,
@@ -62,7 +65,14 @@ impl Disk {
         let whole = fs::openat2(&fd, ".", flags, Mode::empty(), BENEATH).ok();
         let places = sizes.into_iter().zip(layout).map(|(size, path)| Place { path: path.clone(), size });
         let in_memory = fs::fstatfs(&fd).is_ok_and(|fs| MEMORY.contains(&fs.f_type));
-        Ok(Self { folder: fd, whole, in_memory, places: places.collect(), open: Mutex::default() })
+        Ok(Self {
+            folder: fd,
+            whole,
+            in_memory,
+            cannot_reserve: AtomicBool::new(false),
+            places: places.collect(),
+            open: Mutex::default(),
+        })
     }
 
     /// The file, from the cache or opened now.
@@ -200,6 +210,40 @@ impl Storage for Disk {
 
     fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
         is_hole(&*self.file(file, false)?, offset, len)
+    }
+
+    fn room(&self) -> Option<Room> {
+        let stat = fs::fstatvfs(&self.folder).ok()?;
+        // A file system that does not count says 0 of everything; many count bytes, and no files.
+        let files = if stat.f_files == 0 { u64::MAX } else { stat.f_favail };
+        (stat.f_blocks > 0).then(|| Room { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), files })
+    }
+
+    fn occupies(&self, file: usize) -> io::Result<Option<u64>> {
+        match self.open_to_read(file) {
+            Ok(open) => Ok(Some(open.metadata()?.blocks() * 512)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// In memory nothing is taken: pages count against the memory of whoever takes them, who would be killed, not told.
+    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<()> {
+        let is_too_long = || matches!(self.size(file), Ok(Some(size)) if size > self.places[file].size);
+        if self.in_memory || self.cannot_reserve.load(Ordering::Relaxed) || is_too_long() {
+            return Ok(());
+        }
+        let open = self.file(file, true)?;
+        let reserve = || fs::fallocate(&*open, FallocateFlags::KEEP_SIZE, offset, len);
+        match rustix::io::retry_on_intr(reserve) {
+            Err(error @ (Errno::OPNOTSUPP | Errno::NOSYS)) => {
+                if !self.cannot_reserve.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(%error, "the file system cannot take space for files; they take it as they fill");
+                }
+                Ok(())
+            }
+            other => Ok(other?),
+        }
     }
 }
 

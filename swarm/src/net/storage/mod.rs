@@ -44,6 +44,31 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
 
     /// Whether a range was never written, as far as the file system knows. What says so wrongly costs a download.
     fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool>;
+
+    /// What else may be written; `None` if nobody knows.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+
+    /// Bytes of the medium that a file takes, with what is reserved for it; `None` if it does not exist.
+    fn occupies(&self, _file: usize) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// Takes the space of a range, as far as the file system can; makes the file, of its full size, if it is not there. What lies in
+    /// the range stays as it is. The only error that stops a download is one of [`is_full`].
+    fn reserve(&self, _file: usize, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a file system has left for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files that may be made.
+    pub files: u64,
 }
 
 /// Reads `buffer.len()` bytes of a piece from `begin`; what is padding is zeros.

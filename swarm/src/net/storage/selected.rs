@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::OFlags;
 use torrent::File as Payload;
 
-use super::Storage;
 use super::disk::{is_hole, regular};
+use super::{Room, Storage};
 
 /// Where a file's bytes are.
 #[derive(Debug, Clone, Copy)]
@@ -116,6 +116,25 @@ impl<S: Storage> Storage for Selected<S> {
         match self.places[file] {
             Place::Here => self.inner.is_hole(file, offset, len),
             Place::Parts(start) => is_hole(&*self.parts(false)?, start + offset, len),
+        }
+    }
+
+    fn room(&self) -> Option<Room> {
+        self.inner.room()
+    }
+
+    fn occupies(&self, file: usize) -> io::Result<Option<u64>> {
+        match self.places[file] {
+            Place::Here => self.inner.occupies(file),
+            // One file for all, of at most two pieces for each that is selected.
+            Place::Parts(_) => Ok(Some(0)),
+        }
+    }
+
+    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<()> {
+        match self.places[file] {
+            Place::Here => self.inner.reserve(file, offset, len),
+            Place::Parts(_) => Ok(()),
         }
     }
 }
