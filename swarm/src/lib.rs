@@ -21,7 +21,8 @@
 //!   for what is durable; the lists among them may have room for twice what they hold. Two bits for each piece and connection.
 //! * **Hashes** for others ([`hashes`]), once a peer has asked for some: 4 bytes for each file, and 1/256 of the piece layers. An answer
 //!   from the bytes of a piece takes 1/512 of the piece, one at a time for each connection (`MAX_HASHING` wait); one that is ready is a
-//!   control message. The leaves of 1 GiB are kept (`MAX_KEPT`, 2 MiB). Of each peer, 256 pieces on their way to it (`MAX_COMING`).
+//!   control message. The leaves of 1 GiB are kept (`MAX_KEPT`, 2 MiB). Of each peer, 256 pieces on their way to it (`MAX_COMING`)
+//!   and 64 that it was sent last (`MAX_SENT`); of each torrent, 64 pieces in doubt (`MAX_DOUBTED`) and 1,024 that were cleared of it (`MAX_CLEAR`).
 //! * **Growing torrents**: some 250 bytes for each piece, with the signatures, and 36 more to answer for its leaves; each connection is told of
 //!   hashes 256 KiB at a time (`MAX_RELAYED`). What is read at the origin lies in buffers of the budget.
 //! * **Connections**: `EngineConfig::max_peers` for each torrent, and `MAX_PENDING` that have not shaken hands. One has a buffer

@@ -21,7 +21,7 @@ use crate::download::Download;
 use crate::hashes::Answer;
 use crate::upload::BadRequest;
 use crate::wire::{
-    Block, Capabilities, ExtensionHandshake, HashRequest, LT_DONTHAVE, Message, SM_COMING, SM_HASHES,
+    Block, Capabilities, ExtensionHandshake, HashRequest, LT_DONTHAVE, Message, SM_BAD, SM_COMING, SM_HASHES,
     UT_METADATA,
 };
 
@@ -66,6 +66,12 @@ pub trait Host {
     fn pass_block(&self, piece: u32, begin: u32, data: &[u8]);
     /// The piece is given up: nothing of it is served any more. Says whether anything was.
     fn stop_passing(&self, piece: u32) -> bool;
+    /// A piece that is here is being asked for, by one who gets it: some of those are looked at, where that is of use.
+    fn gives(&self, _piece: u32) {}
+    /// Whether a piece that is here is what it has to be: `by` says that it is not ([`TorrentCore::doubt`]).
+    fn look_at(&self, piece: u32, _by: PeerKey) {
+        self.core().leave_doubt(piece);
+    }
     /// Takes a genuine piece, to write it and then say [`TorrentCore::arrived`].
     fn store(&self, piece: Piece<Self>);
     /// So many bytes of payload were received for nothing.
@@ -176,6 +182,8 @@ pub struct Conversation<B> {
     told: u32,
     /// Pieces in flight whose leaves were asked for and have not come.
     asked_leaves: BTreeSet<u32>,
+    /// The peer was told of a wrong piece of its.
+    reproached: bool,
 }
 
 impl<B: Keep> Conversation<B> {
@@ -196,6 +204,7 @@ impl<B: Keep> Conversation<B> {
             ut_metadata: None,
             told: 0,
             asked_leaves: BTreeSet::new(),
+            reproached: false,
         }
     }
 
@@ -256,7 +265,7 @@ impl<B: Keep> Conversation<B> {
             }
             Message::Extended { id: 0, payload } => self.extended(payload, scene),
             Message::Extended { id: UT_METADATA, payload } => self.metadata(payload, scene),
-            Message::Extended { id: id @ (SM_COMING | LT_DONTHAVE), payload } => {
+            Message::Extended { id: id @ (SM_COMING | LT_DONTHAVE | SM_BAD), payload } => {
                 self.notice(id, payload, scene)
             }
             Message::Extended { id: SM_HASHES, payload } => self.learn(payload, scene),
@@ -300,6 +309,7 @@ impl<B: Keep> Conversation<B> {
             (core.is_doomed(self.key), core.superseded(self.key), useless)
         };
         if doomed {
+            self.reproach(scene);
             return Err(End::Doomed);
         }
         self.retract(scene)?;

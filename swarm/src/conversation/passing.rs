@@ -1,11 +1,12 @@
 //! Pieces that are passed on while they come in: how they are proved, and what is said about them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{Conversation, End, Host, Outlet, Scene};
 use crate::assembly::{Keep, Leaf};
 use crate::core::{Peer, Source};
-use crate::wire::{HashRequest, Message, PieceNotice, SM_COMING};
+use crate::wire::{HashRequest, Message, PieceNotice, SM_BAD, SM_COMING};
 
 impl<B: Keep> Conversation<B> {
     /// Asks for the leaves of a piece that has just been reserved, if the peer is one of ours and others of ours want it too.
@@ -67,7 +68,26 @@ impl<B: Keep> Conversation<B> {
             core.is_doomed(self.key)
         };
         scene.host.bump();
-        if doomed { Err(End::BadData) } else { Ok(()) }
+        if doomed {
+            self.reproach(scene);
+            return Err(End::BadData);
+        }
+        Ok(())
+    }
+
+    /// Tells one of ours what it has sent that is wrong: it may be its disk, and it looks.
+    pub(super) fn reproach<H: Host<Buffer = B>, O: Outlet>(&mut self, scene: &Scene<'_, H, O>) {
+        let wrong = scene.host.core().reproaches(self.key);
+        self.reproached |= !wrong.is_empty();
+        for (id, piece) in wrong {
+            // It is cut off in any case.
+            let _ = scene.out.send([Message::Extended { id, payload: &PieceNotice(piece).encode() }]);
+        }
+    }
+
+    /// Whether the peer was told so: then it needs a moment to hear it.
+    pub fn has_reproached(&self) -> bool {
+        self.reproached
     }
 
     /// Nothing of the piece is served any more, unless another connection passes it on. Who waits for it has to know at once.
@@ -87,6 +107,12 @@ impl<B: Keep> Conversation<B> {
         let Some(PieceNotice(piece)) = PieceNotice::decode(payload) else {
             return Err(End::Violation("a malformed notice about a piece"));
         };
+        if id == SM_BAD {
+            if scene.host.core().doubt(self.key, piece, scene.now) {
+                scene.host.look_at(piece, self.key);
+            }
+            return Ok(());
+        }
         if id == SM_COMING {
             scene.host.core().peer_coming(self.key, piece)?;
         } else {
@@ -102,6 +128,8 @@ impl<B: Keep> Conversation<B> {
         &mut self,
         scene: &Scene<'_, H, O>,
     ) -> Result<(), End> {
+        let is_gone = |(piece, _): &(u32, Duration)| !scene.host.core().can_serve(*piece);
+        self.admitted.take_if(|admitted| is_gone(admitted));
         let mut gone: BTreeSet<u32> = scene.out.owed();
         if gone.is_empty() {
             return Ok(());

@@ -41,6 +41,7 @@ impl<B: Keep> Conversation<B> {
         let admission = scene.host.core().admit(self.key, piece, scene.now, &mut scene.rng);
         if admission == Admission::Serve {
             self.admitted = Some((piece, scene.now));
+            scene.host.gives(piece);
         }
         admission
     }

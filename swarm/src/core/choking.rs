@@ -23,13 +23,6 @@ impl TorrentCore {
         self.peers.get(&key).is_some_and(|peer| !peer.is_own && !peer.served)
     }
 
-    /// So many bytes of payload have gone out to a peer.
-    pub(super) fn gave(&mut self, key: PeerKey, bytes: u64) {
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.given += bytes;
-        }
-    }
-
     /// Decides anew whom of the strangers to serve, if a round is over. Says whether anything has changed.
     pub fn rechoke(&mut self, now: Duration, rng: &mut impl RngCore) -> bool {
         if !self.choker.is_due(now) {

@@ -9,6 +9,7 @@
 mod blame;
 mod book;
 mod choking;
+mod doubt;
 mod handout;
 mod haves;
 mod held;
@@ -45,6 +46,7 @@ use crate::near::{Nearness, Place};
 use crate::picker::Picker;
 use crate::wire::PeerId;
 use blame::Blame;
+use doubt::{Doubts, MAX_BAD};
 use handout::Handout;
 use haves::Haves;
 use nearness::Crossing;
@@ -146,6 +148,7 @@ pub struct TorrentCore {
     /// Pieces that are passed on while they come in, each with the connection that fetches it.
     passing: BTreeMap<u32, PeerKey>,
     blame: Blame,
+    doubts: Doubts,
     handout: Handout,
     choker: Choker,
     place: Place,
@@ -177,6 +180,7 @@ impl TorrentCore {
             held: BTreeSet::new(),
             passing: BTreeMap::new(),
             blame: Blame::default(),
+            doubts: Doubts::default(),
             handout: Handout::new(pieces),
             choker: Choker::default(),
             place: Place::default(),
@@ -336,7 +340,7 @@ impl TorrentCore {
             }
         }
         for liar in self.blame.verified(piece, leaves) {
-            self.punish(liar);
+            self.punish(liar, piece);
         }
     }
 
@@ -362,21 +366,25 @@ impl TorrentCore {
     pub fn failed(&mut self, key: PeerKey, piece: u32, evidence: Vec<(Source, Leaf)>) {
         self.release(key, piece);
         if let Some(liar) = self.blame.failed(piece, evidence) {
-            self.punish(liar);
+            self.punish(liar, piece);
         }
     }
 
-    fn punish(&mut self, liar: Source) {
+    fn punish(&mut self, liar: Source, piece: u32) {
         let own = self.peers.values().any(|peer| peer.source == liar && peer.is_own);
         self.blame.strike(liar, own);
         for peer in self.peers.values_mut().filter(|peer| peer.source == liar) {
             peer.doomed = true;
+            if peer.bad.len() < MAX_BAD {
+                peer.bad.push(piece);
+            }
         }
     }
 
     /// A piece that was here cannot be read or was not made durable: it is fetched again.
     pub fn withdraw(&mut self, piece: u32) -> bool {
         let was_here = self.picker.withdraw(piece);
+        self.doubts.settle(piece);
         if was_here {
             self.note_change(piece);
         }
@@ -392,7 +400,8 @@ impl TorrentCore {
     pub fn admit(&mut self, key: PeerKey, piece: u32, now: Duration, rng: &mut impl RngCore) -> Admission {
         let peer = self.peers.get(&key);
         let passed_on = self.is_passed_on(piece) && peer.is_some_and(Peer::passes_on);
-        if !self.picker.have().contains(piece) && !passed_on {
+        let is_here = self.picker.have().contains(piece) && !self.doubts.contains(piece);
+        if !is_here && !passed_on {
             return Admission::Reject;
         }
         match peer {
@@ -406,7 +415,10 @@ impl TorrentCore {
     /// So many bytes of a piece have gone out to a peer, or are about to (0).
     pub fn sent(&mut self, key: PeerKey, piece: u32, bytes: u32, now: Duration) {
         self.handout.sent(key, piece, now);
-        self.gave(key, u64::from(bytes));
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.given += u64::from(bytes);
+            peer.was_sent(piece);
+        }
     }
 
     /// Whether this peer was cut off.

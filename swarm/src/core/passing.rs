@@ -37,7 +37,8 @@ impl TorrentCore {
 
     /// Whether a request for this piece can be answered, now or when more of it has come.
     pub fn can_serve(&self, piece: u32) -> bool {
-        self.picker.have().contains(piece) || self.is_passed_on(piece)
+        let is_here = self.picker.have().contains(piece) && !self.doubts.contains(piece);
+        is_here || self.is_passed_on(piece)
     }
 
     /// The connection does not fetch the piece any more, and it is not here.
@@ -116,7 +117,7 @@ mod tests {
     fn join_own(core: &mut TorrentCore, id: u8) -> PeerKey {
         let key = join(core, id);
         core.peer_is_own(key, true);
-        core.peer_takes(key, Notices { dont_have: Some(7), coming: Some(8), hashes: None });
+        core.peer_takes(key, Notices { dont_have: Some(7), coming: Some(8), ..Notices::default() });
         key
     }
 

@@ -1,6 +1,6 @@
 //! What a torrent knows about one connection.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::blame::Source;
@@ -13,6 +13,8 @@ use crate::wire::Notices;
 const HIDE_FOR: Duration = Duration::from_secs(2);
 /// Suggestions that are kept; later ones push earlier ones out.
 const MAX_SUGGESTIONS: usize = 8;
+/// Pieces of which a peer was sent something last: more than one of ours asks for at a time.
+const MAX_SENT: usize = 64;
 
 /// A piece that a connection has reserved.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +82,12 @@ pub struct Peer {
     pub(super) given: u64,
     /// Blocks that it sent in this round and that verified.
     pub(super) taken: u64,
+    /// The pieces of which it was sent something last.
+    sent: VecDeque<u32>,
+    /// Wrong pieces of which it has sent all that is wrong, and was not told.
+    pub(super) bad: Vec<u32>,
+    /// How often it said that a piece of ours is wrong that is not.
+    pub(super) false_alarms: u32,
     hidden: Vec<(u32, Duration)>,
     suggested: Vec<u32>,
 }
@@ -112,6 +120,9 @@ impl Peer {
             served: false,
             given: 0,
             taken: 0,
+            sent: VecDeque::new(),
+            bad: Vec::new(),
+            false_alarms: 0,
             hidden: Vec::new(),
             suggested: Vec::new(),
         }
@@ -179,6 +190,22 @@ impl Peer {
             }
             !over
         });
+    }
+
+    /// It is sent a part of a piece.
+    pub(super) fn was_sent(&mut self, piece: u32) {
+        if self.sent.contains(&piece) {
+            return;
+        }
+        if self.sent.len() >= MAX_SENT {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(piece);
+    }
+
+    /// Whether it was sent a part of a piece, not long ago.
+    pub(super) fn has_been_sent(&self, piece: u32) -> bool {
+        self.sent.contains(&piece)
     }
 
     pub(super) fn suggest(&mut self, piece: u32) {

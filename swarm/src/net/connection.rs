@@ -54,6 +54,9 @@ pub struct Established<S> {
 /// A connection that ended within so long without a byte of payload was of no use.
 const USELESS_WITHIN: Duration = Duration::from_secs(10);
 
+/// A peer of ours has so long to hear why it is cut off.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Runs a connection to its end. Generic over the stream, so that TLS is one more stream.
 pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, connection: Established<S>) {
     let Established { stream, handshake, address, outgoing } = connection;
@@ -85,6 +88,11 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, conne
         tracing::debug!(%address, id = ?new.id, %reason, "connection ended");
     }
     reader.give_up_all();
+    if reader.has_reproached() {
+        let parting = async { tokio::join!(writer.last_words(), reader.drain()).0 };
+        let heard = tokio::time::timeout(LAST_WORDS, parting).await;
+        tracing::debug!(%address, ?heard, "a peer was told of a wrong piece");
+    }
     let lived = torrent.engine.clock.now().saturating_sub(now);
     let payload = reader.has_received() || writer.has_sent();
     forget(&torrent, key, &new, was_useless(&ended, lived, payload));

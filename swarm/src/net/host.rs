@@ -63,6 +63,14 @@ impl Host for Arc<Torrent> {
         tracing::debug!(from = ?by, "a peer owes blocks and sends none");
     }
 
+    fn gives(&self, piece: u32) {
+        self.sample(piece);
+    }
+
+    fn look_at(&self, piece: u32, by: PeerKey) {
+        Torrent::look_at(self, piece, Some(by));
+    }
+
     fn store(&self, piece: Piece) {
         let (number, piece) = (piece.piece(), Arc::new(piece));
         if self.is_to_be_checked() {

@@ -13,6 +13,7 @@ mod clock;
 mod company;
 mod connection;
 mod dial;
+mod doubt;
 mod engine;
 mod growth;
 mod handle;

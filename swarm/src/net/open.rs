@@ -196,7 +196,7 @@ fn check_piece(torrent: &Torrent, piece: u32) -> io::Result<()> {
 }
 
 /// Whether the bytes on disk are the piece.
-fn hash_piece(torrent: &Torrent, piece: u32) -> io::Result<bool> {
+pub fn hash_piece(torrent: &Torrent, piece: u32) -> io::Result<bool> {
     let Some(mut verifier) = torrent.subject.verifier(piece) else { return Ok(false) };
     let read = each_part(torrent, piece, |begin, part| verifier.feed(begin, part).map_err(io::Error::other));
     match read {

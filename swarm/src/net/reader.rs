@@ -87,6 +87,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.received
     }
 
+    /// Whether the peer was told why it is cut off.
+    pub fn has_reproached(&self) -> bool {
+        self.talk.has_reproached()
+    }
+
+    /// Listens to nothing that comes any more: a socket that is closed while there is something to be read takes what was said along.
+    pub async fn drain(&mut self) {
+        let mut nowhere = vec![0; READ];
+        while self.stream.read(&mut nowhere).await.is_ok_and(|read| read > 0) {}
+    }
+
     /// Gives all pieces back, half-fetched ones to whoever comes next.
     pub fn give_up_all(&mut self) {
         let _ended = self.step(|talk, scene| {

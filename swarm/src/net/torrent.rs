@@ -11,6 +11,7 @@ use torrent::PieceMap;
 
 use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus};
 use super::budget::Buffer;
+use super::doubt::Looking;
 use super::engine::Shared;
 use super::hash_log::HashLog;
 use super::journal_file::JournalFile;
@@ -62,6 +63,8 @@ pub struct Torrent {
     pub passing: Passing,
     /// What peers asked for last of what lies below the piece layers.
     pub leaves: Leaves,
+    /// Turns at looking again at what is here.
+    pub looking: Looking,
     trouble: Mutex<Option<Trouble>>,
     /// The space of what is missing is still to be taken ([`super::space`]).
     pub awaits_space: watch::Sender<bool>,
@@ -147,6 +150,7 @@ impl Torrent {
             shelf: Shelf::default(),
             passing: Passing::default(),
             leaves: Leaves::default(),
+            looking: Looking::default(),
             trouble: Mutex::default(),
             awaits_space: watch::Sender::new(false),
             fault: OnceLock::new(),

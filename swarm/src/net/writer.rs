@@ -40,6 +40,8 @@ pub struct Writer<W> {
     news: watch::Receiver<u64>,
     /// Payload has gone out.
     sent: bool,
+    /// The last message may have been written in part only.
+    torn: bool,
     run: Vec<Block>,
     data: Vec<u8>,
 }
@@ -50,7 +52,18 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let mut news = torrent.news.subscribe();
         // What came since the bitfield was made.
         news.mark_changed();
-        Self { torrent, link, key, stream, fast, news, sent: false, run: Vec::new(), data: Vec::new() }
+        Self {
+            torrent,
+            link,
+            key,
+            stream,
+            fast,
+            news,
+            sent: false,
+            torn: false,
+            run: Vec::new(),
+            data: Vec::new(),
+        }
     }
 
     /// Writes until the connection ends.
@@ -112,8 +125,19 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if bytes.is_empty() {
             return Ok(false);
         }
+        self.torn = true;
         write_all(&mut self.stream, &mut [IoSlice::new(&bytes)]).await?;
+        self.torn = false;
         Ok(true)
+    }
+
+    /// Says what is still to be said to a peer that is cut off.
+    pub async fn last_words(&mut self) -> Result<(), Closed> {
+        if !self.torn {
+            self.say().await?;
+            self.stream.shutdown().await?;
+        }
+        Ok(())
     }
 
     /// Serves a run of blocks of one piece that lie one behind the other.
@@ -127,8 +151,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.link.send(run.iter().map(|block| Message::Reject(*block)));
             }
             Ok(true) => {
+                self.torn = true;
                 write_blocks(&mut self.stream, &run, &self.data).await?;
-                self.sent = true;
+                (self.torn, self.sent) = (false, true);
                 self.mark_under_way(run[0].piece, bytes);
                 self.torrent.counters.uploaded.fetch_add(u64::from(bytes), Ordering::Relaxed);
             }

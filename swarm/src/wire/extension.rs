@@ -1,7 +1,7 @@
 //! The extension handshake of BEP 10: message 20, id 0.
 //!
-//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9) and `lt_donthave` (BEP 54), and of our own `sm_coming` and
-//! `sm_hashes`.
+//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9) and `lt_donthave` (BEP 54), and of our own `sm_bad`,
+//! `sm_coming` and `sm_hashes`.
 
 use torrent::bencode::{self, Limits, Writer};
 
@@ -31,7 +31,7 @@ pub struct ExtensionHandshake {
     pub port: Option<u16>,
     /// `m.ut_metadata`: the id under which it takes messages of BEP 9.
     pub ut_metadata: Option<u8>,
-    /// `m.lt_donthave`, `m.sm_coming` and `m.sm_hashes`.
+    /// `m.lt_donthave`, `m.sm_bad`, `m.sm_coming` and `m.sm_hashes`.
     pub notices: Notices,
     /// `metadata_size`: bytes of `info`, if it has it.
     pub metadata_size: Option<u32>,
@@ -66,6 +66,7 @@ impl ExtensionHandshake {
             dict.entry("m").dict(|extensions| {
                 let ids = [
                     ("lt_donthave", self.notices.dont_have),
+                    ("sm_bad", self.notices.bad),
                     ("sm_coming", self.notices.coming),
                     ("sm_hashes", self.notices.hashes),
                     ("ut_metadata", self.ut_metadata),
@@ -121,6 +122,7 @@ impl ExtensionHandshake {
                 dont_have: id("lt_donthave"),
                 coming: id("sm_coming"),
                 hashes: id("sm_hashes"),
+                bad: id("sm_bad"),
             },
             metadata_size: int("metadata_size")
                 .and_then(|size| u32::try_from(size).ok())

@@ -13,4 +13,4 @@ pub use hashes::{HashRequest, MAX_HASHES};
 pub use message::{
     BLOCK, Block, Decoded, MAX_EXTENDED, MAX_FRAME, MAX_REQUEST, Message, WireError, decode, piece_header,
 };
-pub use notice::{LT_DONTHAVE, Notices, PieceNotice, SM_COMING, SM_HASHES};
+pub use notice::{LT_DONTHAVE, Notices, PieceNotice, SM_BAD, SM_COMING, SM_HASHES};

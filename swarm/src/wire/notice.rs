@@ -1,4 +1,4 @@
-//! Extension messages about pieces: `lt_donthave` (BEP 54), and `sm_coming` and `sm_hashes`, of our own.
+//! Extension messages about pieces: `lt_donthave` (BEP 54), and `sm_coming`, `sm_hashes` and `sm_bad`, of our own.
 
 /// The id under which we take `lt_donthave`: the sender has this piece no more.
 pub const LT_DONTHAVE: u8 = 2;
@@ -7,6 +7,9 @@ pub const SM_COMING: u8 = 3;
 
 /// The id under which we take `sm_hashes`: signed hashes of pieces of a torrent that grows ([`torrent::ingest::Batch`]).
 pub const SM_HASHES: u8 = 4;
+
+/// The id under which we take `sm_bad`: this piece, as we have sent it, is not what it has to be.
+pub const SM_BAD: u8 = 5;
 
 /// Under which ids a peer takes such messages, if it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,12 +20,19 @@ pub struct Notices {
     pub coming: Option<u8>,
     /// `m.sm_hashes`.
     pub hashes: Option<u8>,
+    /// `m.sm_bad`.
+    pub bad: Option<u8>,
 }
 
 impl Notices {
     /// Ours.
     pub fn own() -> Self {
-        Self { dont_have: Some(LT_DONTHAVE), coming: Some(SM_COMING), hashes: Some(SM_HASHES) }
+        Self {
+            dont_have: Some(LT_DONTHAVE),
+            coming: Some(SM_COMING),
+            hashes: Some(SM_HASHES),
+            bad: Some(SM_BAD),
+        }
     }
 }
 
