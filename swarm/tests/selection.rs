@@ -5,7 +5,9 @@ mod common;
 
 use std::path::Path;
 
+use common::scripted::Connection;
 use common::{TestTorrent, below, complete, engine, seed};
+use swarm::wire::{ExtensionHandshake, Message};
 use swarm::{AddTorrent, Assume, Engine, Phase, Selection, TorrentHandle};
 use tempfile::TempDir;
 use torrent::Version;
@@ -136,4 +138,64 @@ async fn a_file_that_is_not_there_cannot_be_selected() {
     let spec = spec(&torrent, temp.path(), Assume::Nothing, &engine);
     let refused = engine.add_selected(spec, &only(&[4], temp.path())).await.unwrap_err();
     assert!(refused.to_string().contains("file 4"), "{refused}");
+}
+
+/// What a peer says next of whether it wants anything.
+async fn upload_only(peer: &mut Connection) -> bool {
+    let said = |message: Message<'_>| match message {
+        Message::Extended { id: 0, payload } => ExtensionHandshake::decode(payload).unwrap().upload_only,
+        _ => None,
+    };
+    let waited = tokio::time::timeout(common::PATIENCE, async {
+        loop {
+            if let Some(said) = peer.next(said).await.expect("it stays connected") {
+                return said;
+            }
+        }
+    });
+    waited.await.expect("it says so")
+}
+
+#[tokio::test]
+async fn who_has_what_it_selected_says_that_it_wants_nothing_more() {
+    let temp = TempDir::new().unwrap();
+    let torrent = TestTorrent::new(Version::V2, PIECE, FILES);
+    let (from, to, folder) = (engine().await, engine().await, below(&temp, "to"));
+    let spec = spec(&torrent, &folder, Assume::Nothing, &from);
+    let handle = to.add_selected(spec, &only(&[1], &folder)).await.unwrap();
+    handle.changed().wait_for(|stats| stats.phase == Phase::Leeching).await.unwrap();
+    let dial = async |id| Connection::dial_and_name_port(to.addresses()[0], &torrent.metainfo, id, 7).await;
+    let mut early = dial(b'e').await;
+    early.send(Message::HaveNone).await;
+    seed(&from, &torrent, &below(&temp, "from")).await;
+    handle.add_peers(from.addresses().to_vec());
+    complete(&handle).await;
+    assert!(upload_only(&mut early).await, "when it is so");
+    assert!(upload_only(&mut dial(b'l').await).await, "and to who comes later");
+}
+
+#[tokio::test]
+async fn two_who_want_nothing_of_each_other_part_and_do_not_meet_again() {
+    let temp = TempDir::new().unwrap();
+    let torrent = TestTorrent::new(Version::V2, PIECE, FILES);
+    let from = engine().await;
+    seed(&from, &torrent, &below(&temp, "from")).await;
+    let (one, other) = (engine().await, engine().await);
+    let (here, there) = (below(&temp, "one"), below(&temp, "other"));
+    let first = get(&one, &torrent, &here, &only(&[1], &here), &from).await;
+    let second = get(&other, &torrent, &there, &only(&[2], &there), &from).await;
+    from.shutdown().await;
+    first.add_peers(other.addresses().to_vec());
+    second.add_peers(one.addresses().to_vec());
+    let mut together = 0;
+    for _ in 0..80 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        together += first.stats().peers;
+    }
+    assert!(together < 20, "they were connected for {together} tenths of 8 seconds");
+    assert_eq!(first.stats().peers, 0);
+    // One who lacks something is welcome to both.
+    let (last, folder) = (engine().await, below(&temp, "last"));
+    let handle = get(&last, &torrent, &folder, &only(&[1], &folder), &one).await;
+    assert_eq!(handle.stats().lacking, 0);
 }

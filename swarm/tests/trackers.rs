@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{PATIENCE, TestTorrent, below, complete, engine, percent_decoded, seed};
-use swarm::{Assume, TrackerSpec};
+use swarm::{Assume, Selection, TrackerSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use torrent::{Metainfo, Version};
@@ -181,4 +182,28 @@ async fn t054_a_dead_refusing_or_flooding_tracker_shows_in_the_figures_and_hurts
     assert!(errors[1].contains("longer than 1 MiB"), "{errors:?}");
     assert!(errors[2].contains("refused"), "{errors:?}");
     assert!(errors[3].contains("wss:// trackers are not spoken to"), "{errors:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_what_it_wants_and_not_all_says_that_it_is_paused() {
+    let torrent = TestTorrent::new(Version::V2, 64 * 1024, &[("no", 100_000), ("yes", 100_000)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to, again) = (engine().await, engine().await, engine().await);
+    seed(&from, &torrent, &below(&folder, "seed")).await;
+    let tracker = Tracker::start(compact(&from.addresses()[..1])).await;
+    let selection = Selection { files: BTreeSet::from([1]), parts: below(&folder, "parts") };
+    let mut spec = torrent.spec(&below(&folder, "leech"), Assume::Nothing, Vec::new());
+    spec.trackers = vec![tracker.own()];
+    let handle = to.add_selected(spec.clone(), &selection).await.unwrap();
+    complete(&handle).await;
+    tracker.wait_for(&["event=started", "left=200000"]).await;
+    tracker.wait_for(&["event=paused", "left=100000"]).await;
+    to.shutdown().await;
+    tracker.wait_for(&["event=stopped", "left=100000"]).await;
+    // One that starts so is announced as started first.
+    tracker.requests.lock().unwrap().clear();
+    complete(&again.add_selected(spec, &selection).await.unwrap()).await;
+    tracker.wait_for(&["event=started", "left=100000"]).await;
+    tracker.wait_for(&["event=paused", "left=100000"]).await;
+    assert!(tracker.requests.lock().unwrap().iter().all(|request| !request.contains("event=completed")));
 }

@@ -32,6 +32,7 @@ impl Announce<'_> {
             Some(Event::Started) => append(&mut query, "event", "started"),
             Some(Event::Completed) => append(&mut query, "event", "completed"),
             Some(Event::Stopped) => append(&mut query, "event", "stopped"),
+            Some(Event::Paused) => append(&mut query, "event", "paused"),
             None => {}
         }
         if let Some(id) = self.tracker_id {

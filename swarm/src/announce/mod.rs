@@ -34,6 +34,8 @@ pub enum Event {
     Completed,
     /// The last one.
     Stopped,
+    /// Everything that is wanted is here, and that is not all (BEP 21): said in each announce that has nothing else to say.
+    Paused,
 }
 
 /// What is announced.

@@ -4,6 +4,7 @@
 //! runs on a socket and in the simulator. It takes the torrent's lock once per piece or control message, never per block.
 
 mod asking;
+mod greeting;
 mod passing;
 mod serving;
 mod telling;
@@ -20,10 +21,7 @@ use crate::core::{PeerKey, Source, TorrentCore, Violation};
 use crate::download::Download;
 use crate::hashes::Answer;
 use crate::upload::BadRequest;
-use crate::wire::{
-    Block, Capabilities, ExtensionHandshake, HashRequest, LT_DONTHAVE, Message, SM_BAD, SM_COMING, SM_HASHES,
-    UT_METADATA,
-};
+use crate::wire::{Block, HashRequest, LT_DONTHAVE, Message, SM_BAD, SM_COMING, SM_HASHES, UT_METADATA};
 
 /// A peer that says nothing for so long is gone; keep-alives come every two minutes.
 const IDLE: Duration = Duration::from_mins(3);
@@ -150,7 +148,7 @@ pub enum End {
     #[error("the connection is not wanted any more")]
     Doomed,
     /// Nobody lacks anything.
-    #[error("both sides have everything")]
+    #[error("both sides have all that they want")]
     BothComplete,
 }
 
@@ -184,6 +182,12 @@ pub struct Conversation<B> {
     asked_leaves: BTreeSet<u32>,
     /// The peer was told of a wrong piece of its.
     reproached: bool,
+    /// Both sides speak the extension protocol.
+    extended: bool,
+    /// Where we listen.
+    port: Option<u16>,
+    /// The peer was told that we want nothing more.
+    told_sated: bool,
 }
 
 impl<B: Keep> Conversation<B> {
@@ -205,35 +209,10 @@ impl<B: Keep> Conversation<B> {
             told: 0,
             asked_leaves: BTreeSet::new(),
             reproached: false,
+            extended: false,
+            port: None,
+            told_sated: false,
         }
-    }
-
-    /// The first messages. `port`: where we listen.
-    pub fn greet<H: Host<Buffer = B>, O: Outlet>(
-        &mut self,
-        speaks: Capabilities,
-        port: Option<u16>,
-        scene: &Scene<'_, H, O>,
-    ) -> Result<(), End> {
-        let have = {
-            let mut core = scene.host.core();
-            // The bitfield says it all.
-            core.catch_up(self.key);
-            core.have().clone()
-        };
-        if speaks.extended {
-            let size = scene.host.info().map(|info| info.len() as u32);
-            let place = scene.host.core().place().clone();
-            let payload = ExtensionHandshake::own(port, size, place).encode();
-            scene.send([Message::Extended { id: 0, payload: &payload }])?;
-        }
-        match (speaks.fast, have.count()) {
-            (true, _) if have.is_full() => scene.send([Message::HaveAll]),
-            (true, 0) => scene.send([Message::HaveNone]),
-            (false, 0) => Ok(()),
-            _ => scene.send([Message::Bitfield(&have.to_wire())]),
-        }?;
-        self.choke_or_unchoke(scene)
     }
 
     /// A message of the peer. [`Conversation::refill`] follows when all that have come are handled.
@@ -305,8 +284,7 @@ impl<B: Keep> Conversation<B> {
         self.starved = false;
         let (doomed, superseded, useless) = {
             let core = scene.host.core();
-            let useless = core.is_complete() && core.peers().get(&self.key).is_some_and(|peer| peer.is_seed);
-            (core.is_doomed(self.key), core.superseded(self.key), useless)
+            (core.is_doomed(self.key), core.superseded(self.key), core.is_useless(self.key))
         };
         if doomed {
             self.reproach(scene);
@@ -319,6 +297,7 @@ impl<B: Keep> Conversation<B> {
         if useless {
             return Err(End::BothComplete);
         }
+        self.say_if_sated(scene)?;
         self.choke_or_unchoke(scene)?;
         self.show_interest(scene)
     }
@@ -362,29 +341,5 @@ impl<B: Keep> Conversation<B> {
         }
         self.interested = interesting;
         scene.send([if interesting { Message::Interested } else { Message::NotInterested }])
-    }
-
-    fn extended<H: Host, O: Outlet>(&mut self, payload: &[u8], scene: &Scene<'_, H, O>) -> Result<(), End> {
-        let said = ExtensionHandshake::decode(payload)
-            .map_err(|_| End::Violation("a malformed extension handshake"))?;
-        if let Some(reqq) = said.reqq {
-            self.download.set_reqq(reqq as usize);
-        }
-        self.ut_metadata = said.ut_metadata;
-        if !said.is_own() && scene.host.info().is_none() {
-            return Err(End::Stranger);
-        }
-        let has_hashes = {
-            let mut core = scene.host.core();
-            core.peer_is_own(self.key, said.is_own());
-            core.peer_takes(self.key, said.notices);
-            core.peer_place(self.key, &said.place);
-            said.port.into_iter().for_each(|port| core.peer_listens(self.key, port));
-            core.has_hashes_for(self.key)
-        };
-        if has_hashes {
-            scene.host.bump();
-        }
-        self.choke_or_unchoke(scene)
     }
 }

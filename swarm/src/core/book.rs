@@ -30,6 +30,7 @@ struct Entry {
     busy: bool,
     /// It is ourselves, or banned.
     never: bool,
+    /// It wanted nothing when it was last seen.
     seed: bool,
     /// Named by the user: it is not forgotten, and makes room for nobody.
     lasting: bool,

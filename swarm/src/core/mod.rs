@@ -242,6 +242,16 @@ impl TorrentCore {
         self.picker.have().is_full()
     }
 
+    /// Whether everything that is wanted is here, and that is not all (BEP 21).
+    pub fn is_partial_seed(&self) -> bool {
+        self.is_complete() && !self.is_seed()
+    }
+
+    /// Whether neither side wants anything of the other.
+    pub fn is_useless(&self, key: PeerKey) -> bool {
+        self.is_complete() && self.peers.get(&key).is_some_and(Peer::wants_nothing)
+    }
+
     /// The connections.
     pub fn peers(&self) -> &BTreeMap<PeerKey, Peer> {
         &self.peers

@@ -65,6 +65,14 @@ impl TorrentCore {
         }
     }
 
+    /// The peer says whether it wants anything (BEP 21): one that does not has no duties.
+    pub fn peer_upload_only(&mut self, key: PeerKey, upload_only: bool) {
+        if let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.upload_only != upload_only) {
+            peer.upload_only = upload_only;
+            self.crossing.duties = Default::default();
+        }
+    }
+
     /// A peer is gone.
     pub(super) fn near_went(&mut self, peer: &Peer) {
         if let Some(near) = &mut self.near {
@@ -175,7 +183,9 @@ impl TorrentCore {
         // A web seed says nothing about where it is.
         let peers = self.connected_peers();
         let here = peers.filter(|peer| peer.border.is_none_or(|other| other < border));
-        let (seeds, leechers): (Vec<_>, Vec<_>) = here.partition(|peer| peer.is_seed);
+        // Who has some of it and wants no more serves, and is served by nobody; yet it cannot serve all.
+        let (seeds, leechers): (Vec<_>, Vec<_>) =
+            here.filter(|peer| !peer.upload_only).partition(|peer| peer.is_seed);
         seeds.len() * LEECHERS_PER_SEED > leechers.len()
     }
 
@@ -184,7 +194,9 @@ impl TorrentCore {
         let rivals: Vec<PeerId> = self
             .peers
             .values()
-            .filter(|peer| !peer.is_seed && peer.is_own && peer.border.is_none_or(|other| other < border))
+            .filter(|peer| {
+                !peer.wants_nothing() && peer.is_own && peer.border.is_none_or(|other| other < border)
+            })
             .map(|peer| peer.source.id)
             .collect();
         let ours: Vec<bool> = (0..LOTS)

@@ -19,7 +19,9 @@ impl TorrentCore {
     /// Whether some other peer of ours would like to get this piece from us while it comes in.
     pub fn is_sought(&self, piece: u32, from: PeerKey) -> bool {
         !self.has_borders()
-            && self.peers.iter().any(|(key, peer)| *key != from && peer.passes_on() && !peer.provides(piece))
+            && self.peers.iter().any(|(key, peer)| {
+                *key != from && peer.passes_on() && !peer.upload_only && !peer.provides(piece)
+            })
     }
 
     /// The connection fetches this piece, and each block is proved as it comes: others may ask for them.

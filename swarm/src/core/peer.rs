@@ -48,6 +48,8 @@ pub struct Peer {
     pub(super) coming: BTreeSet<u32>,
     /// Whether it has everything.
     pub is_seed: bool,
+    /// Whether it says that it wants nothing more (BEP 21).
+    pub upload_only: bool,
     /// What lies between it and us.
     pub border: Option<Border>,
     /// Whether it has said where it is.
@@ -102,6 +104,7 @@ impl Peer {
             has: Bitfield::new(pieces),
             coming: BTreeSet::new(),
             is_seed: false,
+            upload_only: false,
             border: None,
             placed: false,
             is_own: false,
@@ -126,6 +129,11 @@ impl Peer {
             hidden: Vec::new(),
             suggested: Vec::new(),
         }
+    }
+
+    /// Whether it has all that it wants.
+    pub fn wants_nothing(&self) -> bool {
+        self.is_seed || self.upload_only
     }
 
     /// Whether it passes pieces on while they come in, and knows their leaves.

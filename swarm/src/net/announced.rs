@@ -28,6 +28,10 @@ pub trait Announced: Send + Sync + 'static {
     fn changed(&self) -> watch::Receiver<Stats>;
     /// Whether nothing is missing, wanted or not.
     fn is_seed(&self) -> bool;
+    /// Whether it has all that it wants, and that is not all (BEP 21).
+    fn is_partial_seed(&self) -> bool {
+        false
+    }
     /// Peers that a tracker names.
     fn learn(&self, peers: Vec<SocketAddr>);
     /// Ends it.
@@ -61,6 +65,10 @@ impl Announced for Torrent {
 
     fn is_seed(&self) -> bool {
         self.core().is_seed()
+    }
+
+    fn is_partial_seed(&self) -> bool {
+        self.core().is_partial_seed()
     }
 
     fn learn(&self, peers: Vec<SocketAddr>) {

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::torrent::Torrent;
 use super::writer::Writer;
 use crate::conversation::{Conversation, End, Scene};
-use crate::core::{NewPeer, PeerKey, Refusal, Source};
+use crate::core::{NewPeer, Peer, PeerKey, Refusal, Source};
 use crate::wire::{Handshake, WireError};
 
 /// Why a connection has ended.
@@ -122,7 +122,7 @@ fn forget(torrent: &Torrent, key: PeerKey, new: &NewPeer, useless: bool) {
     {
         let mut core = torrent.core();
         let peer = core.peers().get(&key);
-        let seed = peer.is_some_and(|peer| peer.is_seed);
+        let seed = peer.is_some_and(Peer::wants_nothing);
         let listens = peer.and_then(|peer| peer.listens);
         core.disconnected(key);
         match if new.outgoing { Some(new.address) } else { listens } {

@@ -1,6 +1,6 @@
 //! The extension handshake of BEP 10: message 20, id 0.
 //!
-//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9) and `lt_donthave` (BEP 54), and of our own `sm_bad`,
+//! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9), `upload_only` (BEP 21) and `lt_donthave` (BEP 54), and of our own `sm_bad`,
 //! `sm_coming` and `sm_hashes`.
 
 use torrent::bencode::{self, Limits, Writer};
@@ -37,6 +37,8 @@ pub struct ExtensionHandshake {
     pub metadata_size: Option<u32>,
     /// `sm_place`, a key of our own: where the sender is, so that near peers are asked first.
     pub place: Place,
+    /// `upload_only`: whether the sender wants nothing (more), although it may not have everything (BEP 21); `None`: as before.
+    pub upload_only: Option<bool>,
 }
 
 /// The payload is not a sane dictionary (T36); the connection is closed.
@@ -49,7 +51,7 @@ impl ExtensionHandshake {
     pub fn own(port: Option<u16>, metadata_size: Option<u32>, place: Place) -> Self {
         let client = Some(format!("{OWN_CLIENT}{}", env!("CARGO_PKG_VERSION")));
         let (ut_metadata, notices) = (Some(UT_METADATA), Notices::own());
-        Self { client, reqq: Some(REQQ), port, ut_metadata, notices, metadata_size, place }
+        Self { client, reqq: Some(REQQ), port, ut_metadata, notices, metadata_size, place, upload_only: None }
     }
 
     /// Whether the other side calls itself one of ours. It is a name that anyone can use, and it proves nothing. Who uses it is never
@@ -93,6 +95,9 @@ impl ExtensionHandshake {
                     place.entry("zone").bytes(&self.place.zone);
                 });
             }
+            if let Some(upload_only) = self.upload_only {
+                dict.entry("upload_only").uint(u64::from(upload_only));
+            }
             if let Some(client) = &self.client {
                 dict.entry("v").bytes(client);
             }
@@ -128,6 +133,7 @@ impl ExtensionHandshake {
                 .and_then(|size| u32::try_from(size).ok())
                 .filter(|size| (1..=MAX_METADATA).contains(&(*size as usize))),
             place: Place::new(part("region"), part("zone"), part("rack")),
+            upload_only: int("upload_only").map(|is| is != 0),
         })
     }
 }
@@ -143,7 +149,8 @@ mod tests {
 
     #[test]
     fn what_is_said_is_heard() {
-        let said = ExtensionHandshake::own(Some(6881), Some(1234), Place::new("eu", "a", ""));
+        let mut said = ExtensionHandshake::own(Some(6881), Some(1234), Place::new("eu", "a", ""));
+        said.upload_only = Some(true);
         let heard = ExtensionHandshake::decode(&said.encode()).unwrap();
         assert_eq!(heard, said);
         assert!(heard.is_own());

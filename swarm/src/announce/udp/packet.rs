@@ -65,7 +65,8 @@ impl Request {
     /// The announce, 82 bytes, and the options. The tracker takes our address from the packet.
     pub fn new(announce: &Announce<'_>, url: &UrlData, family: Family) -> Self {
         let event: u32 = match announce.event {
-            None => 0,
+            // BEP 15 has no number for it.
+            None | Some(Event::Paused) => 0,
             Some(Event::Completed) => 1,
             Some(Event::Started) => 2,
             Some(Event::Stopped) => 3,

@@ -80,7 +80,8 @@ fn an_announce_is_the_bytes_of_bep_15() {
     .concat();
     assert_eq!(datagram, expected);
     assert_eq!(datagram.len(), 98);
-    for (event, code) in [(None, 0), (Some(Event::Completed), 1), (Some(Event::Stopped), 3)] {
+    let codes = [(None, 0), (Some(Event::Completed), 1), (Some(Event::Stopped), 3), (Some(Event::Paused), 0)];
+    for (event, code) in codes {
         let request =
             Request::new(&Announce { event, ..announce() }, &UrlData::default(), Family::V4).encode(1, 2);
         assert_eq!(request[83], code);

@@ -174,7 +174,7 @@ impl Session {
                 _ = stats.wait_for(|stats| !complete && stats.phase == Phase::Complete) => {
                     complete = true;
                     // A tracker that never heard `started` is told that first. One who has but a selection of the files never
-                    // completes (BEP 21): `left` says that it is no seed.
+                    // completes (BEP 21): it is said to be paused.
                     if self.torrent.is_seed() {
                         event = event.or(Some(Event::Completed));
                     }
@@ -251,7 +251,7 @@ impl Session {
             uploaded: stats.uploaded,
             downloaded: stats.downloaded,
             left: stats.total - stats.have,
-            event,
+            event: event.or_else(|| self.torrent.is_partial_seed().then_some(Event::Paused)),
             tracker_id: self.tracker_id.as_deref(),
             node: self.spec.node.as_deref(),
         };
