@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::doubt::MAX_BAD;
+use super::{PeerKey, TorrentCore};
 use crate::assembly::{Assembly, Leaf};
 use crate::wire::PeerId;
 
@@ -79,5 +81,42 @@ impl Blame {
     /// Web seeds say for themselves how it goes with them.
     pub fn banned_peers(&self) -> usize {
         self.banned.iter().filter(|source| !source.is_web_seed()).count()
+    }
+}
+
+impl TorrentCore {
+    /// A piece did not verify. If one peer sent all of it, it is cut off; else the next good copy tells who lied.
+    pub fn failed(&mut self, key: PeerKey, piece: u32, evidence: Vec<(Source, Leaf)>) {
+        self.release(key, piece);
+        if let Some(liar) = self.blame.failed(piece, evidence) {
+            self.punish(liar, piece);
+        }
+    }
+
+    /// A strike for each connection of a peer, and its end.
+    pub(super) fn punish(&mut self, liar: Source, piece: u32) {
+        let own = self.peers.values().any(|peer| peer.source == liar && peer.is_own);
+        self.blame.strike(liar, own);
+        for peer in self.peers.values_mut().filter(|peer| peer.source == liar) {
+            peer.doomed = true;
+            if peer.bad.len() < MAX_BAD {
+                peer.bad.push(piece);
+            }
+        }
+    }
+
+    /// Whether this peer was cut off.
+    pub fn is_banned(&self, source: Source) -> bool {
+        self.blame.is_banned(source)
+    }
+
+    /// Whether a peer at this address was cut off.
+    pub fn is_banned_address(&self, ip: IpAddr) -> bool {
+        self.blame.is_banned_address(ip)
+    }
+
+    /// How many peers were cut off for bad data.
+    pub fn banned(&self) -> usize {
+        self.blame.banned_peers()
     }
 }

@@ -12,6 +12,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
 /// Wait after a connection that had been made has ended.
 const REDIAL: Duration = Duration::from_secs(3);
+/// Who was connected is no newcomer for so long.
+const AGAIN: Duration = Duration::from_mins(10);
 /// An address that failed so often in a row since it was last named is forgotten: after some 25 minutes.
 const MAX_FAILURES: u32 = 20;
 
@@ -34,6 +36,8 @@ struct Entry {
     seed: bool,
     /// Named by the user: it is not forgotten, and makes room for nobody.
     lasting: bool,
+    /// When the connection to it ended last.
+    met: Option<Duration>,
 }
 
 impl Entry {
@@ -109,6 +113,28 @@ impl AddressBook {
         due.into_iter().map(|(_, address)| address).collect()
     }
 
+    /// An address to dial now that has not been connected, or not for long, as `order` has it among equals; it counts as busy as with
+    /// [`Self::due`].
+    pub fn newcomer(
+        &mut self,
+        leechers_only: bool,
+        now: Duration,
+        order: impl Fn(&SocketAddr) -> u64,
+    ) -> Option<SocketAddr> {
+        let is_new = |entry: &Entry| entry.met.is_none_or(|met| now.saturating_sub(met) >= AGAIN);
+        let fresh =
+            self.entries.iter().filter(|(_, entry)| entry.is_due(leechers_only, now) && is_new(entry));
+        let first = fresh.min_by_key(|(address, entry)| (entry.met, entry.failures, order(address)));
+        let address = first.map(|(address, _)| *address)?;
+        self.edit(address, |entry| entry.busy = true);
+        Some(address)
+    }
+
+    /// Whether the user has named it.
+    pub fn is_lasting(&self, address: SocketAddr) -> bool {
+        self.entries.get(&address).is_some_and(|entry| entry.lasting)
+    }
+
     /// The dial failed. [`Self::failures`] tells which wire id to try next.
     pub fn failed(&mut self, address: SocketAddr, now: Duration) {
         self.edit(address, |entry| {
@@ -126,7 +152,7 @@ impl AddressBook {
 
     /// The peer answered, and ended the connection before it was of use: it is full, or does not want us.
     pub fn turned_away(&mut self, address: SocketAddr, seed: bool, now: Duration) {
-        self.edit(address, |entry| entry.seed = seed);
+        self.edit(address, |entry| (entry.seed, entry.met) = (seed, Some(now)));
         self.failed(address, now);
     }
 
@@ -134,7 +160,8 @@ impl AddressBook {
     pub fn duplicate(&mut self, address: SocketAddr, now: Duration) {
         self.edit(address, |entry| {
             let (seed, lasting) = (entry.seed, entry.lasting);
-            *entry = Entry { not_before: now + LONGEST_WAIT, seed, lasting, ..Entry::default() };
+            let met = Some(now);
+            *entry = Entry { not_before: now + LONGEST_WAIT, seed, lasting, met, ..Entry::default() };
         });
     }
 
@@ -142,7 +169,8 @@ impl AddressBook {
     pub fn closed(&mut self, address: SocketAddr, seed: bool, now: Duration) {
         self.edit(address, |entry| {
             let (never, lasting) = (entry.never, entry.lasting);
-            *entry = Entry { not_before: now + REDIAL, seed, never, lasting, ..Entry::default() };
+            let met = Some(now);
+            *entry = Entry { not_before: now + REDIAL, seed, never, lasting, met, ..Entry::default() };
         });
     }
 

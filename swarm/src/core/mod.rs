@@ -21,11 +21,12 @@ mod passing;
 mod peer;
 mod relay;
 mod reserve;
+mod turnover;
 mod urgent;
 mod web_seed;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -46,13 +47,14 @@ use crate::near::{Nearness, Place};
 use crate::picker::Picker;
 use crate::wire::PeerId;
 use blame::Blame;
-use doubt::{Doubts, MAX_BAD};
+use doubt::Doubts;
 use handout::Handout;
 use haves::Haves;
 use nearness::Crossing;
 use origin::Origin;
 use pace::Pace;
 use relay::Relay;
+use turnover::Turnover;
 use urgent::Urgent;
 
 /// Names a connection of a torrent; never used again.
@@ -155,6 +157,7 @@ pub struct TorrentCore {
     /// What is to be had nearby, if we know where we are.
     near: Option<Nearness>,
     crossing: Crossing,
+    turnover: Turnover,
     paused: bool,
     urgent: Urgent,
     /// Of a piece, from its reservation to its last block.
@@ -186,6 +189,7 @@ impl TorrentCore {
             place: Place::default(),
             near: None,
             crossing: Crossing::default(),
+            turnover: Turnover::default(),
             paused: false,
             urgent: Urgent::default(),
             pace: Pace::default(),
@@ -267,12 +271,8 @@ impl TorrentCore {
         self.paused
     }
 
-    /// How many peers were cut off for bad data.
-    pub fn banned(&self) -> usize {
-        self.blame.banned_peers()
-    }
-
-    /// A connection has shaken hands. With it goes the key of an older connection that has to yield.
+    /// A connection has shaken hands. With it goes the key of an older connection that has to yield: its twin, or, now and then, one
+    /// that is of no use when there are as many as there may be ([`turnover`]).
     ///
     /// Of two connections between the same two peers, both sides keep the one that the greater peer id has opened. A peer id
     /// proves nothing: who comes under that of a connected peer from another address has to wait until that one is gone.
@@ -294,7 +294,7 @@ impl TorrentCore {
             Some((_, _, outgoing)) if outgoing == new.outgoing => return Err(Refusal::Duplicate),
             Some(_) if new.outgoing != (self.own_id > new.id) => return Err(Refusal::Duplicate),
             Some((key, ..)) => Some(key),
-            None if self.connected_peers().count() >= self.max_peers => return Err(Refusal::Full),
+            None if self.is_full() => Some(self.make_room(now).ok_or(Refusal::Full)?),
             None => None,
         };
         let served = self.peers.values().filter(|peer| !peer.is_own && peer.served).count() < SLOTS;
@@ -344,6 +344,7 @@ impl TorrentCore {
         self.near_arrived(key, leaves.len(), now);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.verified += 1;
+            peer.moved = now;
             peer.taken += leaves.len() as u64;
             if let Some(held) = peer.take_held(piece).filter(|held| !held.coming) {
                 self.pace.note(now.saturating_sub(held.since));
@@ -370,25 +371,6 @@ impl TorrentCore {
             peer.wanted = peer.wanted.saturating_sub(1);
         }
         true
-    }
-
-    /// A piece did not verify. If one peer sent all of it, it is cut off; else the next good copy tells who lied.
-    pub fn failed(&mut self, key: PeerKey, piece: u32, evidence: Vec<(Source, Leaf)>) {
-        self.release(key, piece);
-        if let Some(liar) = self.blame.failed(piece, evidence) {
-            self.punish(liar, piece);
-        }
-    }
-
-    fn punish(&mut self, liar: Source, piece: u32) {
-        let own = self.peers.values().any(|peer| peer.source == liar && peer.is_own);
-        self.blame.strike(liar, own);
-        for peer in self.peers.values_mut().filter(|peer| peer.source == liar) {
-            peer.doomed = true;
-            if peer.bad.len() < MAX_BAD {
-                peer.bad.push(piece);
-            }
-        }
     }
 
     /// A piece that was here cannot be read or was not made durable: it is fetched again.
@@ -427,18 +409,9 @@ impl TorrentCore {
         self.handout.sent(key, piece, now);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.given += u64::from(bytes);
+            peer.moved = now;
             peer.was_sent(piece);
         }
-    }
-
-    /// Whether this peer was cut off.
-    pub fn is_banned(&self, source: Source) -> bool {
-        self.blame.is_banned(source)
-    }
-
-    /// Whether a peer at this address was cut off.
-    pub fn is_banned_address(&self, ip: IpAddr) -> bool {
-        self.blame.is_banned_address(ip)
     }
 }
 

@@ -229,9 +229,13 @@ impl Crossing {
 }
 
 /// The lot of a peer: the same wherever it is drawn (FNV-1a, and a last stir so that neighbours differ in the high bits).
-fn lot(number: u32, peer: &PeerId) -> u64 {
-    let bytes = number.to_be_bytes().into_iter().chain(peer.0);
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+pub(super) fn lot(number: u32, peer: &PeerId) -> u64 {
+    stirred(number.to_be_bytes().into_iter().chain(peer.0))
+}
+
+/// A number that bytes give, and that no neighbour of them gives.
+pub(super) fn stirred(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    let hash = bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -42,6 +42,8 @@ pub struct Peer {
     pub outgoing: bool,
     /// When it was made.
     pub since: Duration,
+    /// When payload last went one way or the other; at first, when it was made.
+    pub(super) moved: Duration,
     /// What the peer has.
     pub has: Bitfield,
     /// What is on its way to it, and is passed on meanwhile ([`super::passing`]).
@@ -101,6 +103,7 @@ impl Peer {
             address: new.address,
             outgoing: new.outgoing,
             since: now,
+            moved: now,
             has: Bitfield::new(pieces),
             coming: BTreeSet::new(),
             is_seed: false,

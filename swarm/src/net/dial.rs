@@ -33,9 +33,8 @@ pub async fn dial_loop(torrent: Arc<Torrent>) {
             let now = torrent.engine.clock.now();
             let mut core = torrent.core();
             let under_way = MAX_DIALS - turns.available_permits();
-            let complete = core.is_complete();
-            let room = room(torrent.engine.max_peers, core.connected_peers().count(), under_way, complete);
-            core.book.due(room, complete, now)
+            let most = if core.is_complete() { SEEDING_DIALS } else { MAX_DIALS };
+            core.to_dial(most, under_way, now)
         };
         for address in due {
             let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
@@ -47,12 +46,6 @@ pub async fn dial_loop(torrent: Arc<Torrent>) {
             () = torrent.stop.cancelled() => return,
         }
     }
-}
-
-/// How many dials may start now.
-fn room(max_peers: usize, peers: usize, under_way: usize, complete: bool) -> usize {
-    let most = if complete { SEEDING_DIALS } else { MAX_DIALS };
-    most.min(max_peers.saturating_sub(peers)).saturating_sub(under_way)
 }
 
 async fn dial(torrent: Arc<Torrent>, address: SocketAddr, turn: OwnedSemaphorePermit) {
@@ -132,17 +125,6 @@ pub fn may_reach(listening: &[SocketAddr], to: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dials_under_way_take_room_and_who_seeds_dials_less() {
-        assert_eq!(room(100, 0, 0, false), MAX_DIALS);
-        assert_eq!(room(100, 0, MAX_DIALS - 3, false), 3);
-        assert_eq!(room(100, 0, MAX_DIALS, false), 0);
-        assert_eq!(room(100, 95, 3, false), 2);
-        assert_eq!(room(100, 200, 0, false), 0);
-        assert_eq!(room(100, 0, 0, true), SEEDING_DIALS);
-        assert_eq!(room(100, 0, MAX_DIALS, true), 0);
-    }
 
     #[test]
     fn who_listens_on_certain_addresses_is_seen_in_their_family_only() {
