@@ -99,7 +99,7 @@ impl Storage for Roomy {
         self.disk.occupies(file)
     }
 
-    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<()> {
+    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
         self.disk.reserve(file, offset, len)
     }
 }
@@ -187,11 +187,13 @@ async fn space_is_taken_before_a_byte_has_come() {
     let handle = to.add(torrent.spec(&there, Assume::Journal, Vec::new())).await.unwrap();
     eventually("the space is taken", || on_disk(&there.join("big")) >= 5 * MIB as u64).await;
     assert!(!there.join("small").exists(), "it is made when something of it comes");
+    eventually("the figures say so", || handle.stats().ahead == 100_000).await;
     let from = engine().await;
     seed(&from, &torrent, &below(&folder, "from")).await;
     handle.add_peers(from.addresses().to_vec());
     complete(&handle).await;
     torrent.check(&there);
+    assert_eq!(handle.stats().ahead, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,6 +209,7 @@ async fn who_does_not_want_that_has_sparse_files() {
     let handle = to.add_with(spec, storage).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!there.join("big").exists());
+    assert_eq!(handle.stats().ahead, 5 * MIB as u64);
     handle.add_peers(from.addresses().to_vec());
     complete(&handle).await;
 }
@@ -320,7 +323,7 @@ async fn a_torrent_that_grows_takes_its_space_but_for_what_is_held_back() {
         journal: below(&folder, "journal"),
         trackers: Vec::new(),
         peers: Vec::new(),
-        held: vec![0..32],
+        held: Vec::from([std::ops::Range { start: 0, end: 32 }]),
     };
     let _handle = to.grow(&grow).await.unwrap();
     eventually("the space is taken", || on_disk(&there.join("read")) >= 2 * MIB as u64).await;

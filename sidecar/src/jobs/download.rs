@@ -139,7 +139,8 @@ impl Sharing {
         let peer_bytes = self.peer_bytes + stats.downloaded.saturating_sub(stats.wasted);
         self.job.update(|state| state.status.peer_bytes = peer_bytes);
         if stats.phase != Phase::Checking {
-            self.context.ledger.arrived(&self.job.revision, stats.have);
+            // What is taken of the disk is not free any more, whether it has come or not.
+            self.context.ledger.arrived(&self.job.revision, stats.total - stats.ahead);
         }
         match &stats.trouble {
             Some(Trouble::Faulty(_)) if fetching => {}

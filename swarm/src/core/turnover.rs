@@ -122,8 +122,10 @@ mod tests {
     fn dials_under_way_take_room_and_so_do_connections() {
         let dials = |connected: u8, most, under_way| {
             let mut core = core();
-            (0..connected).for_each(|id| drop(join(&mut core, 100 + id)));
-            (0..20).for_each(|id| drop(core.book.add(SocketAddr::from(([10, 9, 9, id], 6881)))));
+            for id in 0..connected {
+                join(&mut core, 100 + id);
+            }
+            assert!((0..20).all(|id| core.book.add(SocketAddr::from(([10, 9, 9, id], 6881)))));
             core.to_dial(most, under_way, ZERO).len()
         };
         assert_eq!([dials(0, 8, 0), dials(0, 8, 5), dials(0, 8, 8), dials(0, 16, 0)], [8, 3, 0, 10]);
@@ -170,7 +172,9 @@ mod tests {
     fn while_all_are_busy_nobody_new_is_dialled() {
         let (mut core, keys) = full();
         core.book.add(SocketAddr::from(([10, 9, 9, 9], 6881)));
-        keys.iter().for_each(|key| core.sent(*key, 0, 1, STILL));
+        for key in &keys {
+            core.sent(*key, 0, 1, STILL);
+        }
         assert_eq!(core.to_dial(16, 0, STILL), []);
         assert_eq!(core.to_dial(16, 0, STILL * 2).len(), 1);
     }
@@ -212,25 +216,22 @@ mod tests {
             };
             self.cores[to].peer_listens(theirs, 6881);
             self.end(to, gone, now);
-            match self.cores[from].connected(known(to, true), now) {
-                Ok((ours, gone)) => {
-                    self.links.insert((from, ours), (to, theirs));
-                    self.links.insert((to, theirs), (from, ours));
-                    self.end(from, gone, now);
-                }
-                Err(_) => {
-                    self.cores[to].disconnected(theirs);
-                    self.cores[to].book.closed(address(from), false, now);
-                    self.cores[from].book.failed(address(to), now);
-                }
-            }
+            let Ok((ours, gone)) = self.cores[from].connected(known(to, true), now) else {
+                self.cores[to].disconnected(theirs);
+                self.cores[to].book.closed(address(from), false, now);
+                return self.cores[from].book.failed(address(to), now);
+            };
+            self.links.insert((from, ours), (to, theirs));
+            self.links.insert((to, theirs), (from, ours));
+            self.end(from, gone, now);
         }
 
         fn end(&mut self, node: usize, key: Option<PeerKey>, now: Duration) {
-            let Some((other, theirs)) = key.and_then(|key| self.links.remove(&(node, key))) else { return };
+            let Some(key) = key else { return };
+            let Some((other, theirs)) = self.links.remove(&(node, key)) else { return };
             self.links.remove(&(other, theirs));
-            for (node, key, peer) in [(node, key, other), (other, Some(theirs), node)] {
-                key.into_iter().for_each(|key| self.cores[node].disconnected(key));
+            for (node, key, peer) in [(node, key, other), (other, theirs, node)] {
+                self.cores[node].disconnected(key);
                 self.cores[node].book.closed(address(peer), false, now);
             }
         }

@@ -226,6 +226,8 @@ pub struct Stats {
     pub wanted: u64,
     /// Bytes of those that are not here yet.
     pub lacking: u64,
+    /// Of those, at most so many for which space has still to be found on the disk.
+    pub ahead: u64,
     /// Bytes that are here and verified, wanted or not.
     pub have: u64,
     /// Bytes of those in `have` that a power cut cannot take.

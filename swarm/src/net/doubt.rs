@@ -38,7 +38,8 @@ impl Default for Looking {
 impl Torrent {
     /// A piece is about to be sent: it may be looked at.
     pub fn sample(self: &Arc<Self>, piece: u32) {
-        if rand::random_range(0..SAMPLE) > 0 || !self.core().have().contains(piece) {
+        let is_idle = || self.looking.turn.available_permits() > 0;
+        if rand::random_range(0..SAMPLE) > 0 || !is_idle() || !self.core().have().contains(piece) {
             return;
         }
         let now = self.engine.clock.now().as_millis() as u64 + 1;

@@ -156,6 +156,7 @@ impl Torrent {
             stats.durable = ledger.durable_bytes;
             stats.wanted = self.wanted_bytes;
             stats.lacking = self.wanted_bytes - ledger.have_wanted_bytes;
+            stats.ahead = stats.lacking.min(self.unreserved.load(Ordering::Relaxed));
         }
         {
             let core = self.core();
@@ -208,6 +209,7 @@ impl Stats {
             total,
             wanted: total,
             lacking: total,
+            ahead: total,
             have: 0,
             durable: 0,
             downloaded: 0,

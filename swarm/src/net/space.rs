@@ -7,6 +7,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::api::Trouble;
 use super::storage::{Storage, is_full};
@@ -57,9 +58,10 @@ pub async fn take(torrent: Arc<Torrent>) {
         match blocking(move || reserve(&worker)).await {
             Err(error) if is_full(&error) => torrent.set_trouble(Some(Trouble::DiskFull)),
             outcome => {
-                if let Err(error) = outcome {
+                match outcome {
+                    Ok(unreserved) => torrent.unreserved.store(unreserved, Ordering::Relaxed),
                     // If it is still so when bytes come, that is the trouble.
-                    tracing::debug!(%error, "space cannot be taken");
+                    Err(error) => tracing::debug!(%error, "space cannot be taken"),
                 }
                 torrent.awaits_space.send_replace(false);
                 torrent.resume();
@@ -73,9 +75,10 @@ pub async fn take(torrent: Arc<Torrent>) {
     }
 }
 
-fn reserve(torrent: &Torrent) -> io::Result<()> {
+/// Answers the bytes for which no space is taken.
+fn reserve(torrent: &Torrent) -> io::Result<u64> {
     let storage = &*torrent.storage;
-    let Some(room) = storage.room() else { return Ok(()) };
+    let Some(room) = storage.room() else { return Ok(u64::MAX) };
     let (lacking, have) = torrent.core().to_be_written();
     let (mut bytes, mut files) = (0, 0);
     each_want(torrent, &lacking, &have, |want| {
@@ -88,7 +91,12 @@ fn reserve(torrent: &Torrent) -> io::Result<()> {
         tracing::debug!(torrent = torrent.subject.name(), bytes, files, ?room, "there is too little room");
         return Err(io::ErrorKind::StorageFull.into());
     }
-    each_want(torrent, &lacking, &have, |want| want.take(storage))
+    let mut unreserved = 0;
+    each_want(torrent, &lacking, &have, |want| {
+        unreserved += want.lacking - want.take(storage)?;
+        Ok(())
+    })?;
+    Ok(unreserved)
 }
 
 impl Want {
@@ -98,12 +106,18 @@ impl Want {
         self.lacking.saturating_sub(occupied.unwrap_or_default().saturating_sub(self.filled))
     }
 
-    fn take(&self, storage: &dyn Storage) -> io::Result<()> {
-        if self.lacking < WORTH_TAKING || self.needs(storage.occupies(self.file).unwrap_or_default()) == 0 {
-            return Ok(());
+    /// Answers the bytes whose space is taken now.
+    fn take(&self, storage: &dyn Storage) -> io::Result<u64> {
+        if self.lacking < WORTH_TAKING {
+            return Ok(0);
         }
-        let mut ranges = self.ranges.iter();
-        ranges.try_for_each(|range| storage.reserve(self.file, range.start, range.end - range.start))
+        if self.needs(storage.occupies(self.file).unwrap_or_default()) == 0 {
+            return Ok(self.lacking);
+        }
+        self.ranges.iter().try_fold(0, |taken, range| {
+            let len = range.end - range.start;
+            Ok(if storage.reserve(self.file, range.start, len)? { taken + len } else { taken })
+        })
     }
 
     fn lacks(&mut self, range: Range<u64>) {

@@ -68,6 +68,8 @@ pub struct Torrent {
     trouble: Mutex<Option<Trouble>>,
     /// The space of what is missing is still to be taken ([`super::space`]).
     pub awaits_space: watch::Sender<bool>,
+    /// Bytes that were missing and for which no space was taken then.
+    pub unreserved: AtomicU64,
     /// What its fetchers have done wrong: nothing will mend it.
     fault: OnceLock<String>,
     /// Its hashes on disk, if it grows.
@@ -153,6 +155,7 @@ impl Torrent {
             looking: Looking::default(),
             trouble: Mutex::default(),
             awaits_space: watch::Sender::new(false),
+            unreserved: AtomicU64::new(u64::MAX),
             fault: OnceLock::new(),
             hash_log: Mutex::default(),
             trackers: watch::Sender::new(parts.trackers),

@@ -228,10 +228,10 @@ impl Storage for Disk {
     }
 
     /// In memory nothing is taken: pages count against the memory of whoever takes them, who would be killed, not told.
-    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<()> {
+    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
         let is_too_long = || matches!(self.size(file), Ok(Some(size)) if size > self.places[file].size);
         if self.in_memory || self.cannot_reserve.load(Ordering::Relaxed) || is_too_long() {
-            return Ok(());
+            return Ok(false);
         }
         let open = self.file(file, true)?;
         let reserve = || fs::fallocate(&*open, FallocateFlags::KEEP_SIZE, offset, len);
@@ -240,9 +240,9 @@ impl Storage for Disk {
                 if !self.cannot_reserve.swap(true, Ordering::Relaxed) {
                     tracing::debug!(%error, "the file system cannot take space for files; they take it as they fill");
                 }
-                Ok(())
+                Ok(false)
             }
-            other => Ok(other?),
+            other => Ok(other.map(|()| true)?),
         }
     }
 }

@@ -55,10 +55,10 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
         Ok(None)
     }
 
-    /// Takes the space of a range, as far as the file system can; makes the file, of its full size, if it is not there. What lies in
-    /// the range stays as it is. The only error that stops a download is one of [`is_full`].
-    fn reserve(&self, _file: usize, _offset: u64, _len: u64) -> io::Result<()> {
-        Ok(())
+    /// Takes the space of a range; makes the file, of its full size, if it is not there. What lies in the range stays as it is. `false`
+    /// where the file system cannot; the only error that stops a download is one of [`is_full`].
+    fn reserve(&self, _file: usize, _offset: u64, _len: u64) -> io::Result<bool> {
+        Ok(false)
     }
 }
 

@@ -131,10 +131,10 @@ impl<S: Storage> Storage for Selected<S> {
         }
     }
 
-    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<()> {
+    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
         match self.places[file] {
             Place::Here => self.inner.reserve(file, offset, len),
-            Place::Parts(_) => Ok(()),
+            Place::Parts(_) => Ok(false),
         }
     }
 }
