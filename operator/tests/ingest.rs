@@ -219,13 +219,13 @@ async fn declared_digests_count_when_a_node_that_did_not_read_has_confirmed_them
     let confirms = json!({"confirms": {"manifestDigest": built.completed.manifest_digest}});
     let other = json!({"ingest": "0".repeat(64), "verdict": confirms});
     assert_eq!(witness.post(&path, other).await.0, 503, "of another ingest");
-    let word = json!({"ingest": ingest, "verdict": confirms});
-    assert_eq!(fetcher.post(&path, word.clone()).await.0, 403, "who has read has no second word");
+    let verdict = json!({"ingest": ingest, "verdict": confirms});
+    assert_eq!(fetcher.post(&path, verdict.clone()).await.0, 403, "who has read has no second verdict");
     let (completed, ()) = tokio::join!(fetcher.complete(&name, &built), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let waiting = world.revisions().get(&name).await.unwrap();
         assert!(waiting.spec.torrents.is_empty(), "nobody publishes yet");
-        assert_eq!(witness.post(&path, word.clone()).await.0, 204);
+        assert_eq!(witness.post(&path, verdict.clone()).await.0, 204);
     });
     assert_eq!(completed, 204);
     let written = world.revisions().get(&name).await.unwrap();
@@ -238,14 +238,14 @@ async fn a_second_word_against_a_fetcher_has_everything_read_anew() {
     let (name, fetcher, built, witness) = declared(&world, b"payload").await;
     let ingest = world.revisions().get(&name).await.unwrap().spec.policy.ingest.unwrap();
     let path = format!("/v1/grants/{name}/witness");
-    let word = json!({"ingest": ingest.id, "verdict": {"confirms": {"manifestDigest": "1".repeat(64)}}});
+    let verdict = json!({"ingest": ingest.id, "verdict": {"confirms": {"manifestDigest": "1".repeat(64)}}});
     let (completed, ()) = tokio::join!(fetcher.complete(&name, &built), async {
-        assert_eq!(witness.post(&path, word.clone()).await.0, 204);
+        assert_eq!(witness.post(&path, verdict.clone()).await.0, 204);
     });
     assert_ne!(completed, 204);
     let message = world.until_condition("data", "Stalled", "True", "DigestMismatch").await;
     assert!(message.contains(&fetcher.node) && message.contains(&witness.node), "{message}");
-    assert_eq!(witness.post(&path, word).await.0, 503, "it was heard");
+    assert_eq!(witness.post(&path, verdict).await.0, 503, "it was heard");
     let again = world
         .revision(|revision| revision.spec.policy.ingest.as_ref().is_some_and(|now| now.epoch == 1))
         .await;

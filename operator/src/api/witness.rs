@@ -51,7 +51,7 @@ fn take_in(context: &Context, caller: &Caller, subject: &Subject, said: Witnesse
         }
         Verdict::Contradicts { reason: said, message } => {
             tracing::warn!(revision = %name, node = %caller.node, reason = said, message, "contradicted");
-            election.contradict(&caller.node, Failure::new(&reason(&said), message), jitter, now)
+            election.contradict(&caller.node, &Failure::new(&reason(&said), message), jitter, now)
         }
     };
     if matches!(outcome, Err(Refusal::NotWitness)) {

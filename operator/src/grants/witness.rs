@@ -165,7 +165,7 @@ impl Election {
     pub fn contradict(
         &mut self,
         node: &str,
-        failure: Failure,
+        failure: &Failure,
         jitter: f64,
         now: Timestamp,
     ) -> Result<(), Refusal> {

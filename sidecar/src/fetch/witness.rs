@@ -1,5 +1,6 @@
 //! The second word on declared digests: this node has read nothing at the origin, hashes what it got from its peers, and says what it found.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -29,7 +30,7 @@ pub async fn witness(
                 Ok(verdict) => break verdict,
                 // Of the disk: what it has to say it says in the revision's entry.
                 Err(error) => {
-                    tracing::info!(revision = job.revision, %error, "the digests cannot be told yet")
+                    tracing::info!(revision = job.revision, %error, "the digests cannot be told yet");
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -43,7 +44,7 @@ pub async fn witness(
         }
     };
     // Never to its end: whoever is told to stop has been heard, or is not asked any more.
-    let _: Result<(), _> = stoppable(&stop, testify).await;
+    let Err(_stopped): Result<Infallible, _> = stoppable(&stop, testify).await;
 }
 
 async fn tell(context: &Context, job: &JobHandle, said: &Witnessed) -> Result<(), OperatorError> {

@@ -172,7 +172,7 @@ impl Cluster {
         config.class_root = Some(ROOT.to_owned());
         config.listen_peer = vec!["127.0.0.1:0".parse().unwrap()];
         config.listen_health = Vec::new();
-        config.images = self.images.clone();
+        config.images.clone_from(&self.images);
         let stop = self.stop.child_token();
         let task = tokio::spawn(sidecar::run(config, stop.clone()));
         Unit { root, stop, task }

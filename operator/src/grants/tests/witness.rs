@@ -78,7 +78,7 @@ fn a_witness_that_sees_wrong_bytes_need_not_wait_for_the_end() {
     let (mut election, _) = reading(&nodes);
     let witness = summon(&mut election, &nodes, 1).unwrap();
     let failure = Failure::new(reason::DIGEST_MISMATCH, "x has sha256 1, declared is 2");
-    election.contradict(&witness, failure, 0.0, at(2)).unwrap();
+    election.contradict(&witness, &failure, 0.0, at(2)).unwrap();
     let message = &election.doubt(0).unwrap().failure.message;
     assert!(message.contains(&witness) && message.ends_with("declared is 2"), "{message}");
 }
