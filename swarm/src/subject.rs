@@ -242,7 +242,8 @@ impl Growth {
     /// Takes in signed hashes, whoever has brought them; answers the pieces that can be verified now and could not before.
     pub fn learn(&self, batch: &[u8]) -> Result<Vec<u32>, IngestError> {
         let batch = Batch::decode(batch, self.plan.pieces().sides())?;
-        if self.read(|table| table.knows(&batch)) {
+        let (is_known, is_echo) = self.read(|table| (table.knows(&batch), table.is_echo(&batch)));
+        if is_known && !is_echo {
             return Ok(Vec::new());
         }
         // Outside of the lock: it takes longer than all else.
@@ -250,6 +251,10 @@ impl Growth {
             return Err(IngestError::Signature);
         }
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if is_echo {
+            table.repeats(&batch)?;
+            return Ok(Vec::new());
+        }
         let fresh = table.accept(&batch)?;
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         let known = fresh.iter().filter_map(|piece| Some((table.get(*piece)?.v2?, *piece)));

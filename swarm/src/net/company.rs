@@ -17,8 +17,8 @@ impl TorrentHandle {
         self.torrent.core().is_needed()
     }
 
-    /// Who has signed hashes of a torrent that grows, in the order in which that was seen, and of how many pieces each was the first to
-    /// say them. Nobody, if it was known whole from the start.
+    /// Who has signed hashes of a torrent that grows, in the order in which that was seen, and of how many pieces, also where
+    /// another was the first to say them. Nobody, if it was known whole from the start.
     pub fn fetchers(&self) -> Vec<(String, u32)> {
         let told =
             |table: &HashTable| table.fetchers().map(|(name, count)| (name.to_owned(), count)).collect();

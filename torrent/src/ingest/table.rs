@@ -1,5 +1,6 @@
 //! The hashes of an ingest, as they come.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Batch, IngestError};
@@ -10,6 +11,8 @@ use crate::pieces::PieceHash;
 
 /// Fetchers whose hashes are taken: eight at a time, and those that took the place of others.
 pub(super) const MAX_FETCHERS: usize = 256;
+/// Repetitions that are remembered. They are few: who sees that another reads the same stops.
+const MAX_REPEATED: usize = 4096;
 
 /// What the pieces hash to, as far as it is known, and who said so. It holds 55 bytes for each piece.
 #[derive(Debug, Clone)]
@@ -19,8 +22,10 @@ pub struct HashTable {
     /// Index into `fetchers` for each piece that is known.
     signers: Vec<u8>,
     fetchers: Vec<String>,
-    /// Pieces that each of them was the first to tell of.
-    firsts: Vec<u32>,
+    /// Pieces that each of them has told of.
+    told: Vec<u32>,
+    /// Pieces that somebody has told of after another had, and who.
+    repeated: BTreeSet<(u32, u8)>,
     known: usize,
 }
 
@@ -33,7 +38,8 @@ impl HashTable {
             hashes: vec![None; pieces],
             signers: vec![0; pieces],
             fetchers: Vec::new(),
-            firsts: Vec::new(),
+            told: Vec::new(),
+            repeated: BTreeSet::new(),
             known: 0,
         }
     }
@@ -59,9 +65,10 @@ impl HashTable {
         self.fetchers.get(usize::from(self.signers[piece as usize])).map(String::as_str)
     }
 
-    /// Who has signed hashes, in the order in which that was seen, and of how many pieces each was the first to say them.
+    /// Who has signed hashes, in the order in which that was seen, and of how many pieces. What was known by then counts too
+    /// ([`Self::repeats`]): two that read the same in step would else not see each other.
     pub fn fetchers(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.fetchers.iter().map(String::as_str).zip(self.firsts.iter().copied())
+        self.fetchers.iter().map(String::as_str).zip(self.told.iter().copied())
     }
 
     /// How many pieces are known.
@@ -99,9 +106,36 @@ impl HashTable {
                 fresh.push(piece);
             }
         }
-        self.firsts[usize::from(signer)] += fresh.len() as u32;
+        self.told[usize::from(signer)] += fresh.len() as u32;
         self.known += fresh.len();
         Ok(fresh)
+    }
+
+    /// Whether a batch tells nothing new, but that its fetcher has read this too.
+    pub fn is_echo(&self, batch: &Batch) -> bool {
+        let signer = self.fetchers.iter().position(|known| known == batch.fetcher()).map(|at| at as u8);
+        self.repeated.len() < MAX_REPEATED
+            && self.knows(batch)
+            && batch.pieces().any(|(piece, _)| {
+                signer.is_none_or(|signer| {
+                    self.signers[piece as usize] != signer && !self.repeated.contains(&(piece, signer))
+                })
+            })
+    }
+
+    /// Takes note of an [echo](Self::is_echo) whose signatures are good, once for each piece and fetcher.
+    pub fn repeats(&mut self, batch: &Batch) -> Result<(), IngestError> {
+        let signer = self.fetcher(batch.fetcher())?;
+        for (piece, hashes) in batch.pieces() {
+            if self.repeated.len() < MAX_REPEATED
+                && self.get(piece) == Some(hashes)
+                && self.signers[piece as usize] != signer
+                && self.repeated.insert((piece, signer))
+            {
+                self.told[usize::from(signer)] += 1;
+            }
+        }
+        Ok(())
     }
 
     fn fetcher(&mut self, name: &str) -> Result<u8, IngestError> {
@@ -111,7 +145,7 @@ impl HashTable {
         }
         if at == self.fetchers.len() {
             self.fetchers.push(name.to_owned());
-            self.firsts.push(0);
+            self.told.push(0);
         }
         Ok(at as u8)
     }

@@ -89,6 +89,29 @@ fn hashes_in_any_order_make_the_torrent_that_whole_files_make() {
 }
 
 #[test]
+fn two_that_read_the_same_in_step_are_both_seen() {
+    let files = contents();
+    let outline = outline(Version::Hybrid, &files);
+    let (id, all) = (outline.id(), hashes(&outline, &files));
+    let by = |name: &str| {
+        let key = SigningKey::from_seed(&[9; 32]);
+        let warrant = Warrant::new(&opener(), id, name, key.public()).unwrap();
+        Batch::sign(&key, &warrant, id, 0, vec![all[0]]).unwrap()
+    };
+    let (first, second) = (by("first"), by("second"));
+    let mut table = HashTable::new(outline.plan().clone());
+    assert!(!table.is_echo(&first));
+    table.accept(&first).unwrap();
+    assert!(table.knows(&second) && table.is_echo(&second) && !table.is_echo(&first));
+    for _ in 0..2 {
+        table.repeats(&second).unwrap();
+        assert!(!table.is_echo(&second), "once for each piece");
+    }
+    assert_eq!(table.fetchers().collect::<Vec<_>>(), [("first", 1), ("second", 1)]);
+    assert_eq!((table.known(), table.signer(0)), (1, Some("first")));
+}
+
+#[test]
 fn an_outline_is_read_as_it_was_written_and_in_no_other_form() {
     let outline = outline(Version::Hybrid, &contents());
     let bytes = outline.encode();
