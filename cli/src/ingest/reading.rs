@@ -169,6 +169,7 @@ impl Reading {
             signed: signed.collect(),
             have: stats.have,
             alone: self.trackers == Some(empty.count()),
+            in_vain: self.counters.in_vain.load(std::sync::atomic::Ordering::Relaxed),
             barred: self.barred_until.is_some_and(|until| Instant::now() < until),
         }
     }

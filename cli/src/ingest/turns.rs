@@ -32,12 +32,14 @@ pub type Machine = String;
 pub struct Sight {
     /// Machines that are connected.
     pub connected: BTreeSet<Machine>,
-    /// Of how many pieces each was the first to say what they hash to, this one among them.
+    /// Of how many pieces each has said what they hash to, this one among them.
     pub signed: Vec<(Machine, u32)>,
     /// Bytes that are here.
     pub have: u64,
     /// The trackers had nobody to name when they were asked first: whoever came later knows of this machine.
     pub alone: bool,
+    /// Pieces that this machine has read and another had read by then.
+    pub in_vain: u64,
     /// This machine cannot read now.
     pub barred: bool,
 }
@@ -54,6 +56,8 @@ pub struct Turns {
     pace: Pace,
     /// Whether this is not the first look: what is known then is from before this start.
     looked: bool,
+    /// See [`Sight::in_vain`].
+    in_vain: u64,
     /// Since when this machine reads, and whom it took for readers then.
     reading: Option<(Duration, BTreeSet<Machine>)>,
 }
@@ -79,6 +83,7 @@ impl Turns {
             have: 0,
             pace: Pace::new(piece_length),
             looked: false,
+            in_vain: 0,
             reading: None,
         }
     }
@@ -86,9 +91,10 @@ impl Turns {
     /// Which of how many readers this machine is now; `None`: it watches. `wanted`: so many should read. `now`: since the start.
     pub fn decide(&mut self, sight: &Sight, wanted: usize, now: Duration) -> Option<Seat> {
         self.look(sight, now);
+        let in_vain = sight.in_vain > std::mem::replace(&mut self.in_vain, sight.in_vain);
         let reads = !sight.barred
             && match &self.reading {
-                Some(_) => self.goes_on(sight, wanted, now),
+                Some(_) => self.goes_on(sight, wanted, in_vain, now),
                 None => self.begins(sight, wanted, now),
             };
         match (reads, self.reading.is_some()) {
@@ -137,12 +143,16 @@ impl Turns {
     }
 
     /// Who is at it is not held up by one that is no better.
-    fn goes_on(&self, sight: &Sight, wanted: usize, now: Duration) -> bool {
+    fn goes_on(&self, sight: &Sight, wanted: usize, in_vain: bool, now: Duration) -> bool {
         let began = self.reading.as_ref().map_or(now, |(began, _)| *began);
         let shown = self.readers.get(&self.me).and_then(|reader| reader.last);
         let is_recent = |at: Duration| now.saturating_sub(at) < self.pace.quiet();
         let stands_still = !is_recent(shown.map_or(began, |last| last.max(began)));
         let others = self.others(sight, now);
+        // Others are always a moment ahead of it, and do not see it: it has nothing to show.
+        if in_vain && others.len() >= wanted && !shown.is_some_and(is_recent) {
+            return false;
+        }
         // Those before it that have come since begin too when nothing new comes; all of them together would be too many.
         let may_go = stands_still || (!sight.alone && !shown.is_some_and(is_recent));
         if may_go && self.before(sight, &others) >= wanted + MOST_MORE {

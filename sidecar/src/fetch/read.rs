@@ -29,6 +29,8 @@ pub struct Counters {
     pub on_disk: Arc<AtomicU64>,
     /// Read from the origin since the start of the fetch.
     pub origin: Arc<AtomicU64>,
+    /// Pieces that somebody else has read meanwhile.
+    pub in_vain: Arc<AtomicU64>,
     /// Hashed to digests of whole files.
     pub digested: Arc<AtomicU64>,
     /// Written or hashed since the start of the fetch: what shows that it gets on where the others stand still.

@@ -227,9 +227,12 @@ impl Reader {
             let asked = Instant::now();
             let Some(buffer) = self.fill(place, buffer, connection).await? else { break };
             self.stripes().took(asked.elapsed());
-            if helps && self.handle.knows(piece) {
-                *connection = None;
-                break;
+            if self.handle.knows(piece) {
+                self.counters.in_vain.fetch_add(1, Ordering::Relaxed);
+                if helps {
+                    *connection = None;
+                    break;
+                }
             }
             self.put(claim, buffer).await?;
         }

@@ -77,6 +77,7 @@ impl World {
                 signed: signed.clone(),
                 have: signed.iter().map(|(_, count)| u64::from(*count)).sum(),
                 alone: false,
+                in_vain: 0,
                 barred: false,
             };
             let now = self.now.saturating_sub(self.began[machine]);
@@ -230,4 +231,19 @@ fn long_pieces_are_waited_for_longer_before_anything_is_known_of_the_pace() {
         let second = second.expect("one more tries");
         assert!(second.abs_diff(QUIET.0 * mib as u32) < STEP * 3, "pieces of {mib} MiB: {second:?}");
     }
+}
+
+#[test]
+fn who_reads_what_another_has_read_a_moment_before_stops_whatever_the_order_is() {
+    let world = World::new(2);
+    let order = world.order();
+    let (mut turns, other) = (turns_of(order[0], true), name(order[1]));
+    let mut sight = Sight { connected: [other.clone()].into(), ..Sight::default() };
+    assert!(turns.decide(&sight, 1, SETTLE).is_some(), "it is the first in the order");
+    sight.signed = vec![(other.clone(), 1)];
+    assert!(turns.decide(&sight, 1, SETTLE + STEP).is_some(), "nor does it stop because another reads");
+    (sight.signed, sight.in_vain) = (vec![(other, 2)], 1);
+    assert_eq!(turns.decide(&sight, 1, SETTLE + 2 * STEP), None);
+    assert_eq!(turns.decide(&sight, 1, SETTLE + 3 * STEP), None, "the other gets on");
+    assert!(turns.decide(&sight, 1, SETTLE + 10 * QUIET.1).is_some(), "and now it does not");
 }
