@@ -14,6 +14,8 @@ use crate::failure::Failure;
 
 /// At least so many bytes per second a witness hashes; one that takes longer makes room for another.
 const SLOWEST: u64 = 50 << 20;
+/// After so many that said nothing no other is asked: they may all have sidecars that know of no second word, or full disks.
+const MOST_ASKED: usize = 3;
 
 /// What is known of the second word, for one epoch.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +108,10 @@ impl Election {
         if let Some(held) = held.filter(|node| may(node) && there(node) && deadline.is_none_or(|at| at > now))
         {
             return Summons { node: Some(held.to_owned()), wake_at: deadline };
+        }
+        let lapsed = usize::from(held.is_some() && self.second.claim.is_some());
+        if self.second.silent.len() + lapsed >= MOST_ASKED {
+            return Summons { node: None, wake_at: None };
         }
         let electable = candidates.iter().filter(|candidate| candidate.electable);
         let others =

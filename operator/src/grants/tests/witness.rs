@@ -99,6 +99,17 @@ fn one_that_says_nothing_makes_room_for_another_and_where_there_is_none_the_fetc
 }
 
 #[test]
+fn three_that_say_nothing_are_enough() {
+    let nodes = ["a", "b", "c", "d", "e", "f", "g"];
+    let (mut election, fetcher) = reading(&nodes);
+    summon(&mut election, &nodes, 1).unwrap();
+    election.claim(&fetcher, "1", built("x"), 0.0, at(2)).unwrap();
+    let asked: Vec<_> =
+        (1..100).filter_map(|minute| summon(&mut election, &nodes, 2 + 40 * minute)).collect();
+    assert_eq!((asked.len(), election.built.clone()), (2, Some(built("x"))), "and the first: {asked:?}");
+}
+
+#[test]
 fn a_node_alone_is_believed_at_once() {
     let (mut election, fetcher) = reading(&["a"]);
     assert_eq!(summon(&mut election, &["a"], 1), None);
