@@ -11,11 +11,38 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
 use super::payload::{Payload, Torrent};
-use super::usage::Usage;
+use super::usage::{Usage, resident};
 use crate::cluster::Namespace;
 
 /// A system that does not get done in this time has failed.
 const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Where `samara seed` listens if nothing else is said.
+const SAMARA_PORT: u16 = 6881;
+
+/// Many torrents.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lot<'a> {
+    /// The folder of the .torrents.
+    pub torrents: &'a Path,
+    /// The folder of all their files.
+    pub data: &'a Path,
+    /// Where `samara seed` may remember what it has hashed.
+    pub state: &'a Path,
+    /// Connections at most.
+    pub connections: usize,
+}
+
+impl Lot<'_> {
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(self.torrents)? {
+            files.push(entry?.path());
+        }
+        files.sort();
+        Ok(files)
+    }
+}
 
 /// Where a process is to run.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +162,58 @@ impl Peer {
         Ok(peer)
     }
 
+    /// One process that seeds all torrents of a folder; answers when it does, with the port it listens on. Of libtorrent, aria2 and
+    /// samara the first and the last can.
+    pub async fn seeds(system: &System, place: Place<'_>, lot: &Lot<'_>) -> Result<(Self, u16)> {
+        match system {
+            System::Samara(_, program) => {
+                let mut command = waiting(place, program, "");
+                command
+                    .arg("seed")
+                    .args(lot.files()?)
+                    .arg("--data")
+                    .arg(lot.data)
+                    .arg("--state")
+                    .arg(lot.state);
+                command.args([
+                    "--bind",
+                    &place.address.to_string(),
+                    "--max-peers",
+                    &lot.connections.to_string(),
+                ]);
+                let mut peer = Self::spawn(command, "magnet:?")?;
+                for _ in lot.files()? {
+                    peer.done().await?;
+                }
+                Ok((peer, SAMARA_PORT))
+            }
+            System::Libtorrent(python) | System::LibtorrentV1(python) => {
+                let job = json!({
+                    "listen": place.address.to_string(), "torrents": lot.torrents, "folder": lot.data,
+                    "connections": lot.connections,
+                });
+                let mut peer = Self::script(place, python, "seeds.py", &job.to_string(), "listening")?;
+                let line = peer.wait_for("listening").await?;
+                let port = line.split_whitespace().last().and_then(|port| port.parse().ok());
+                Ok((peer, port.context("it says where it listens")?))
+            }
+            System::Aria2 => bail!("aria2 forgets torrents that are complete"),
+        }
+    }
+
+    /// Connections of others to a seed that want nothing; answers when it has greeted them all.
+    pub async fn idlers(place: Place<'_>, python: &Path, job: &str) -> Result<Self> {
+        let mut peer = Self::script(place, python, "idlers.py", job, "connected")?;
+        peer.done().await?;
+        Ok(peer)
+    }
+
+    fn script(place: Place<'_>, python: &Path, name: &str, job: &str, done: &str) -> Result<Self> {
+        let mut command = place.host.command(python);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name)).arg(job);
+        Self::spawn(command, done)
+    }
+
     /// A leecher into `folder` that is ready to begin.
     pub async fn leech(system: &System, place: Place<'_>, payload: &Payload, folder: &Path) -> Result<Self> {
         let torrent = &system.torrent(payload).path;
@@ -187,6 +266,11 @@ impl Peer {
         Self::spawn(command, &folder.join(name).display().to_string())
     }
 
+    /// The memory that it has now, in bytes.
+    pub fn resident(&self) -> Result<u64> {
+        resident(self.child.id().context("a peer has ended")?)
+    }
+
     /// What it has used so far.
     pub fn usage(&self) -> Result<Usage> {
         Usage::of(self.child.id().context("a peer has ended")?)
@@ -201,7 +285,7 @@ impl Peer {
     /// Answers when it has everything.
     pub async fn done(&mut self) -> Result<()> {
         let done = self.done.clone();
-        self.wait_for(&done).await
+        self.wait_for(&done).await.map(drop)
     }
 
     /// Ends it, with its files as it means to leave them.
@@ -214,11 +298,12 @@ impl Peer {
         Ok(())
     }
 
-    async fn wait_for(&mut self, word: &str) -> Result<()> {
+    /// The line with a word.
+    async fn wait_for(&mut self, word: &str) -> Result<String> {
         let line = async {
             while let Some(line) = self.lines.next_line().await? {
                 if line.contains(word) {
-                    return Ok(());
+                    return Ok(line);
                 }
                 if let Some(why) = line.strip_prefix("failed ") {
                     bail!("a peer failed: {why}");

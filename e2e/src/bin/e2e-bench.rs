@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use e2e::bench::{
-    Cost, Create, FlashCrowd, Ingest, Scale, TrackerLoad, cost, create, flash_crowd, ingest, scale,
-    tracker_load,
+    Cost, Create, FlashCrowd, Idle, Ingest, Scale, TrackerLoad, cost, create, flash_crowd, idle, ingest,
+    scale, tracker_load,
 };
 use serde::Serialize;
 
@@ -34,6 +34,9 @@ enum Bench {
     Create(Create),
     /// Torrents of very many files and pieces: make, show, verify, parse; and of a file that is one hole.
     Scale(Scale),
+    /// Processor time and memory of a seed of a thousand torrents that nobody asks for anything, without and with 500 connections,
+    /// beside libtorrent; in a network namespace (root).
+    Idle(Idle),
     /// Trackers under load, by UDP and HTTP: ours, aquatic's and opentracker, pinned to a core each in turn; in a network namespace
     /// (root). Builds aquatic 0.9.0 the first time.
     Tracker(TrackerLoad),
@@ -57,6 +60,10 @@ async fn main() -> Result<ExitCode> {
         }
         Bench::Scale(shape) => {
             print_all(cli.json, &tokio::task::spawn_blocking(move || scale(&shape)).await??)?;
+        }
+        Bench::Idle(shape) => {
+            let report = idle(shape).await?;
+            print(cli.json, &report, &report)?;
         }
         Bench::Tracker(shape) => print_all(cli.json, &tracker_load(shape).await?)?,
     }
