@@ -16,13 +16,13 @@
 //! ```
 //!
 //! Arguments: parts of names to run only those, `--list`, `--keep` (leave the cluster up), `--use-cluster` (run on the cluster that
-//! `KUBECONFIG` names what needs no control over nodes). Those of cargo's own runner are accepted and ignored.
+//! `KUBECONFIG` names what needs no control over nodes), `--nodes N` (a cluster of another size). Those of cargo's own runner are accepted and ignored.
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
@@ -60,6 +60,7 @@ struct Args {
     list: bool,
     keep: bool,
     use_cluster: bool,
+    nodes: Option<usize>,
 }
 
 impl Suite {
@@ -90,8 +91,15 @@ impl Suite {
     }
 
     /// Runs what the command line asks for.
-    pub fn run(self) -> ExitCode {
-        let args = Args::parse(std::env::args().skip(1));
+    pub fn run(mut self) -> ExitCode {
+        let args = match Args::parse(std::env::args().skip(1)) {
+            Ok(args) => args,
+            Err(error) => {
+                say(&format!("{}: {error:#}", self.name));
+                return ExitCode::from(2);
+            }
+        };
+        self.options.nodes = args.nodes.unwrap_or(self.options.nodes);
         let (wanted, other): (Vec<&Scenario>, Vec<&Scenario>) =
             self.scenarios.iter().partition(|(name, needs, _): &&Scenario| {
                 (args.filters.is_empty() || args.filters.iter().any(|filter| name.contains(filter.as_str())))
@@ -201,7 +209,7 @@ fn say(line: &str) {
 }
 
 impl Args {
-    fn parse(args: impl Iterator<Item = String>) -> Self {
+    fn parse(args: impl Iterator<Item = String>) -> Result<Self> {
         let mut this = Self::default();
         let mut args = args.peekable();
         while let Some(arg) = args.next() {
@@ -209,13 +217,17 @@ impl Args {
                 "--list" => this.list = true,
                 "--keep" => this.keep = true,
                 "--use-cluster" => this.use_cluster = true,
+                "--nodes" => {
+                    let count = args.next().and_then(|count| count.parse().ok());
+                    this.nodes = Some(count.context("--nodes takes a number")?);
+                }
                 // cargo's own options that have a value.
                 "--test-threads" | "--format" | "--color" | "--skip" => drop(args.next()),
                 option if option.starts_with('-') => {}
                 _ => this.filters.push(arg),
             }
         }
-        this
+        Ok(this)
     }
 }
 
