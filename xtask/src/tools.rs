@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +20,8 @@ const AQUATIC: [(&str, &str); 4] = [
     ("aquatic_http_load_test", ""),
 ];
 const AQUATIC_VERSION: &str = "0.9.0";
+/// Before a download that failed is tried again.
+const PAUSES: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(20), Duration::from_mins(1)];
 /// Programs that a cluster on this machine needs besides ours, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 11] = [
     ("containerd", "containerd"),
@@ -135,7 +138,7 @@ impl Tools {
                 "-s -w",
                 "-o",
             ]);
-            run(go.arg(tools.dir.join(name)).arg(package))?;
+            run_with_network(go.arg(tools.dir.join(name)).arg(package))?;
             tools.set_current(name, &key)?;
         }
         Ok(tools.dir.join(name))
@@ -180,7 +183,7 @@ impl Tools {
                 "netgo osusergo",
             ]);
             go.args(["-ldflags", flags, "-o"]).arg(self.dir.join(name)).arg(package);
-            run(&mut go)?;
+            run_with_network(&mut go)?;
         }
         let link = self.dir.join("kubectl");
         if !link.exists() {
@@ -201,7 +204,13 @@ impl Tools {
             return Ok(());
         }
         eprintln!("building helm (Go)");
-        run(go().env("GOBIN", &self.dir).args(["install", "-trimpath", "-ldflags", &flags, HELM]))?;
+        run_with_network(go().env("GOBIN", &self.dir).args([
+            "install",
+            "-trimpath",
+            "-ldflags",
+            &flags,
+            HELM,
+        ]))?;
         self.set_current("helm", &key)
     }
 
@@ -239,6 +248,17 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("{command:?} ended with {status}");
     }
     Ok(())
+}
+
+/// The same for one that may have to download something: it is run again after each of [`PAUSES`], since a module proxy fails now and
+/// then. What has been downloaded and compiled by then is kept.
+fn run_with_network(command: &mut Command) -> Result<()> {
+    for pause in PAUSES {
+        let Err(error) = run(command) else { return Ok(()) };
+        eprintln!("{error:#}; once more in {} s", pause.as_secs());
+        std::thread::sleep(pause);
+    }
+    run(command)
 }
 
 /// The cargo that runs this program, or the one in PATH.
