@@ -198,7 +198,7 @@ pub async fn wait_transfer(
 ) -> Result<()> {
     let node = &*cluster.node(number)?;
     eventually(&format!("{bytes} bytes on node{number}"), timeout, || async {
-        Ok(node.disk_usage(format!("{DATA_ROOT}/incoming")).await? >= bytes)
+        Ok(node.written(format!("{DATA_ROOT}/incoming")).await? >= bytes)
     })
     .await
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -262,23 +263,47 @@ impl Node {
 
     /// Bytes that `path` and everything below it take on the node's disk; 0 if it does not exist.
     pub async fn disk_usage(&self, path: impl AsRef<Path>) -> Result<u64> {
-        use std::os::unix::fs::MetadataExt as _;
-        fn walk(path: &Path) -> std::io::Result<u64> {
+        self.sum(path, |_, meta| Ok(std::os::unix::fs::MetadataExt::blocks(meta) * 512)).await
+    }
+
+    /// Bytes of the files at `path` and below it that were written: space that was only taken is a hole (lseek(2)).
+    pub async fn written(&self, path: impl AsRef<Path>) -> Result<u64> {
+        self.sum(path, |path, meta| {
+            let (mut bytes, mut at) = (0, 0);
+            if meta.is_file() {
+                let file = fs::File::open(path)?;
+                while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
+                    at = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data))?;
+                    bytes += at - data;
+                }
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+
+    /// What `path` and everything below it come to; 0 if it does not exist.
+    async fn sum(
+        &self,
+        path: impl AsRef<Path>,
+        of: fn(&Path, &fs::Metadata) -> io::Result<u64>,
+    ) -> Result<u64> {
+        fn walk(path: &Path, of: fn(&Path, &fs::Metadata) -> io::Result<u64>) -> io::Result<u64> {
             let meta = match fs::symlink_metadata(path) {
                 Ok(meta) => meta,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
                 Err(error) => return Err(error),
             };
-            let mut sum = meta.blocks() * 512;
+            let mut sum = of(path, &meta)?;
             if meta.is_dir() {
                 for entry in fs::read_dir(path)? {
-                    sum += walk(&entry?.path())?;
+                    sum += walk(&entry?.path(), of)?;
                 }
             }
             Ok(sum)
         }
         let path = self.path(path)?;
-        Ok(tokio::task::spawn_blocking(move || walk(&path)).await??)
+        Ok(tokio::task::spawn_blocking(move || walk(&path, of)).await??)
     }
 
     /// Ids of the node's processes (with the machine's numbers) whose command line contains `text`.
