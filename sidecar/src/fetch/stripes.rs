@@ -11,6 +11,8 @@ use torrent::PieceMap;
 
 /// Bytes of a stripe: at 100 MB/s two requests in three seconds.
 const STRIPE: u64 = 64 << 20;
+/// So many stripes before and behind the next one are watched: others read near it.
+const NEAR: usize = 256;
 /// One that someone has begun, whosever it is, and that gets on no more is taken over after the time of so many pieces...
 const LEFT_LYING: u32 = 3;
 /// ...but not sooner or later than this.
@@ -79,6 +81,7 @@ impl Stripes {
     pub fn take(&mut self, seat: Seat, unread: &impl Unread, now: Duration) -> Option<usize> {
         let own = |stripe: &usize| seat.owns(*stripe);
         let alone = seat.of == 1;
+        self.watch(unread, now);
         let mine = (self.next..self.all.len()).filter(own).find(|stripe| {
             let (pieces, taken) = (&self.all[*stripe], self.taken.contains(stripe));
             let left = if taken { 0 } else { unread.unread(pieces) };
@@ -97,20 +100,45 @@ impl Stripes {
         Some(helped)
     }
 
+    /// Looks how far others are with what they have begun: who is through with its own is to know what has been left lying since.
+    fn watch(&mut self, unread: &impl Unread, now: Duration) {
+        let near = self.next.saturating_sub(NEAR)..self.all.len().min(self.next + NEAR);
+        for stripe in near {
+            let left = self.left(stripe, unread);
+            if left < self.all[stripe].len() as u32 {
+                self.note(stripe, left, now);
+            }
+        }
+    }
+
     /// Whether a stripe is to be read, and nobody is likely to be at it.
     fn is_free(&mut self, stripe: usize, alone: bool, unread: &impl Unread, now: Duration) -> bool {
-        let pieces = &self.all[stripe];
-        let left = if self.taken.contains(&stripe) { 0 } else { unread.unread(pieces) };
-        if left == 0 || alone || left == pieces.len() as u32 {
+        let left = self.left(stripe, unread);
+        if left == 0 || alone || left == self.all[stripe].len() as u32 {
             self.watched.remove(&stripe);
             return left > 0;
+        }
+        let since = self.note(stripe, left, now);
+        let (soonest, latest) = LEFT_WITHIN;
+        now.saturating_sub(since) >= (self.pace * LEFT_LYING).clamp(soonest, latest)
+    }
+
+    /// Pieces of a stripe that are still to be read, and that no reader of this node is at.
+    fn left(&self, stripe: usize, unread: &impl Unread) -> u32 {
+        if self.taken.contains(&stripe) { 0 } else { unread.unread(&self.all[stripe]) }
+    }
+
+    /// So many are left; the answer is since when.
+    fn note(&mut self, stripe: usize, left: u32, now: Duration) -> Duration {
+        if left == 0 {
+            self.watched.remove(&stripe);
+            return now;
         }
         let seen = self.watched.entry(stripe).or_insert((left, now));
         if seen.0 != left {
             *seen = (left, now);
         }
-        let (soonest, latest) = LEFT_WITHIN;
-        now.saturating_sub(seen.1) >= (self.pace * LEFT_LYING).clamp(soonest, latest)
+        seen.1
     }
 
     /// The pieces of a stripe.
@@ -189,6 +217,21 @@ mod tests {
         stripes.took(second);
         assert_eq!(stripes.take(seat, &content, second * 3), None, "a piece takes a while here");
         assert_eq!(stripes.take(seat, &content, second * 4), Some(1));
+    }
+
+    #[test]
+    fn what_was_left_while_this_fetcher_was_at_its_own_is_taken_at_once() {
+        let (mut stripes, mut content) = stripes(&[3 * (64 << 20)]);
+        let seat = Seat { index: 0, of: 2 };
+        content.0.remove(&64);
+        assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
+        stripes.leave(0);
+        content.0.retain(|piece| *piece >= 64);
+        let second = Duration::from_secs(1);
+        assert_eq!(stripes.take(seat, &content, second * 4), Some(2));
+        stripes.leave(2);
+        content.0.retain(|piece| *piece < 128);
+        assert_eq!(stripes.take(seat, &content, second * 8), Some(1), "the other has gone long ago");
     }
 
     #[test]
