@@ -77,11 +77,6 @@ pub struct Known {
 }
 
 impl Known {
-    /// The try that has begun looks for an image for these platforms.
-    pub fn look_for(&mut self, platforms: BTreeSet<String>) {
-        self.resolution.platforms = platforms;
-    }
-
     /// A try to resolve begins.
     pub fn begin(&mut self, source_hash: &str) {
         if self.resolution.source_hash != source_hash {
@@ -92,11 +87,12 @@ impl Known {
         self.resolution.running = true;
     }
 
-    /// A try to resolve ends. Says whether the origin shows something else than before.
+    /// A try to resolve ends. Says whether the origin shows something else than before. With what was found comes for which platforms
+    /// of nodes it was looked for: what was found before was for others.
     pub fn end(
         &mut self,
         source_hash: &str,
-        result: Result<Resolved, ResolveError>,
+        result: Result<(Resolved, BTreeSet<String>), ResolveError>,
         jitter: f64,
         now: Timestamp,
     ) -> bool {
@@ -107,13 +103,13 @@ impl Known {
         }
         resolution.running = false;
         match result {
-            Ok(resolved) => {
+            Ok((resolved, platforms)) => {
                 let changed = resolution.resolved.as_ref() != Some(&resolved);
                 self.failures = 0;
                 *resolution = Resolution {
                     source_hash: source_hash.to_owned(),
                     resolved: Some(resolved),
-                    platforms: std::mem::take(&mut resolution.platforms),
+                    platforms,
                     ..Resolution::default()
                 };
                 changed
@@ -241,13 +237,29 @@ mod tests {
         let mut known = Known::default();
         let resolved = || Resolved::new("p".into(), Vec::new(), 0, None);
         known.begin("a");
-        assert!(known.end("a", Ok(resolved()), 0.0, at(0)));
+        assert!(known.end("a", Ok((resolved(), BTreeSet::new())), 0.0, at(0)));
         known.doubt(0.0, at(0));
         assert_eq!(known.resolution.retry_at, Some(at(1)));
         assert!(known.resolution.stale && known.resolution.resolved.is_some());
         known.begin("a");
-        assert!(!known.end("a", Ok(resolved()), 0.0, at(2)), "nothing has changed");
+        assert!(!known.end("a", Ok((resolved(), BTreeSet::new())), 0.0, at(2)), "nothing has changed");
         assert!(!known.resolution.stale);
+    }
+
+    #[test]
+    fn what_was_found_stays_together_with_what_it_was_looked_for_for() {
+        let mut known = Known::default();
+        let kinds = |kinds: &[&str]| kinds.iter().map(|&kind| kind.to_owned()).collect::<BTreeSet<String>>();
+        let found = || Resolved::new("p".into(), Vec::new(), 0, None);
+        known.begin("a");
+        known.end("a", Ok((found(), kinds(&["amd64"]))), 0.0, at(0));
+        known.begin("a");
+        assert_eq!(known.resolution.platforms, kinds(&["amd64"]), "more is only asked for");
+        known.end("a", Err(ResolveError::refused("OriginUnavailable", "no")), 0.0, at(1));
+        assert_eq!(known.resolution.platforms, kinds(&["amd64"]), "and was not found");
+        known.begin("a");
+        known.end("a", Ok((found(), kinds(&["amd64", "arm64"]))), 0.0, at(9));
+        assert_eq!(known.resolution.platforms, kinds(&["amd64", "arm64"]));
     }
 
     #[test]
@@ -258,7 +270,10 @@ mod tests {
             second += 1000;
             known.begin("a");
             let resolved = Resolved::new(second.to_string(), Vec::new(), 0, None);
-            assert!(known.end("a", Ok(resolved), 0.0, at(second)), "it resolves well, to something else");
+            assert!(
+                known.end("a", Ok((resolved, BTreeSet::new())), 0.0, at(second)),
+                "it resolves well, to something else"
+            );
             known.doubt(0.0, at(second));
             known.resolution.retry_at.unwrap().duration_since(at(second)).as_secs()
         };

@@ -40,12 +40,7 @@ pub fn begin(
 ) {
     let hash = source_hash(&distribution.spec);
     let uid = distribution.uid().unwrap_or_default();
-    {
-        let mut ledger = context.ledger();
-        let known = ledger.distributions.entry(uid.clone()).or_default();
-        known.begin(&hash);
-        known.look_for(if is_auto(distribution) { surroundings.nodes.clone() } else { BTreeSet::new() });
-    }
+    context.ledger().distributions.entry(uid.clone()).or_default().begin(&hash);
     let class = class.clone();
     let (context, key, distribution) = (context.clone(), key.clone(), distribution.clone());
     tokio::spawn(async move {
@@ -68,7 +63,8 @@ pub fn begin(
             }
             Err(error) => tracing::warn!(%key, %error, "cannot be resolved; it is tried again"),
         }
-        take_in(&context, &uid, &hash, result);
+        let platforms = if is_auto(&distribution) { surroundings.nodes } else { BTreeSet::new() };
+        take_in(&context, &uid, &hash, result.map(|resolved| (resolved, platforms)));
         context.queue.touch([(key, Urgency::Now)]);
     });
 }
@@ -130,7 +126,12 @@ fn tell_of_lacking(
     }
 }
 
-fn take_in(context: &Context, uid: &str, hash: &str, result: Result<Resolved, ResolveError>) {
+fn take_in(
+    context: &Context,
+    uid: &str,
+    hash: &str,
+    result: Result<(Resolved, BTreeSet<String>), ResolveError>,
+) {
     let revisions: Vec<String> = {
         let index = context.index();
         let own = index.revisions.iter().filter(|revision| revision.spec.distribution.uid == uid);
