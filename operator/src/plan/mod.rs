@@ -241,7 +241,7 @@ fn present(
 ) {
     let crowd = nodes::Crowd::new(observed, &distribution.spec.placement, now);
     plan.wake(crowd.wake_at);
-    let choice = revisions::choose(observed, distribution, own, now);
+    let choice = revisions::choose(observed, distribution, own, &crowd, now);
     if choice.resolve {
         plan.step(Step::Resolve);
     }

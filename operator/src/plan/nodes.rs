@@ -1,8 +1,6 @@
 //! Which nodes count, and how far each is.
 
-use std::collections::BTreeSet;
-
-use crds::{Distribution, NodeDistribution, NodeEntry, NodePhase, Placement, Selection, select};
+use crds::{NodeDistribution, NodeEntry, NodePhase, Placement, Selection, select};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{NodeView, Observed};
@@ -69,6 +67,11 @@ impl<'a> Crowd<'a> {
         crowd
     }
 
+    /// What they are: `os/architecture`, each as often as there are such nodes.
+    pub fn platforms(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().filter_map(|member| member.view.facts.platform.as_deref())
+    }
+
     /// Those that can be asked to read the origin, or to go on with it.
     pub fn candidates(&self) -> Vec<Candidate> {
         let reachable = self.members.iter().filter(|member| !member.unreachable && member.view.pod.is_some());
@@ -76,12 +79,6 @@ impl<'a> Crowd<'a> {
             .map(|member| Candidate { node: member.name().to_owned(), electable: member.view.is_live() })
             .collect()
     }
-}
-
-/// What the nodes are that are to have the content: `os/architecture`.
-pub fn platforms(observed: &Observed, distribution: &Distribution, now: Timestamp) -> BTreeSet<String> {
-    let crowd = Crowd::new(observed, &distribution.spec.placement, now);
-    crowd.members.iter().filter_map(|member| member.view.facts.platform.clone()).collect()
 }
 
 impl Member<'_> {

@@ -8,8 +8,9 @@ use crds::{Distribution, DistributionRevision, ImageSource};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::nodes::Crowd;
 use super::revisions::SOURCE_HASH_ANNOTATION;
-use super::{Observed, Resolution, nodes};
+use super::{Observed, Resolution};
 use crate::resolve::source_hash;
 
 /// On a revision: for which platforms of nodes its image was looked for, joined by commas. What it has for them stands in its
@@ -28,23 +29,23 @@ pub fn wanted_platforms(
             && revision.annotations().get(SOURCE_HASH_ANNOTATION) == Some(&hash)
     });
     let before = own.flat_map(|revision| looked_for(revision));
-    nodes::platforms(observed, distribution, now).into_iter().chain(before).collect()
+    let crowd = Crowd::new(observed, &distribution.spec.placement, now);
+    crowd.platforms().map(str::to_owned).chain(before).collect()
 }
 
 /// The platforms of nodes for which a revision's image has not been looked for yet. None where its digest is declared: more of it would
 /// be another.
 pub fn unknown(
-    observed: &Observed,
     distribution: &Distribution,
     revision: &DistributionRevision,
-    now: Timestamp,
+    crowd: &Crowd<'_>,
 ) -> BTreeSet<String> {
     let auto = distribution.spec.source.image.as_ref().is_some_and(ImageSource::is_auto);
     if !auto || distribution.spec.expected_digest.is_some() {
         return BTreeSet::new();
     }
     let known = looked_for(revision);
-    nodes::platforms(observed, distribution, now).into_iter().filter(|one| !known.contains(one)).collect()
+    crowd.platforms().filter(|one| !known.contains(*one)).map(str::to_owned).collect()
 }
 
 /// The revision with what its image was looked for for, where it is what was found.

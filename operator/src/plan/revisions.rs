@@ -9,6 +9,7 @@ use crds::{
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use super::nodes::Crowd;
 use super::{Observed, Plan, Resolution, Step, fetching, platforms};
 use crate::resolve::{Resolved, revision_name, source_hash};
 
@@ -49,6 +50,7 @@ pub fn choose<'a>(
     observed: &Observed,
     distribution: &Distribution,
     own: &[&'a Arc<DistributionRevision>],
+    crowd: &Crowd<'_>,
     now: Timestamp,
 ) -> Choice<'a> {
     let source_hash = source_hash(&distribution.spec);
@@ -73,7 +75,7 @@ pub fn choose<'a>(
     };
     if let Some(old) = built.filter(|_| !copy_lost) {
         choice.wake_at = observed.copy_missing_since.map(|since| since + COPY_LOST_AFTER);
-        if !widen(&mut choice, observed, distribution, old, now) {
+        if !widen(&mut choice, observed, distribution, old, crowd, now) {
             return choice;
         }
         choice.needs_origin = true;
@@ -114,9 +116,10 @@ fn widen(
     observed: &Observed,
     distribution: &Distribution,
     built: &DistributionRevision,
+    crowd: &Crowd<'_>,
     now: Timestamp,
 ) -> bool {
-    let unknown = platforms::unknown(observed, distribution, built, now);
+    let unknown = platforms::unknown(distribution, built, crowd);
     choice.widening = observed.class.is_some() && !unknown.is_empty();
     if !choice.widening {
         return false;
