@@ -103,6 +103,11 @@ impl Grants {
         self.0.get(revision).cloned().unwrap_or_default()
     }
 
+    /// Whether anybody reads a revision.
+    pub fn is_read(&self, revision: &str) -> bool {
+        self.0.get(revision).is_some_and(|election| election.running() > 0)
+    }
+
     /// The election of a revision, to change.
     pub fn of(&mut self, revision: &str) -> &mut Election {
         self.0.entry(revision.to_owned()).or_default()

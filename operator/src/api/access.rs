@@ -55,7 +55,7 @@ async fn renew(context: &Context, caller: &Caller, subject: &Subject) {
         Ok(opened) => drop(keep(context, subject, opened)),
         Err(error) => {
             tracing::info!(revision = %name, %error, "what opens the origin cannot be renewed yet");
-            if context.ledger().grants.view(&name).running() > 0 {
+            if context.ledger().grants.is_read(&name) {
                 took_failure(context, &name, &error);
             }
         }
@@ -87,7 +87,7 @@ async fn ask(context: &Context, caller: &Caller, subject: &Subject) -> Result<Op
 fn keep(context: &Context, subject: &Subject, opened: Option<Opened>) -> Option<Authorization> {
     let authorization = opened.as_ref().map(|opened| opened.authorization.clone());
     let (name, mut ledger) = (subject.revision.name_any(), context.ledger());
-    if ledger.grants.view(&name).running() > 0 {
+    if ledger.grants.is_read(&name) {
         ledger.opened.keep(&name, opened);
     }
     authorization

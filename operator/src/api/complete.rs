@@ -46,18 +46,10 @@ pub(super) async fn complete(
         take_in(&api.context, &caller, &subject, &said).await?;
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
         written(&api.context, &revision, &said).await?;
-        if let Some(known) = api.context.ledger().distributions.get_mut(&uid(&subject)) {
-            // From now on nothing of the source is in doubt.
-            known.confirm();
-        }
         Ok(StatusCode::NO_CONTENT)
     };
     let result = result.await;
     api.answer("complete", result)
-}
-
-fn uid(subject: &Subject) -> String {
-    subject.distribution.uid().unwrap_or_default()
 }
 
 /// Checks what was built, and takes note of it. A fetcher says it again while a second word is waited for: then it was checked before.
@@ -79,18 +71,23 @@ async fn take_in(
             return Ok(());
         }
     }
-    let (resolution, spec) = (resolution(context, subject)?, &subject.distribution.spec);
+    let resolution = resolution(context, subject)?;
     let built = check(context, caller, subject, said, &resolution).await?;
     // First the trackers, then the nodes: whoever sees the torrents announces at once.
     context.ledger().coming.insert(name.clone(), built.clone());
     register(context, &caller.class).await;
-    let declares = resolution.declares || spec.expected_digest.is_some();
     let (mut ledger, now, jitter) = (context.ledger(), Timestamp::now(), rand::random());
     let election = ledger.grants.of(&name);
     // Others have what it read only if it shared that.
     let shared = election.grant(&caller.node).is_some_and(|grant| grant.epoch.is_some());
-    if declares && shared && subject.revision.spec.torrents.is_empty() {
+    if resolution.is_declared(&subject.distribution.spec)
+        && shared
+        && subject.revision.spec.torrents.is_empty()
+    {
         let claimed = election.claim(&caller.node, &said.grant, built, jitter, now);
+        if claimed.is_err() {
+            ledger.coming.remove(&name);
+        }
         if claimed == Err(Refusal::Anew) {
             doubt(&mut ledger, subject, jitter, now);
             context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
@@ -105,7 +102,8 @@ async fn take_in(
 }
 
 fn resolution(context: &Context, subject: &Subject) -> Result<Resolved, ApiFailure> {
-    let known = context.ledger().distributions.get(&uid(subject)).map(|known| known.resolution.clone());
+    let uid = subject.distribution.uid().unwrap_or_default();
+    let known = context.ledger().distributions.get(&uid).map(|known| known.resolution.clone());
     resolved(&known.unwrap_or_default(), &subject.revision)
 }
 

@@ -26,17 +26,25 @@ pub(super) async fn witness(
         let caller = api.caller(&headers).await?;
         let said: Witnessed = body(request).await?;
         let subject = subject(&api.context, &caller, &revision)?;
-        take_in(&api.context, &caller, &subject, said)?;
-        api.context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
+        // Most of its words it has said before, and they change nothing.
+        if take_in(&api.context, &caller, &subject, said)? {
+            api.context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
+        }
         Ok(StatusCode::NO_CONTENT)
     };
     let result = result.await;
     api.answer("witness", result)
 }
 
-fn take_in(context: &Context, caller: &Caller, subject: &Subject, said: Witnessed) -> Result<(), ApiFailure> {
+/// Answers whether that changes anything.
+fn take_in(
+    context: &Context,
+    caller: &Caller,
+    subject: &Subject,
+    said: Witnessed,
+) -> Result<bool, ApiFailure> {
     let (now, jitter) = (Timestamp::now(), rand::random());
-    let name = subject.revision.name_any();
+    let (name, node) = (subject.revision.name_any(), &caller.node);
     let current = subject.revision.spec.policy.ingest.as_ref().filter(|ingest| ingest.id == said.ingest);
     let epoch = current.ok_or(Refusal::Anew)?.epoch;
     let mut ledger = context.ledger();
@@ -44,22 +52,27 @@ fn take_in(context: &Context, caller: &Caller, subject: &Subject, said: Witnesse
     if election.doubt(epoch).is_some() {
         return Err(Refusal::Anew.into());
     }
-    let outcome = match said.verdict {
-        Verdict::Confirms { manifest_digest } => {
-            tracing::info!(revision = %name, node = %caller.node, "confirmed");
-            election.testify(&caller.node, &manifest_digest, jitter, now).map(|_| ())
-        }
+    let counts = match said.verdict {
+        Verdict::Confirms { manifest_digest } => election.testify(node, &manifest_digest, jitter, now),
         Verdict::Contradicts { reason: said, message } => {
-            tracing::warn!(revision = %name, node = %caller.node, reason = said, message, "contradicted");
-            election.contradict(&caller.node, &Failure::new(&reason(&said), message), jitter, now)
+            let failure = Failure::new(&reason(&said), message);
+            election.contradict(node, epoch, &failure, jitter, now).and(Err(Refusal::Anew))
         }
     };
-    if matches!(outcome, Err(Refusal::NotWitness)) {
-        return Err(Refusal::NotWitness.into());
+    match counts {
+        Ok(false) => Ok(false),
+        Ok(true) => {
+            tracing::info!(revision = %name, %node, "confirmed");
+            Ok(true)
+        }
+        // Heard, and everything is read anew.
+        Err(Refusal::Anew) => {
+            let why = election.doubt(epoch).map(|doubt| doubt.failure.message.clone()).unwrap_or_default();
+            tracing::warn!(revision = %name, %node, why, "contradicted");
+            context.metrics.grants.set(ledger.grants.running());
+            doubt(&mut ledger, subject, jitter, now);
+            Ok(true)
+        }
+        Err(refusal) => Err(refusal.into()),
     }
-    if election.doubt(epoch).is_some() {
-        doubt(&mut ledger, subject, jitter, now);
-    }
-    context.metrics.grants.set(ledger.grants.running());
-    Ok(())
 }

@@ -16,7 +16,7 @@ use super::{outline, source};
 use crate::context::{Context, FIELD_MANAGER};
 use crate::events;
 use crate::outline::{Name, Outlined};
-use crate::plan::{Observed, Plan, Step, pinned_digest, wanted_platforms};
+use crate::plan::{Note, Observed, Plan, Step, pinned_digest, wanted_platforms};
 use crate::queue::Key;
 
 /// The API server's cause where an apply would take fields that another manager owns: no old view, and not over by itself.
@@ -74,10 +74,16 @@ pub async fn apply(
             (Step::DeleteRevision { name, uid, version }, _) => delete(context, &name, uid, version).await?,
             (Step::Elect { revision, fetchers, witness }, _) => {
                 tracing::info!(%key, %revision, ?fetchers, witness, "elected");
-                let (mut ledger, now) = (context.ledger(), Timestamp::now());
-                let election = ledger.grants.of(&revision);
-                election.elect(&fetchers, now);
-                election.appoint(witness.as_deref(), now);
+                let now = Timestamp::now();
+                let alone = {
+                    let mut ledger = context.ledger();
+                    let election = ledger.grants.of(&revision);
+                    election.elect(&fetchers, now);
+                    election.appoint(witness.as_deref(), now)
+                };
+                if alone {
+                    tell_of_one_word(context, observed, &revision);
+                }
             }
             (Step::Resolve, Some(distribution)) => {
                 if let Some(class) = &observed.class {
@@ -114,6 +120,16 @@ pub async fn apply(
         }
     }
     Ok(())
+}
+
+/// Nobody could confirm what was declared.
+fn tell_of_one_word(context: &Arc<Context>, observed: &Observed, revision: &str) {
+    tracing::warn!(revision, "no second node could confirm the declared digests: the fetcher's word counts");
+    let message = "no node that did not read the source could confirm the declared digests: the fetcher's word alone counts";
+    let note = Note { warning: false, reason: "DigestsUnconfirmed".to_owned(), message: message.to_owned() };
+    if let Some(distribution) = &observed.distribution {
+        events::tell(context, distribution.as_ref(), note);
+    }
 }
 
 fn revisions(client: &Client) -> Api<DistributionRevision> {

@@ -109,6 +109,10 @@ fn settle(ledger: &mut Ledger, uid: &str, revisions: &[Arc<DistributionRevision>
             // The new copy gets as long to show itself as the lost one: its node has yet to publish it, and may die before.
             *since = now;
         }
+        if fetched {
+            // Nothing of the source is in doubt any more.
+            known.confirm();
+        }
         if fetched || known.copy_missing_since.is_none() {
             ledger.grants.forget(&name);
             ledger.coming.remove(&name);
@@ -121,7 +125,7 @@ fn settle(ledger: &mut Ledger, uid: &str, revisions: &[Arc<DistributionRevision>
 /// Passwords and tokens are kept while somebody reads by them, and no longer.
 fn lock(ledger: &mut Ledger, names: &[String]) {
     for name in names {
-        if ledger.grants.view(name).running() == 0 {
+        if !ledger.grants.is_read(name) {
             ledger.opened.lock(name);
         }
     }

@@ -28,7 +28,7 @@ pub struct Election {
     doubt: Option<Doubt>,
     /// The second word on what is declared, in this epoch.
     pub(super) second: Second,
-    /// Nodes whose word stood against that of a fetcher.
+    /// Nodes whose words stood against each other: one of two was wrong, and neither is asked for a second word before others.
     pub(super) contradicted: BTreeSet<String>,
     /// The result.
     pub built: Option<Built>,
@@ -227,7 +227,7 @@ impl Election {
 
     /// What was read is wrong, whoever has it: nobody goes on with it. `epoch` and `bytes`: under which name it was read, and how much
     /// there was.
-    fn begin_doubt(
+    pub(super) fn begin_doubt(
         &mut self,
         failure: Failure,
         (epoch, bytes): (Option<i32>, u64),
@@ -252,13 +252,6 @@ impl Election {
         self.second = Second::default();
         self.doubt = Some(Doubt { failure, times, bytes, epoch, until: Some(now + pause) });
         pause
-    }
-
-    /// The same, where it is not a fetcher who says so.
-    pub(super) fn doubt_all(&mut self, failure: Failure, jitter: f64, now: Timestamp) {
-        let grants = self.seats.iter().filter_map(|seat| seat.grant.as_ref());
-        let read = grants.map(|grant| (grant.epoch, grant.bytes)).max().unwrap_or_default();
-        self.begin_doubt(failure, read, jitter, now);
     }
 
     /// One node does not get on.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use operator_api::reason;
 
-use super::{Built, Candidate, Election, GRANT, Refusal, rank};
+use super::{Built, Candidate, Election, GRANT, PASSED_OVER, Refusal, rank};
 use crate::failure::Failure;
 
 /// At least so many bytes per second a witness hashes; one that takes longer makes room for another.
@@ -26,7 +26,7 @@ pub(super) struct Second {
     readers: BTreeSet<String>,
     /// Who was asked in vain.
     silent: BTreeSet<String>,
-    /// What a fetcher has built, and when that was said.
+    /// What a fetcher has built.
     claim: Option<Claim>,
     /// What the witness has come to, which may be before the claim.
     word: Option<Word>,
@@ -36,6 +36,9 @@ pub(super) struct Second {
 struct Claim {
     built: Built,
     fetcher: String,
+    /// Of the ingest under which it was read.
+    epoch: Option<i32>,
+    /// When it was said first.
     at: Timestamp,
 }
 
@@ -85,47 +88,56 @@ impl Election {
         self.second.claim.as_ref().filter(|claim| claim.fetcher == node).map(|claim| &claim.built)
     }
 
-    /// Keeps the witness or chooses another. `written` is who stands in the revision's policy; `bytes`: so much has to be hashed.
+    /// Keeps the witness or chooses another. `written` is who stands in the revision's policy, `fetchers` who reads from now on;
+    /// `bytes`: so much has to be hashed.
     pub fn summon(
         &self,
         revision: &str,
         written: Option<&str>,
         candidates: &[Candidate],
+        fetchers: &[String],
         bytes: u64,
         now: Timestamp,
     ) -> Summons {
+        let second = &self.second;
         let may = |node: &str| {
-            !self.second.readers.contains(node)
-                && !self.second.silent.contains(node)
-                && self.seats.iter().all(|seat| seat.node != node)
+            let has_read = second.readers.contains(node) || fetchers.iter().any(|fetcher| fetcher == node);
+            !has_read && !second.silent.contains(node)
         };
         let there = |node: &str| candidates.iter().any(|candidate| candidate.node == node);
-        let (held, since) = match &self.second.witness {
+        let (held, since) = match &second.witness {
             Some((node, since)) => (Some(node.as_str()), *since),
             None => (written, now),
         };
-        let deadline = self.second.deadline(since, bytes);
-        if let Some(held) = held.filter(|node| may(node) && there(node) && deadline.is_none_or(|at| at > now))
-        {
-            return Summons { node: Some(held.to_owned()), wake_at: deadline };
+        let held = held.filter(|node| may(node));
+        let stays =
+            |node: &str, until: Option<Timestamp>| Summons { node: Some(node.to_owned()), wake_at: until };
+        let deadline = second.deadline(since, bytes);
+        if let Some(held) = held.filter(|node| there(node) && deadline.is_none_or(|at| at > now)) {
+            return stays(held, deadline);
         }
-        let lapsed = usize::from(held.is_some() && self.second.claim.is_some());
-        if self.second.silent.len() + lapsed >= MOST_ASKED {
-            return Summons { node: None, wake_at: None };
-        }
+        let lapsed = usize::from(held.is_some() && second.claim.is_some());
         let electable = candidates.iter().filter(|candidate| candidate.electable);
-        let others =
-            electable.map(|candidate| candidate.node.as_str()).filter(|node| may(node) && held != Some(node));
+        let others = electable.map(|candidate| candidate.node.as_str());
+        let others = others
+            .filter(|node| may(node) && held != Some(node) && second.silent.len() + lapsed < MOST_ASKED);
         // Not whoever is next to read; and who has contradicted before is not asked first.
         let order = |node: &&str| {
             (self.contradicted.contains(*node), rank(&format!("second word on {revision}"), node))
         };
-        let node = others.min_by_key(order).map(str::to_owned);
-        Summons { wake_at: node.as_ref().and_then(|_| self.second.deadline(now, bytes)), node }
+        if let Some(other) = others.min_by_key(order) {
+            return stays(other, second.deadline(now, bytes));
+        }
+        // One whose sidecar is just being replaced gets as long to come back as a fetcher does.
+        let back_by = second.claim.as_ref().map(|claim| claim.at + GRANT).filter(|at| *at > now);
+        match held.filter(|node| !there(node)).zip(back_by) {
+            Some((held, back_by)) => stays(held, Some(back_by)),
+            None => Summons { node: None, wake_at: None },
+        }
     }
 
-    /// Takes note of who is the witness. Where nobody can be, what was built counts as it is.
-    pub fn appoint(&mut self, node: Option<&str>, now: Timestamp) {
+    /// Takes note of who is the witness. Where nobody can be, what was built counts as it is; the answer is whether that is so now.
+    pub fn appoint(&mut self, node: Option<&str>, now: Timestamp) -> bool {
         if self.witness() != node {
             let before = self.second.witness.take();
             if self.second.claim.is_some() {
@@ -133,9 +145,11 @@ impl Election {
             }
             self.second.witness = node.map(|node| (node.to_owned(), now));
         }
-        if node.is_none() && self.second.claim.is_some() {
+        let alone = node.is_none() && self.second.claim.is_some();
+        if alone {
             self.settle();
         }
+        alone
     }
 
     /// A fetcher has built it, and what can be checked of that is right. The answer is whether it counts already.
@@ -148,9 +162,10 @@ impl Election {
         now: Timestamp,
     ) -> Result<bool, Refusal> {
         self.check(node, id)?;
-        let said_at =
-            self.second.claim.as_ref().filter(|claim| claim.built == built).map_or(now, |claim| claim.at);
-        self.second.claim = Some(Claim { built, fetcher: node.to_owned(), at: said_at });
+        let epoch = self.grant(node).and_then(|grant| grant.epoch);
+        let before = self.second.claim.as_ref().filter(|claim| claim.built == built);
+        let at = before.map_or(now, |claim| claim.at);
+        self.second.claim = Some(Claim { built, fetcher: node.to_owned(), epoch, at });
         self.compare(jitter, now)
     }
 
@@ -167,10 +182,11 @@ impl Election {
         self.compare(jitter, now)
     }
 
-    /// The witness found out that something is wrong with the bytes.
+    /// The witness found out that something is wrong with the bytes of this epoch.
     pub fn contradict(
         &mut self,
         node: &str,
+        epoch: i32,
         failure: &Failure,
         jitter: f64,
         now: Timestamp,
@@ -178,7 +194,9 @@ impl Election {
         self.check_witness(node)?;
         let message = format!("node {node}, which got the content from its peers: {}", failure.message);
         self.contradicted.insert(node.to_owned());
-        self.doubt_all(Failure::new(&failure.reason, message), jitter, now);
+        let read = self.seats.iter().filter_map(|seat| seat.grant.as_ref()).map(|grant| grant.bytes);
+        let bytes = read.max().unwrap_or_default();
+        self.begin_doubt(Failure::new(&failure.reason, message), (Some(epoch), bytes), jitter, now);
         Ok(())
     }
 
@@ -192,10 +210,13 @@ impl Election {
             self.settle();
             return Ok(true);
         }
-        let message =
-            format!("the files on node {} have other digests than fetcher {} says", word.node, claim.fetcher);
-        self.contradicted.insert(word.node.clone());
-        self.doubt_all(Failure::new(reason::DIGEST_MISMATCH, message), jitter, now);
+        let (fetcher, epoch, node) = (claim.fetcher.clone(), claim.epoch, word.node.clone());
+        let message = format!("the files on node {node} have other digests than fetcher {fetcher} says");
+        let failure = Failure::new(reason::DIGEST_MISMATCH, message);
+        let pause = self.begin_doubt(failure, (epoch, u64::MAX), jitter, now);
+        // Either of the two is wrong: another reads next, and another is asked.
+        self.passed_over.insert(fetcher.clone(), now + pause + PASSED_OVER);
+        self.contradicted.extend([fetcher, node]);
         Err(Refusal::Anew)
     }
 

@@ -108,11 +108,9 @@ fn elect(
     plan.wake(decision.wake_at);
     let mut readers = Readers { fetchers: decision.fetchers, witness: None };
     if demand.is_confirmed(observed, revision, election) {
-        // Of those who will not be reading.
-        let others = demand.candidates.iter().filter(|candidate| !readers.fetchers.contains(&candidate.node));
-        let others: Vec<Candidate> = others.cloned().collect();
         let bytes = u64::try_from(revision.spec.content.bytes).unwrap_or_default();
-        let summons = election.summon(&name, policy.witness.as_deref(), &others, bytes, now);
+        let written = policy.witness.as_deref();
+        let summons = election.summon(&name, written, &demand.candidates, &readers.fetchers, bytes, now);
         plan.wake(summons.wake_at);
         readers.witness = summons.node;
     }
@@ -141,10 +139,11 @@ impl Demand<'_> {
         revision: &DistributionRevision,
         election: &Election,
     ) -> bool {
-        let declares = observed.resolution.resolved.as_ref().is_some_and(|resolved| resolved.declares);
+        let resolved = observed.resolution.resolved.as_ref();
+        let declared = resolved.is_some_and(|resolved| resolved.is_declared(&self.distribution.spec));
         let ingest = self.sharing.ingest.as_ref().filter(|_| !is_built(revision));
-        ingest.is_some_and(|ingest| election.doubt(ingest.epoch).is_none())
-            && (declares || self.distribution.spec.expected_digest.is_some())
+        let sound = ingest.is_some_and(|ingest| election.doubt(ingest.epoch).is_none());
+        election.awaits_witness() || (sound && declared)
     }
 
     /// Several only where they get what the others read: else each would read all of it.

@@ -85,6 +85,11 @@ impl Resolved {
         let declares = files.iter().any(|file| file.sha256.is_some());
         Self { pin, files: Arc::new(files), bytes, declares, image }
     }
+
+    /// Whether the digest of any of it is known beforehand, so that a second node has to confirm it.
+    pub fn is_declared(&self, spec: &DistributionSpec) -> bool {
+        self.declares || spec.expected_digest.is_some()
+    }
 }
 
 /// Resolves files behind URLs: lists them, asks the origin for what is not declared, and pins the result.

@@ -25,7 +25,7 @@ fn built(digest: &str) -> Built {
 
 /// Decides who gives the second word, as the plan does.
 fn summon(election: &mut Election, nodes: &[&str], second: i64) -> Option<String> {
-    let summons = election.summon("r", None, &candidates(nodes), BYTES, at(second));
+    let summons = election.summon("r", None, &candidates(nodes), &election.fetchers(), BYTES, at(second));
     election.appoint(summons.node.as_deref(), at(second));
     summons.node
 }
@@ -73,12 +73,48 @@ fn other_digests_have_everything_read_anew() {
 }
 
 #[test]
+fn neither_of_two_that_contradict_each_other_is_asked_next() {
+    let nodes = ["a", "b", "c", "d"];
+    let (mut election, fetcher) = reading(&nodes);
+    let witness = summon(&mut election, &nodes, 1).unwrap();
+    election.claim(&fetcher, "1", built("x"), 0.0, at(3)).unwrap();
+    election.testify(&witness, "y", 0.0, at(4)).unwrap_err();
+    let next = choose(&mut election, &nodes, 60).unwrap();
+    let other = summon(&mut election, &nodes, 60).unwrap();
+    assert!(
+        next != fetcher && ![&fetcher, &witness].contains(&&other),
+        "{fetcher} {witness}: {next} {other}"
+    );
+}
+
+#[test]
+fn a_contradiction_is_of_its_epoch_also_when_nobody_reads() {
+    let (mut election, fetcher) = reading(&["a", "b"]);
+    let witness = summon(&mut election, &["a", "b"], 1).unwrap();
+    election.fail(&fetcher, "1", failure(reason::ORIGIN_UNAVAILABLE), 0.0, at(2)).unwrap();
+    assert_eq!(election.running(), 0);
+    election.contradict(&witness, 0, &failure(reason::DIGEST_MISMATCH), 0.0, at(3)).unwrap();
+    assert!(election.doubt(0).is_some());
+}
+
+#[test]
+fn a_witness_whose_sidecar_is_replaced_may_come_back() {
+    let (mut election, fetcher) = reading(&["a", "b"]);
+    let witness = summon(&mut election, &["a", "b"], 1).unwrap();
+    election.claim(&fetcher, "1", built("x"), 0.0, at(3)).unwrap();
+    assert_eq!(summon(&mut election, &[&fetcher], 20).as_ref(), Some(&witness), "it is gone for a moment");
+    assert_eq!(election.built, None);
+    assert_eq!(summon(&mut election, &[&fetcher], 33), None, "and now for 30 s");
+    assert_eq!(election.built, Some(built("x")));
+}
+
+#[test]
 fn a_witness_that_sees_wrong_bytes_need_not_wait_for_the_end() {
     let nodes = ["a", "b"];
     let (mut election, _) = reading(&nodes);
     let witness = summon(&mut election, &nodes, 1).unwrap();
     let failure = Failure::new(reason::DIGEST_MISMATCH, "x has sha256 1, declared is 2");
-    election.contradict(&witness, &failure, 0.0, at(2)).unwrap();
+    election.contradict(&witness, 0, &failure, 0.0, at(2)).unwrap();
     let message = &election.doubt(0).unwrap().failure.message;
     assert!(message.contains(&witness) && message.ends_with("declared is 2"), "{message}");
 }
