@@ -24,6 +24,8 @@ const CANARY: Duration = Duration::from_mins(10);
 /// Letters of a canary's tag.
 const NONCE: usize = 24;
 
+/// A version that has all defaults there are.
+const NEWEST: &str = "2.2.0";
 /// Nothing is known yet.
 const STARTING: &str = "Starting";
 /// Some registries are left without a mirror.
@@ -142,7 +144,9 @@ impl Host {
     async fn point_and_ask(&mut self) -> Result<Vec<String>, Problem> {
         let (mounted, place) = self.place()?;
         let runtime = self.connected(&at(&self.config.host, place.socket)).await?;
-        let path = config_path(&mounted, place, Some(&runtime)).await?;
+        let version = runtime.version().await;
+        let version = version.map_err(|error| Problem::new("RuntimeUnavailable", error.to_string()))?;
+        let path = config_path(&mounted, place, &version.version)?;
         let mut complaints = Vec::new();
         if self.config.hosts_files {
             let path = path.ok_or_else(|| no_config_path(place))?;
@@ -205,7 +209,12 @@ impl Host {
         let (mounted, place) = self.place()?;
         let mut left = Vec::new();
         let runtime = self.connected(&at(&self.config.host, place.socket)).await;
-        let path = config_path(&mounted, place, runtime.as_ref().ok()).await?;
+        let version = match &runtime {
+            Ok(runtime) => runtime.version().await.map(|version| version.version).ok(),
+            Err(_) => None,
+        };
+        // One that does not answer may be of any version: nothing but lines of ours is taken out anywhere.
+        let path = config_path(&mounted, place, version.as_deref().unwrap_or(NEWEST))?;
         if let Some(path) = path.filter(|_| self.config.hosts_files) {
             let host = self.config.host.clone();
             let undone = tokio::task::spawn_blocking(move || Hosts::new(&host, &path).undo()).await;
@@ -266,19 +275,14 @@ impl Host {
 }
 
 /// Where the runtime looks for hosts files. What it is where nothing is configured depends on its version.
-async fn config_path(
+fn config_path(
     mounted: &Mounted,
     place: &discovery::Place,
-    runtime: Option<&Runtime>,
+    version: &str,
 ) -> Result<Option<String>, Problem> {
     let found = discovery::discover(mounted, place);
     let found = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
-    let version = match runtime {
-        Some(runtime) => runtime.version().await.map(|version| version.version),
-        None => Ok(String::new()),
-    };
-    let version = version.map_err(|error| Problem::new("RuntimeUnavailable", error.to_string()))?;
-    Ok(found.config_path_of(&version).map(str::to_owned))
+    Ok(found.config_path_of(version).map(str::to_owned))
 }
 
 fn no_config_path(place: &discovery::Place) -> Problem {
