@@ -39,9 +39,11 @@ async fn forget_image(context: &Context, revision: &str) {
     let Some(images) = &context.images else { return };
     let (layout, name) = (context.layout.clone(), revision.to_owned());
     let record = tokio::task::spawn_blocking(move || record_of(&layout, &name, Record::load)).await;
-    // Without a record there is nothing to name the image by.
-    let image = record.ok().and_then(Result::ok).flatten().and_then(|record| record.image);
-    images.forget(revision, image.as_ref()).await;
+    let record = record.ok().and_then(Result::ok).flatten();
+    // One without a record may have been an image, though there is nothing to name it by.
+    if record.as_ref().is_none_or(|record| record.image.is_some()) {
+        images.forget(revision, record.and_then(|record| record.image).as_ref()).await;
+    }
 }
 
 /// The record from where the revision is published, else from where it is coming. One that is damaged must not keep its
