@@ -4,6 +4,8 @@ use crds::RevisionImage;
 use origin::registry::Reference;
 use runtime::{Error, Runtime};
 
+use super::Images;
+
 /// What the runtime has of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Materialized {
@@ -19,8 +21,8 @@ pub enum Materialized {
 
 /// Sees to it that the runtime has the image. `had`: it had it already, so that it is not pulled again if it is gone.
 pub async fn materialize(
+    images: &Images,
     runtime: &Runtime,
-    owner: &str,
     revision: &str,
     image: &RevisionImage,
     layers: &[String],
@@ -43,8 +45,10 @@ pub async fn materialize(
             return Ok(Materialized::Evicted);
         }
         Some(_) | None => {
+            // What all images of a node unpack at a time is bounded.
+            let _turn = images.pulls.acquire().await;
             // Before the pull: with `discard_unpacked_layers` they are gone right after it.
-            runtime.lease(owner, revision, layers).await?;
+            runtime.lease(&images.owner, revision, layers).await?;
             runtime.pull(&name, &image.digest).await?;
             Materialized::Pulled
         }

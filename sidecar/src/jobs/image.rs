@@ -119,11 +119,7 @@ impl Sharing {
         let layers = self.image.place.as_ref().map_or(&[][..], Place::layers);
         let had = self.image.had && !image.pin;
         let revision = self.job.revision.clone();
-        let work = async {
-            // Held while the runtime pulls: what all images of a node unpack at a time is bounded.
-            let _turn = images.pulls.acquire().await;
-            materialize(&runtime, &images.owner, &revision, image, layers, had).await
-        };
+        let work = materialize(images, &runtime, &revision, image, layers, had);
         match stoppable(&self.job.stop, work).await? {
             Ok(Materialized::Evicted) => {
                 (self.image.had, self.image.evicted) = (false, Some(Instant::now()));
