@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
@@ -109,8 +110,11 @@ impl TorrentHandle {
         self.torrent.core().unclaim(piece);
     }
 
-    /// Memory for a piece that is to be read: waits until there is some. `None` when the torrent is removed.
+    /// Memory for a piece that is to be read: waits until there is some, and room on the disk. `None` when the torrent is removed.
     pub async fn buffer(&self, len: u32) -> Option<Buffer> {
+        if !self.torrent.has_space().await {
+            return None;
+        }
         let mut news = self.torrent.news.subscribe();
         loop {
             if let Some(buffer) = self.torrent.engine.buffer(len as usize) {
@@ -141,9 +145,14 @@ impl TorrentHandle {
 
     /// These pieces are not held any more ([`GrowTorrent::held`](super::api::GrowTorrent::held)): they are fetched like all others.
     pub fn unhold(&self, pieces: Range<u32>) {
+        let map = self.torrent.subject.pieces();
         let mut core = self.torrent.core();
+        // No space was taken for them.
+        let bytes: u64 = core.held(pieces.clone()).iter().map(|piece| u64::from(map.len(*piece))).sum();
         pieces.for_each(|piece| core.unhold(piece));
         drop(core);
+        let more = |unreserved: u64| Some(unreserved.saturating_add(bytes));
+        self.torrent.unreserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok();
         self.torrent.bump();
     }
 

@@ -43,6 +43,9 @@ impl Torrent {
 
     /// Waits until it is; `false` if the torrent stops before.
     pub async fn has_space(&self) -> bool {
+        if !*self.awaits_space.borrow() {
+            return true;
+        }
         let mut awaits = self.awaits_space.subscribe();
         tokio::select! {
             taken = awaits.wait_for(|awaits| !*awaits) => taken.is_ok(),
@@ -53,21 +56,33 @@ impl Torrent {
 
 /// Takes the space of what is missing, and lets the torrent ask for it. While there is too little it says so, and tries again.
 pub async fn take(torrent: Arc<Torrent>) {
+    // What the last try needed: a million files are not looked at again before there is so much.
+    let mut needed: Option<Needed> = None;
     while *torrent.awaits_space.borrow() {
-        let worker = torrent.clone();
-        match blocking(move || reserve(&worker)).await {
-            Err(error) if is_full(&error) => torrent.set_trouble(Some(Trouble::DiskFull)),
+        let (worker, last) = (torrent.clone(), needed);
+        let tried = blocking(move || match last.filter(|last| !last.fits(&*worker.storage)) {
+            Some(still) => Ok(Tried::TooLittle(still)),
+            None => reserve(&worker),
+        });
+        match tried.await {
+            Ok(Tried::TooLittle(room)) => needed = Some(room),
+            // Somebody else has taken it meanwhile.
+            Err(error) if is_full(&error) => needed = None,
             outcome => {
                 match outcome {
-                    Ok(unreserved) => torrent.unreserved.store(unreserved, Ordering::Relaxed),
+                    Ok(Tried::Taken { unreserved }) => {
+                        torrent.unreserved.store(unreserved, Ordering::Relaxed);
+                    }
                     // If it is still so when bytes come, that is the trouble.
                     Err(error) => tracing::debug!(%error, "space cannot be taken"),
+                    Ok(Tried::TooLittle(_)) => {}
                 }
                 torrent.awaits_space.send_replace(false);
                 torrent.resume();
                 return torrent.bump();
             }
         }
+        torrent.set_trouble(Some(Trouble::DiskFull));
         tokio::select! {
             () = tokio::time::sleep(RETRY) => {}
             () = torrent.stop.cancelled() => return,
@@ -75,28 +90,56 @@ pub async fn take(torrent: Arc<Torrent>) {
     }
 }
 
-/// Answers the bytes for which no space is taken.
-fn reserve(torrent: &Torrent) -> io::Result<u64> {
+/// What came of a try.
+enum Tried {
+    /// But for so many bytes, which the file system does not take beforehand.
+    Taken { unreserved: u64 },
+    /// So much is needed.
+    TooLittle(Needed),
+}
+
+/// What has to be found on the medium.
+#[derive(Clone, Copy, Debug, Default)]
+struct Needed {
+    bytes: u64,
+    files: u64,
+}
+
+impl Needed {
+    fn fits(&self, storage: &dyn Storage) -> bool {
+        storage.room().is_none_or(|room| self.bytes <= room.bytes && self.files <= room.files)
+    }
+}
+
+fn reserve(torrent: &Torrent) -> io::Result<Tried> {
     let storage = &*torrent.storage;
-    let Some(room) = storage.room() else { return Ok(u64::MAX) };
-    let (lacking, have) = torrent.core().to_be_written();
-    let (mut bytes, mut files) = (0, 0);
-    each_want(torrent, &lacking, &have, |want| {
+    if storage.room().is_none() {
+        return Ok(Tried::Taken { unreserved: u64::MAX });
+    }
+    let ((lacking, have), zeros) = (torrent.core().to_be_written(), Zeros::of(torrent));
+    let mut needed = Needed::default();
+    each_want(torrent, &lacking, &have, &zeros, |want| {
         let occupied = storage.occupies(want.file).unwrap_or_default();
-        bytes += want.needs(occupied);
-        files += u64::from(occupied.is_none());
+        needed.bytes += want.needs(occupied);
+        needed.files += u64::from(occupied.is_none());
         Ok(())
     })?;
-    if bytes > room.bytes || files > room.files {
-        tracing::debug!(torrent = torrent.subject.name(), bytes, files, ?room, "there is too little room");
-        return Err(io::ErrorKind::StorageFull.into());
+    if !needed.fits(storage) {
+        tracing::debug!(torrent = torrent.subject.name(), ?needed, "there is too little room");
+        return Ok(Tried::TooLittle(needed));
     }
     let mut unreserved = 0;
-    each_want(torrent, &lacking, &have, |want| {
-        unreserved += want.lacking - want.take(storage)?;
+    each_want(torrent, &lacking, &have, &zeros, |want| {
+        let taken = match want.take(storage) {
+            Ok(taken) => taken,
+            Err(error) if is_full(&error) => return Err(error),
+            // Of this file only; when bytes of it come it is said.
+            Err(_) => 0,
+        };
+        unreserved += want.lacking - taken;
         Ok(())
     })?;
-    Ok(unreserved)
+    Ok(Tried::Taken { unreserved })
 }
 
 impl Want {
@@ -134,9 +177,10 @@ fn each_want(
     torrent: &Torrent,
     lacking: &Bitfield,
     have: &Bitfield,
+    zeros: &Zeros<'_>,
     mut act: impl FnMut(&Want) -> io::Result<()>,
 ) -> io::Result<()> {
-    let (map, zeros) = (torrent.subject.pieces(), Zeros::of(torrent));
+    let map = torrent.subject.pieces();
     let mut want = Want::default();
     for piece in 0..map.count() {
         let (lacks, has) = (lacking.contains(piece), have.contains(piece) && zeros.file(piece).is_none());
