@@ -61,12 +61,15 @@ impl TorrentCore {
         peer.unhide(now);
         // What is coming to it may be coming from us.
         let is_there = |piece: &u32| peer.offers.contains(*piece) && !peer.coming.contains(piece);
-        let begun = begun.iter().copied().filter(is_there);
-        let first: Vec<u32> = begun.chain(self.urgent.pieces().filter(is_there)).collect();
-        let piece = match first.into_iter().find(|piece| self.picker.reserve_piece(*piece)) {
-            None => peer.suggestions().into_iter().find(|piece| self.picker.reserve_piece(*piece)),
-            begun => begun,
+        // Over a border only what near first gives out: all nodes of a zone may wait for the same.
+        let is_near = peer.border.is_none();
+        let urgent = self.urgent.pieces().filter(|_| is_near);
+        let piece = {
+            let mut first = begun.iter().copied().chain(urgent).filter(is_there);
+            first.find(|piece| self.picker.reserve_piece(*piece))
         };
+        let piece =
+            piece.or_else(|| peer.suggestions().into_iter().find(|piece| self.picker.reserve_piece(*piece)));
         let reservation = match piece.or_else(|| self.pick(key, now, rng)) {
             Some(piece) => Reservation { piece, again: false },
             None => Reservation { piece: self.slowest(key, now)?, again: true },
