@@ -111,16 +111,20 @@ impl HashTable {
         Ok(fresh)
     }
 
-    /// Whether a batch tells nothing new, but that its fetcher has read this too.
+    /// Whether a batch tells nothing new, but that its fetcher has read this too. It is not passed on: whoever else reads the same hears
+    /// of it from the fetcher itself.
     pub fn is_echo(&self, batch: &Batch) -> bool {
-        let signer = self.fetchers.iter().position(|known| known == batch.fetcher()).map(|at| at as u8);
-        self.repeated.len() < MAX_REPEATED
-            && self.knows(batch)
-            && batch.pieces().any(|(piece, _)| {
-                signer.is_none_or(|signer| {
-                    self.signers[piece as usize] != signer && !self.repeated.contains(&(piece, signer))
-                })
-            })
+        if self.repeated.len() >= MAX_REPEATED || !self.knows(batch) {
+            return false;
+        }
+        let Some(signer) = self.fetchers.iter().position(|known| known == batch.fetcher()) else {
+            return self.fetchers.len() < MAX_FETCHERS;
+        };
+        let is_new = |piece: u32| {
+            usize::from(self.signers[piece as usize]) != signer
+                && !self.repeated.contains(&(piece, signer as u8))
+        };
+        batch.pieces().any(|(piece, _)| is_new(piece))
     }
 
     /// Takes note of an [echo](Self::is_echo) whose signatures are good, once for each piece and fetcher.
