@@ -47,17 +47,17 @@ impl<B: Keep> Conversation<B> {
     }
 
     /// Whether we want nothing more, and HAVE does not say it (BEP 21). Who was told so once is not told otherwise when the rest comes too.
-    fn is_sated(&self, core: &TorrentCore) -> bool {
+    pub(super) fn is_sated(&self, core: &TorrentCore) -> bool {
         core.is_complete() && (self.told_sated || !core.is_seed())
     }
 
     /// Says it when that has changed.
     pub(super) fn say_if_sated<H: Host<Buffer = B>, O: Outlet>(
         &mut self,
+        sated: bool,
         scene: &Scene<'_, H, O>,
     ) -> Result<(), End> {
-        let changed = self.is_sated(&scene.host.core()) != self.told_sated;
-        if self.extended && changed { self.introduce(scene) } else { Ok(()) }
+        if self.extended && sated != self.told_sated { self.introduce(scene) } else { Ok(()) }
     }
 
     /// The extension handshake of the peer.

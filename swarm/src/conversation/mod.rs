@@ -282,9 +282,11 @@ impl<B: Keep> Conversation<B> {
         scene: &mut Scene<'_, H, O>,
     ) -> Result<(), End> {
         self.starved = false;
-        let (doomed, superseded, useless) = {
+        let (doomed, superseded, useless, sated) = {
             let core = scene.host.core();
-            (core.is_doomed(self.key), core.superseded(self.key), core.is_useless(self.key))
+            self.admitted.take_if(|(piece, _)| !core.can_serve(*piece));
+            let sated = self.is_sated(&core);
+            (core.is_doomed(self.key), core.superseded(self.key), core.is_useless(self.key), sated)
         };
         if doomed {
             self.reproach(scene);
@@ -297,7 +299,7 @@ impl<B: Keep> Conversation<B> {
         if useless {
             return Err(End::BothComplete);
         }
-        self.say_if_sated(scene)?;
+        self.say_if_sated(sated, scene)?;
         self.choke_or_unchoke(scene)?;
         self.show_interest(scene)
     }

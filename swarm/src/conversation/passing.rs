@@ -1,7 +1,6 @@
 //! Pieces that are passed on while they come in: how they are proved, and what is said about them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::{Conversation, End, Host, Outlet, Scene};
 use crate::assembly::{Keep, Leaf};
@@ -128,8 +127,6 @@ impl<B: Keep> Conversation<B> {
         &mut self,
         scene: &Scene<'_, H, O>,
     ) -> Result<(), End> {
-        let is_gone = |(piece, _): &(u32, Duration)| !scene.host.core().can_serve(*piece);
-        self.admitted.take_if(|admitted| is_gone(admitted));
         let mut gone: BTreeSet<u32> = scene.out.owed();
         if gone.is_empty() {
             return Ok(());
