@@ -81,7 +81,9 @@ impl Stripes {
     pub fn take(&mut self, seat: Seat, unread: &impl Unread, now: Duration) -> Option<usize> {
         let own = |stripe: &usize| seat.owns(*stripe);
         let alone = seat.of == 1;
-        self.watch(unread, now);
+        if !alone {
+            self.watch(unread, now);
+        }
         let mine = (self.next..self.all.len()).filter(own).find(|stripe| {
             let (pieces, taken) = (&self.all[*stripe], self.taken.contains(stripe));
             let left = if taken { 0 } else { unread.unread(pieces) };

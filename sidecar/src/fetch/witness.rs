@@ -77,13 +77,11 @@ async fn look(
 /// Until fetchers have signed what cannot both be so.
 async fn contradiction(handle: &TorrentHandle) -> String {
     let mut stats = handle.changed();
-    loop {
-        if let Some(Trouble::Faulty(what)) = &stats.borrow_and_update().trouble {
-            return what.clone();
-        }
-        if stats.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    let faulty = stats.wait_for(|stats| matches!(stats.trouble, Some(Trouble::Faulty(_)))).await;
+    match faulty.ok().and_then(|stats| stats.trouble.clone()) {
+        Some(Trouble::Faulty(what)) => what,
+        // The torrent has ended.
+        _ => std::future::pending().await,
     }
 }
 
