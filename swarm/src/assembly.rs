@@ -19,9 +19,9 @@ pub trait Keep {
     fn keep(&mut self, begin: u32, block: &[u8]) -> Leaf;
 }
 
-impl<B: AsRef<[u8]> + AsMut<[u8]>> Keep for B {
+impl Keep for Vec<u8> {
     fn keep(&mut self, begin: u32, block: &[u8]) -> Leaf {
-        self.as_mut()[begin as usize..begin as usize + block.len()].copy_from_slice(block);
+        self[begin as usize..begin as usize + block.len()].copy_from_slice(block);
         Sha256::digest(block).into()
     }
 }
@@ -53,19 +53,6 @@ pub enum Put {
     Wrong(Leaf),
 }
 
-impl<B: AsRef<[u8]>, P> Assembly<B, P> {
-    /// The bytes of the piece; those of missing blocks are arbitrary.
-    pub fn data(&self) -> &[u8] {
-        &self.buffer.as_ref()[..self.len as usize]
-    }
-}
-
-impl<B: AsRef<[u8]>, P> AsRef<[u8]> for Assembly<B, P> {
-    fn as_ref(&self) -> &[u8] {
-        self.data()
-    }
-}
-
 impl<B: Keep, P: Copy + PartialEq> Assembly<B, P> {
     /// An empty piece of `len` bytes, for which `buffer` has room.
     pub fn new(piece: u32, len: u32, buffer: B) -> Self {
@@ -86,6 +73,11 @@ impl<B: Keep, P: Copy + PartialEq> Assembly<B, P> {
     /// Whether the piece has no bytes; none does.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The bytes of the piece; those of missing blocks are arbitrary. A block that is [there](Self::has) does not change any more.
+    pub fn buffer(&self) -> &B {
+        &self.buffer
     }
 
     /// How many blocks the piece has.
@@ -201,7 +193,7 @@ mod tests {
         assert_eq!(piece.put(0, &[9; BLOCK as usize], 2), Put::Duplicate);
         assert_eq!(piece.put(BLOCK, &[2; BLOCK as usize], 1), Put::Complete);
         assert_eq!(piece.only_source(), Some(1));
-        assert_eq!(piece.data()[..4], [1; 4]);
+        assert_eq!(piece.buffer()[..4], [1; 4]);
         assert_eq!(piece.leaves()[2], <Leaf>::from(Sha256::digest([3; 100])));
     }
 

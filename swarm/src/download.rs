@@ -272,7 +272,7 @@ mod tests {
         let Arrival::Complete(piece) = download.arrived(0, 0, &[1; 10], SECOND) else {
             panic!("one block is the whole piece");
         };
-        assert_eq!(piece.data(), [1; 10]);
+        assert_eq!(piece.buffer().as_slice(), [1; 10]);
         assert_eq!(download.pieces().count(), 0);
     }
 

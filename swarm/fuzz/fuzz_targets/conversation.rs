@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use swarm::conversation::{Conversation, End, Scene};
 use swarm::core::PeerKey;
 use swarm::wire::{Capabilities, Decoded, Message, decode};
-use swarm_fuzz::{Torrent, Way, peer};
+use swarm_fuzz::{Bytes, Torrent, Way, peer};
 
 /// The longest chunk: a block needs few of them.
 const LONG: usize = 4096;
@@ -37,7 +37,7 @@ struct Talk {
     way: Way,
     key: PeerKey,
     fast: bool,
-    talk: Conversation<Vec<u8>>,
+    talk: Conversation<Bytes>,
     now: Duration,
     rng: SmallRng,
 }
@@ -95,7 +95,7 @@ impl Talk {
 
     fn step(
         &mut self,
-        step: impl FnOnce(&mut Conversation<Vec<u8>>, &mut Scene<'_, Torrent, Way>) -> Result<(), End>,
+        step: impl FnOnce(&mut Conversation<Bytes>, &mut Scene<'_, Torrent, Way>) -> Result<(), End>,
     ) -> Result<(), End> {
         let mut scene = Scene { host: &self.torrent, out: &self.way, now: self.now, rng: &mut self.rng };
         step(&mut self.talk, &mut scene)

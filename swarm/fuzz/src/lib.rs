@@ -1,13 +1,14 @@
 //! A torrent of three pieces for conversations without sockets, and the way out of them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::DerefMut;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use swarm::assembly::Leaf;
+use swarm::assembly::{Keep, Leaf};
 use swarm::conversation::{Host, Outlet, Piece};
 use swarm::core::{InnerId, NewPeer, PeerKey, Source, TorrentCore};
 use swarm::hashes::Answer;
@@ -29,6 +30,23 @@ pub struct Torrent {
     pub core: RefCell<TorrentCore>,
     shelf: RefCell<Vec<Piece<Self>>>,
     to_store: RefCell<Vec<Piece<Self>>>,
+    passing: RefCell<BTreeMap<u32, Bytes>>,
+}
+
+/// The bytes of a piece under way, and of what is passed on of it.
+#[derive(Clone)]
+pub struct Bytes(Rc<RefCell<Vec<u8>>>);
+
+impl Bytes {
+    fn are_right(&self) -> bool {
+        self.0.borrow().iter().all(|byte| *byte == RIGHT)
+    }
+}
+
+impl Keep for Bytes {
+    fn keep(&mut self, begin: u32, block: &[u8]) -> Leaf {
+        self.0.borrow_mut().keep(begin, block)
+    }
 }
 
 impl Torrent {
@@ -45,13 +63,14 @@ impl Torrent {
         for piece in pieces {
             core.arrived(*piece);
         }
-        Self { core: RefCell::new(core), shelf: RefCell::default(), to_store: RefCell::default() }
+        let (shelf, to_store, passing) = Default::default();
+        Self { core: RefCell::new(core), shelf, to_store, passing }
     }
 
     /// The disk has taken what was handed over, all of which must be right.
     pub fn write_what_came(&self) {
         for piece in self.to_store.take() {
-            assert!(piece.data().iter().all(|byte| *byte == RIGHT), "piece {} is wrong", piece.piece());
+            assert!(piece.buffer().are_right(), "piece {} is wrong", piece.piece());
             self.core.borrow_mut().arrived(piece.piece());
             self.shelf.borrow_mut().retain(|kept| kept.piece() != piece.piece());
         }
@@ -59,7 +78,7 @@ impl Torrent {
 }
 
 impl Host for Torrent {
-    type Buffer = Vec<u8>;
+    type Buffer = Bytes;
 
     fn core(&self) -> impl DerefMut<Target = TorrentCore> {
         self.core.borrow_mut()
@@ -73,8 +92,8 @@ impl Host for Torrent {
         self.len(piece)
     }
 
-    fn buffer(&self, len: u32) -> Option<Vec<u8>> {
-        Some(vec![0; len as usize])
+    fn buffer(&self, len: u32) -> Option<Bytes> {
+        Some(Bytes(Rc::new(RefCell::new(vec![0; len as usize]))))
     }
 
     fn shelved(&self) -> Vec<u32> {
@@ -95,7 +114,7 @@ impl Host for Torrent {
     }
 
     fn is_genuine(&self, piece: &Piece<Self>, _from: Source) -> bool {
-        piece.data().iter().all(|byte| *byte == RIGHT)
+        piece.buffer().are_right()
     }
 
     fn snubbed(&self, _by: Source) {}
@@ -145,15 +164,20 @@ impl Host for Torrent {
 
     fn pass_on(&self, piece: &Piece<Self>, _leaves: Arc<[Leaf]>) -> bool {
         assert!(piece.is_proved());
+        self.passing.borrow_mut().insert(piece.piece(), piece.buffer().clone());
         true
     }
 
-    fn pass_block(&self, _piece: u32, _begin: u32, data: &[u8]) {
-        assert!(data.iter().all(|byte| *byte == RIGHT), "what is passed on is right");
+    fn pass_block(&self, piece: u32, begin: u32) {
+        let passing = self.passing.borrow();
+        let Some(bytes) = passing.get(&piece) else { return };
+        let bytes = bytes.0.borrow();
+        let block = bytes[begin as usize..].iter().take(BLOCK as usize);
+        assert!(block.copied().all(|byte| byte == RIGHT), "what is passed on is right");
     }
 
-    fn stop_passing(&self, _piece: u32) -> bool {
-        false
+    fn stop_passing(&self, piece: u32) -> bool {
+        self.passing.borrow_mut().remove(&piece).is_some()
     }
 }
 

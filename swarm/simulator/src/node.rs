@@ -105,7 +105,7 @@ pub struct Node {
     core: RefCell<TorrentCore>,
     shelf: RefCell<Vec<Piece<Self>>>,
     /// Which blocks are there of pieces that are passed on.
-    passing: RefCell<BTreeMap<u32, (Vec<bool>, Mark)>>,
+    passing: RefCell<BTreeMap<u32, Vec<bool>>>,
     /// More blocks of pieces that are passed on have come.
     pub passed: Cell<bool>,
     /// Genuine pieces that are to be written.
@@ -228,8 +228,7 @@ impl Node {
     /// Whether a block can be sent now.
     pub fn is_here(&self, block: &Block) -> bool {
         let passing = self.passing.borrow();
-        let coming =
-            || passing.get(&block.piece).is_some_and(|(there, _)| there[(block.begin / BLOCK) as usize]);
+        let coming = || passing.get(&block.piece).is_some_and(|there| there[(block.begin / BLOCK) as usize]);
         self.core.borrow().have().contains(block.piece) || coming()
     }
 
@@ -372,19 +371,13 @@ impl Host for Node {
     }
 
     fn pass_on(&self, piece: &Piece<Self>, _leaves: Arc<[Leaf]>) -> bool {
-        let used = self.used.get() + u64::from(piece.len());
-        if used > self.shape.memory / 4 * 3 {
-            return false;
-        }
         let there = (0..piece.block_count()).map(|block| piece.has(block)).collect();
-        self.used.set(used);
-        let copy = Mark { len: u64::from(piece.len()), used: self.used.clone() };
-        self.passing.borrow_mut().insert(piece.piece(), (there, copy));
+        self.passing.borrow_mut().insert(piece.piece(), there);
         true
     }
 
-    fn pass_block(&self, piece: u32, begin: u32, _data: &[u8]) {
-        if let Some((there, _)) = self.passing.borrow_mut().get_mut(&piece) {
+    fn pass_block(&self, piece: u32, begin: u32) {
+        if let Some(there) = self.passing.borrow_mut().get_mut(&piece) {
             there[(begin / BLOCK) as usize] = true;
             let count = there.iter().filter(|there| **there).count();
             self.passed.set(self.passed.get() || count % TOGETHER == 0);

@@ -63,7 +63,7 @@ impl<B: Keep> Conversation<B> {
         match self.download.arrived(piece, begin, data, scene.now) {
             Arrival::Block => Ok(()),
             Arrival::Proved => {
-                scene.host.pass_block(piece, begin, data);
+                scene.host.pass_block(piece, begin);
                 Ok(())
             }
             Arrival::Wrong(leaf) => {
@@ -73,7 +73,7 @@ impl<B: Keep> Conversation<B> {
             }
             Arrival::Complete(assembly) => {
                 if assembly.is_proved() {
-                    scene.host.pass_block(piece, begin, data);
+                    scene.host.pass_block(piece, begin);
                 }
                 self.complete(assembly, scene)
             }

@@ -58,10 +58,11 @@ pub trait Host {
     fn leaf_request(&self, piece: u32) -> Option<HashRequest>;
     /// The leaves of a piece, if the answer to that request is right.
     fn leaves(&self, piece: u32, hashes: &[u8]) -> Option<Arc<[Leaf]>>;
-    /// Blocks of this piece, whose leaves are known, will be served while it comes in; `false` if there is no memory for that.
+    /// Blocks of this piece, whose leaves are known, will be served while it comes in, from its buffer; `false` if
+    /// another connection fetches it so.
     fn pass_on(&self, piece: &Piece<Self>, leaves: Arc<[Leaf]>) -> bool;
     /// A block of such a piece has come, and is right.
-    fn pass_block(&self, piece: u32, begin: u32, data: &[u8]);
+    fn pass_block(&self, piece: u32, begin: u32);
     /// The piece is given up: nothing of it is served any more. Says whether anything was.
     fn stop_passing(&self, piece: u32) -> bool;
     /// A piece that is here is being asked for, by one who gets it: some of those are looked at, where that is of use.

@@ -1,6 +1,10 @@
 //! Memory for pieces under way: a fixed number of bytes, and buffers that are used again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use sha2::{Digest, Sha256};
+
+use crate::assembly::{Keep, Leaf};
 
 /// Freed buffers kept for use again, so that the kernel does not have to hand out zeroed pages for each piece.
 const MAX_SPARE: usize = 32;
@@ -8,11 +12,11 @@ const MAX_SPARE: usize = 32;
 /// The budget of an engine. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct State {
     limit: u64,
     used: u64,
     spare: Vec<Vec<u8>>,
@@ -22,13 +26,13 @@ struct Shared {
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<State>>,
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
-        Self { shared: Arc::new(Mutex::new(Shared { limit, used: 0, spare: Vec::new() })) }
+        Self { shared: Arc::new(Mutex::new(State { limit, used: 0, spare: Vec::new() })) }
     }
 
     /// A buffer of `len` bytes with arbitrary contents; `None` if the budget is used up. The first is always given, or a
@@ -44,15 +48,6 @@ impl Budget {
         shared.trim();
         drop(shared);
         Some(Buffer { bytes: spare.unwrap_or_else(|| vec![0; len]), shared: self.shared.clone() })
-    }
-
-    /// As [`Self::take`], for what is of use but not needed: only while a quarter of the budget stays free.
-    pub fn take_spare(&self, len: usize) -> Option<Buffer> {
-        let is_idle = {
-            let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            shared.used + len as u64 <= shared.limit / 4 * 3
-        };
-        if is_idle { self.take(len) } else { None }
     }
 
     /// Bytes in use.
@@ -73,7 +68,7 @@ impl Drop for Buffer {
     }
 }
 
-impl Shared {
+impl State {
     /// Spare buffers and those in use together stay within the limit.
     fn trim(&mut self) {
         let spare = |spare: &[Vec<u8>]| spare.iter().map(|spare| spare.len() as u64).sum::<u64>();
@@ -90,6 +85,32 @@ impl AsRef<[u8]> for Buffer {
 impl AsMut<[u8]> for Buffer {
     fn as_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
+    }
+}
+
+/// A buffer that one fills while others read what is there. Its bytes count once, until the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Filling(Arc<RwLock<Buffer>>);
+
+impl From<Buffer> for Filling {
+    fn from(buffer: Buffer) -> Self {
+        Self(Arc::new(RwLock::new(buffer)))
+    }
+}
+
+impl Filling {
+    /// The bytes. Nothing is put in while this is held: not for longer than it takes to copy or to write them.
+    pub fn bytes(&self) -> RwLockReadGuard<'_, Buffer> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keep for Filling {
+    fn keep(&mut self, begin: u32, block: &[u8]) -> Leaf {
+        let (begin, mut buffer) = (begin as usize, self.0.write().unwrap_or_else(PoisonError::into_inner));
+        buffer.as_mut()[begin..begin + block.len()].copy_from_slice(block);
+        drop(buffer);
+        Sha256::digest(block).into()
     }
 }
 
@@ -110,13 +131,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_needed_leaves_a_quarter_of_the_budget() {
+    fn what_several_hold_counts_once_and_is_read_where_it_was_put() {
         let budget = Budget::new(100);
-        let needed = budget.take(20).unwrap();
-        let spare = budget.take_spare(55).unwrap();
-        assert!(budget.take_spare(1).is_none());
-        assert!(budget.take(25).is_some());
-        drop((needed, spare));
+        let mut filled = Filling::from(budget.take(60).unwrap());
+        let read = filled.clone();
+        filled.keep(10, &[7; 20]);
+        assert_eq!(read.bytes().as_ref()[10..30], [7; 20]);
+        drop(filled);
+        assert_eq!(budget.used(), 60);
+        drop(read);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -312,11 +312,6 @@ impl Shared {
         })
     }
 
-    /// Memory for what is of use but not needed.
-    pub fn spare_buffer(&self, len: usize) -> Option<Buffer> {
-        self.budget.take_spare(len)
-    }
-
     fn clear_shelves(&self) {
         let held = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
         held.values().for_each(|torrent| torrent.clear_shelf());

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use torrent::ingest::{Batch, HashTable, IngestError, SigningKey, Warrant};
 use torrent::{Metainfo, PieceHashes};
 
-use super::budget::Buffer;
+use super::budget::{Buffer, Filling};
 use super::handle::TorrentHandle;
 use super::storage::read_piece;
 use super::store::{Counted, blocking};
@@ -136,10 +136,10 @@ impl TorrentHandle {
         if wanted == 0 || bytes.as_ref().len() != wanted as usize {
             return Err(PutError::Length { piece, wanted, given: bytes.as_ref().len() });
         }
-        let (worker, bytes) = (torrent.clone(), Arc::new(bytes));
-        let (hashed, data) = (fetcher.clone(), bytes.clone());
-        blocking(move || Ok(worker.vouch(&hashed, piece, (*data).as_ref()))).await??;
-        torrent.clone().store(piece, bytes).await;
+        let (worker, hashed) = (torrent.clone(), fetcher.clone());
+        let bytes =
+            blocking(move || Ok(worker.vouch(&hashed, piece, bytes.as_ref()).map(|()| bytes))).await??;
+        torrent.clone().store(piece, Filling::from(bytes)).await;
         if torrent.stop.is_cancelled() { Err(PutError::Stopped) } else { Ok(()) }
     }
 

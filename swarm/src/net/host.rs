@@ -4,7 +4,7 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::budget::Buffer;
+use super::budget::Filling;
 use super::torrent::{Piece, Torrent};
 use crate::assembly::Leaf;
 use crate::conversation::Host;
@@ -13,7 +13,7 @@ use crate::hashes::Answer;
 use crate::wire::HashRequest;
 
 impl Host for Arc<Torrent> {
-    type Buffer = Buffer;
+    type Buffer = Filling;
 
     fn core(&self) -> impl DerefMut<Target = TorrentCore> {
         Torrent::core(self)
@@ -27,8 +27,8 @@ impl Host for Arc<Torrent> {
         self.subject.pieces().padded_len(piece)
     }
 
-    fn buffer(&self, len: u32) -> Option<Buffer> {
-        self.engine.buffer(len as usize)
+    fn buffer(&self, len: u32) -> Option<Filling> {
+        self.engine.buffer(len as usize).map(Filling::from)
     }
 
     fn shelved(&self) -> Vec<u32> {
@@ -51,7 +51,7 @@ impl Host for Arc<Torrent> {
             None => self
                 .subject
                 .v1_verifier(index)
-                .is_some_and(|mut v1| v1.feed(0, piece.data()).is_ok() && v1.finish()),
+                .is_some_and(|mut v1| v1.feed(0, piece.buffer().bytes().as_ref()).is_ok() && v1.finish()),
         };
         if !genuine {
             tracing::info!(piece = index, ?from, "a piece does not verify");
@@ -72,12 +72,12 @@ impl Host for Arc<Torrent> {
     }
 
     fn store(&self, piece: Piece) {
-        let (number, piece) = (piece.piece(), Arc::new(piece));
+        let (number, bytes) = (piece.piece(), piece.buffer().clone());
         if self.is_to_be_checked() {
-            let (torrent, piece) = (Arc::clone(self), Arc::clone(&piece));
-            self.tasks.spawn_blocking(move || torrent.check_sha1(number, piece.data()));
+            let (torrent, bytes) = (Arc::clone(self), bytes.clone());
+            self.tasks.spawn_blocking(move || torrent.check_sha1(number, bytes.bytes().as_ref()));
         }
-        self.tasks.spawn(Arc::clone(self).store(number, piece));
+        self.tasks.spawn(Arc::clone(self).store(number, bytes));
     }
 
     fn wasted(&self, bytes: u64) {
@@ -120,8 +120,8 @@ impl Host for Arc<Torrent> {
         Torrent::pass_on(self, piece, leaves)
     }
 
-    fn pass_block(&self, piece: u32, begin: u32, data: &[u8]) {
-        Torrent::pass_block(self, piece, begin, data);
+    fn pass_block(&self, piece: u32, begin: u32) {
+        Torrent::pass_block(self, piece, begin);
     }
 
     fn stop_passing(&self, piece: u32) -> bool {

@@ -1,12 +1,12 @@
 //! The bytes of pieces that are passed on while they come in ([`crate::core`] says which and why).
 //!
-//! They lie here a second time: the connection that fetches a piece writes into a buffer of its own, without a lock.
+//! They lie in the buffer of the connection that fetches the piece: what it says is there does not change any more.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::budget::Buffer;
+use super::budget::Filling;
 use super::link::Link;
 use super::torrent::{Piece, Torrent};
 use crate::assembly::Leaf;
@@ -38,7 +38,7 @@ pub enum Source {
 #[derive(Debug)]
 struct Passed {
     leaves: Arc<[Leaf]>,
-    buffer: Option<Buffer>,
+    buffer: Option<Filling>,
     there: Vec<bool>,
     /// Connections that owe blocks which are still to come.
     waiting: Vec<Arc<Link>>,
@@ -70,17 +70,18 @@ impl Passing {
         if self.is_empty() {
             return Source::Disk;
         }
-        let pieces = self.pieces();
-        let Some(passed) = pieces.get(&piece) else { return Source::Disk };
-        let range = begin as usize..begin as usize + into.len();
-        let bytes = passed.buffer.as_ref().and_then(|buffer| buffer.as_ref().get(range));
-        match bytes.filter(|_| passed.has(begin, into.len() as u32)) {
-            Some(bytes) => {
-                into.copy_from_slice(bytes);
-                Source::Memory
-            }
-            None => Source::Nowhere,
-        }
+        let buffer = {
+            let pieces = self.pieces();
+            let Some(passed) = pieces.get(&piece) else { return Source::Disk };
+            passed.buffer.clone().filter(|_| passed.has(begin, into.len() as u32))
+        };
+        let Some(buffer) = buffer else { return Source::Nowhere };
+        let bytes = buffer.bytes();
+        let Some(bytes) = bytes.as_ref().get(begin as usize..begin as usize + into.len()) else {
+            return Source::Nowhere;
+        };
+        into.copy_from_slice(bytes);
+        Source::Memory
     }
 
     /// The leaves of a piece that is passed on.
@@ -123,35 +124,23 @@ fn wake(waiting: &[Arc<Link>]) {
 }
 
 impl Torrent {
-    /// Begins to pass a piece on; `false` if another connection does, or there is no memory for that.
+    /// Begins to pass a piece on; `false` if another connection does.
     pub fn pass_on(&self, piece: &Piece, leaves: Arc<[Leaf]>) -> bool {
         if self.passing.leaves(piece.piece()).is_some() {
             return false;
         }
-        let Some(mut buffer) = self.engine.spare_buffer(piece.len() as usize) else { return false };
-        let there: Vec<bool> = (0..piece.block_count()).map(|block| piece.has(block)).collect();
-        if there.contains(&true) {
-            buffer.as_mut().copy_from_slice(piece.data());
-        }
-        self.passing
-            .insert(piece.piece(), Passed { leaves, buffer: Some(buffer), there, waiting: Vec::new() });
+        let there = (0..piece.block_count()).map(|block| piece.has(block)).collect();
+        let buffer = Some(piece.buffer().clone());
+        self.passing.insert(piece.piece(), Passed { leaves, buffer, there, waiting: Vec::new() });
         true
     }
 
     /// A block of such a piece has come, and is right.
-    pub fn pass_block(&self, piece: u32, begin: u32, data: &[u8]) {
+    pub fn pass_block(&self, piece: u32, begin: u32) {
         let mut pieces = self.passing.pieces();
         let Some(passed) = pieces.get_mut(&piece) else { return };
-        let (Some(buffer), Some(there)) =
-            (&mut passed.buffer, passed.there.get_mut((begin / BLOCK) as usize))
-        else {
-            return;
-        };
-        let begin = begin as usize;
-        if let Some(place) = buffer.as_mut().get_mut(begin..begin + data.len()) {
-            place.copy_from_slice(data);
-            *there = true;
-        }
+        let Some(there) = passed.there.get_mut((begin / BLOCK) as usize) else { return };
+        *there = true;
         let count = passed.there.iter().filter(|there| **there).count();
         if count.is_multiple_of(TOGETHER) || count == passed.there.len() {
             let waiting = std::mem::take(&mut passed.waiting);
@@ -188,7 +177,7 @@ mod tests {
     }
 
     fn passed(budget: &Budget, there: Vec<bool>) -> Passed {
-        let buffer = budget.take(2 * BLOCK as usize);
+        let buffer = budget.take(2 * BLOCK as usize).map(Filling::from);
         Passed { leaves: Arc::new([]), buffer, there, waiting: Vec::new() }
     }
 

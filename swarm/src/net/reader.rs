@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::budget::Buffer;
+use super::budget::Filling;
 use super::connection::Closed;
 use super::inbox::Inbox;
 use super::link::Link;
@@ -22,7 +22,7 @@ const READ: usize = 256 * 1024;
 pub struct Reader<R> {
     torrent: Arc<Torrent>,
     link: Arc<Link>,
-    talk: Conversation<Buffer>,
+    talk: Conversation<Filling>,
     stream: R,
     inbox: Inbox,
     /// Payload bytes since the download limit was last asked.
@@ -34,7 +34,7 @@ pub struct Reader<R> {
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// For a conversation that has begun.
-    pub fn new(torrent: Arc<Torrent>, link: Arc<Link>, talk: Conversation<Buffer>, stream: R) -> Self {
+    pub fn new(torrent: Arc<Torrent>, link: Arc<Link>, talk: Conversation<Filling>, stream: R) -> Self {
         Self {
             torrent,
             link,
@@ -109,7 +109,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// One step of the conversation, now.
     fn step(
         &mut self,
-        step: impl FnOnce(&mut Conversation<Buffer>, &mut Scene<'_, Arc<Torrent>, Link>) -> Result<(), End>,
+        step: impl FnOnce(&mut Conversation<Filling>, &mut Scene<'_, Arc<Torrent>, Link>) -> Result<(), End>,
     ) -> Result<(), End> {
         let now = self.torrent.engine.clock.now();
         let mut scene = Scene { host: &self.torrent, out: &*self.link, now, rng: &mut self.rng };

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::api::Trouble;
+use super::budget::Filling;
 use super::ledger::Group;
 use super::storage::{is_full, lacks_descriptors, write_piece};
 use super::torrent::Torrent;
@@ -33,7 +34,7 @@ pub enum Counted {
 impl Torrent {
     /// Writes a verified piece once, from the buffer it came in, and announces it. While the disk is full the piece waits
     /// in its buffer, and nothing more is asked for: no byte that was received is lost.
-    pub async fn store<B: AsRef<[u8]> + Send + Sync + 'static>(self: Arc<Self>, number: u32, piece: Arc<B>) {
+    pub async fn store(self: Arc<Self>, number: u32, piece: Filling) {
         if !self.has_space().await {
             return;
         }
@@ -60,15 +61,12 @@ impl Torrent {
         }
     }
 
-    async fn write<B: AsRef<[u8]> + Send + Sync + 'static>(
-        self: &Arc<Self>,
-        number: u32,
-        piece: &Arc<B>,
-    ) -> io::Result<BTreeSet<usize>> {
+    async fn write(self: &Arc<Self>, number: u32, piece: &Filling) -> io::Result<BTreeSet<usize>> {
         let _turn = self.engine.disk.acquire().await;
         let (torrent, piece) = (self.clone(), piece.clone());
         blocking(move || {
-            let files = write_piece(&*torrent.storage, torrent.subject.pieces(), number, (*piece).as_ref())?;
+            let map = torrent.subject.pieces();
+            let files = write_piece(&*torrent.storage, map, number, piece.bytes().as_ref())?;
             // Without this record the piece would be fetched again after a crash; that is no reason to fail.
             if let Err(error) = torrent.record(&Record::Written(vec![number])) {
                 tracing::debug!(%error, "a written piece could not be noted in the journal");

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use torrent::PieceMap;
 
 use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus};
-use super::budget::Buffer;
+use super::budget::Filling;
 use super::doubt::Looking;
 use super::engine::Shared;
 use super::hash_log::HashLog;
@@ -27,7 +27,7 @@ use crate::core::{Source, TorrentCore};
 use crate::subject::Subject;
 
 /// A piece on its way in.
-pub type Piece = Assembly<Buffer, Source>;
+pub type Piece = Assembly<Filling, Source>;
 
 /// Payload bytes since the start.
 #[derive(Debug, Default)]
