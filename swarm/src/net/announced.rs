@@ -1,7 +1,7 @@
 //! What trackers are told of, and what they tell.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +20,8 @@ pub trait Announced: Send + Sync + 'static {
     fn wire_ids(&self) -> Vec<WireId>;
     /// Announce URLs, as they change.
     fn trackers(&self) -> &watch::Sender<Vec<TrackerSpec>>;
-    /// One entry per tracker.
-    fn tracker_status(&self) -> &Mutex<Vec<TrackerStatus>>;
+    /// What is shown of the trackers changes: one entry for each.
+    fn show(&self, change: &mut dyn FnMut(&mut Vec<TrackerStatus>));
     /// Figures that are announced.
     fn figures(&self) -> Stats;
     /// Figures as they change: completion is announced.
@@ -51,8 +51,9 @@ impl Announced for Torrent {
         &self.trackers
     }
 
-    fn tracker_status(&self) -> &Mutex<Vec<TrackerStatus>> {
-        &self.tracker_status
+    fn show(&self, change: &mut dyn FnMut(&mut Vec<TrackerStatus>)) {
+        change(&mut self.tracker_status.lock().unwrap_or_else(PoisonError::into_inner));
+        self.stats_now.notify_one();
     }
 
     fn figures(&self) -> Stats {
@@ -93,8 +94,8 @@ impl Announced for Search {
         &self.trackers
     }
 
-    fn tracker_status(&self) -> &Mutex<Vec<TrackerStatus>> {
-        &self.tracker_status
+    fn show(&self, change: &mut dyn FnMut(&mut Vec<TrackerStatus>)) {
+        change(&mut self.tracker_status.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn figures(&self) -> Stats {

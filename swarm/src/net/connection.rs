@@ -132,6 +132,7 @@ fn forget(torrent: &Torrent, key: PeerKey, new: &NewPeer, useless: bool) {
         }
     }
     torrent.bump();
+    torrent.dial_now.notify_one();
 }
 
 #[cfg(test)]

@@ -13,13 +13,16 @@ use torrent::WireId;
 use super::connection::{self, Established};
 use super::engine::Shared;
 use super::listen::{HANDSHAKE_TIME, both, capabilities};
+use super::lull::Lull;
 use super::torrent::Torrent;
 use crate::wire::{HANDSHAKE_LEN, Handshake};
 
 /// A connection is made within so long.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// How often the address book is looked at.
+/// How often the address book is looked at while there is somebody to dial...
 const LOOK: Duration = Duration::from_millis(500);
+/// ...and while there is nobody.
+const REST: Duration = Duration::from_secs(5);
 /// Dials of one torrent under way at a time.
 const MAX_DIALS: usize = 16;
 /// The same while nothing is missing: those who miss something go first, and they dial seeds too.
@@ -27,7 +30,7 @@ const SEEDING_DIALS: usize = 4;
 
 /// Dials what the address book has, until the torrent stops.
 pub async fn dial_loop(torrent: Arc<Torrent>) {
-    let turns = Arc::new(Semaphore::new(MAX_DIALS));
+    let (turns, mut lull) = (Arc::new(Semaphore::new(MAX_DIALS)), Lull::new(LOOK, REST));
     loop {
         let due = {
             let now = torrent.engine.clock.now();
@@ -36,13 +39,14 @@ pub async fn dial_loop(torrent: Arc<Torrent>) {
             let most = if core.is_complete() { SEEDING_DIALS } else { MAX_DIALS };
             core.to_dial(most, under_way, now)
         };
+        let wait = lull.after(!due.is_empty());
         for address in due {
             let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
             torrent.tasks.spawn(dial(torrent.clone(), address, turn));
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = torrent.dial_now.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+            () = torrent.dial_now.notified() => lull.end(),
             () = torrent.stop.cancelled() => return,
         }
     }

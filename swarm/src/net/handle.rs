@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::api::{Phase, Stats, TrackerSpec};
+use super::lull::Lull;
 use super::torrent::Torrent;
 use crate::bitfield::Bitfield;
 use crate::core::AddressBook;
@@ -18,6 +19,10 @@ use crate::wire::BLOCK;
 
 /// How often figures are made.
 const FIGURES: Duration = Duration::from_millis(500);
+/// The same while they stay what they are: not longer than a rate looks back...
+const STILL: Duration = Duration::from_secs(2);
+/// ...and while there is nobody to whom anything could move.
+const ALONE: Duration = Duration::from_secs(10);
 
 /// One torrent of an engine. Clones are the same torrent; dropping all of them does not end it.
 #[derive(Clone, Debug)]
@@ -178,8 +183,10 @@ impl Torrent {
     pub async fn stats_loop(self: Arc<Self>) {
         let start = self.engine.clock.now();
         let (mut down, mut up) = (Rate::new(start), Rate::new(start));
-        let mut last = self.figures();
+        let (mut last, mut news, mut lull) =
+            (self.figures(), self.news.subscribe(), Lull::new(FIGURES, STILL));
         loop {
+            news.borrow_and_update();
             let now = self.engine.clock.now();
             let mut stats = self.figures();
             down.add(stats.downloaded - last.downloaded, now);
@@ -187,14 +194,17 @@ impl Torrent {
             stats.download_rate = down.per_second(now);
             stats.upload_rate = up.per_second(now);
             last = stats.clone();
-            self.stats.send_if_modified(|held| {
+            let is_alone = stats.peers == 0 && stats.web_seeds.is_empty();
+            let changed = self.stats.send_if_modified(|held| {
                 let changed = *held != stats;
                 *held = stats;
                 changed
             });
+            let wait = lull.after(changed);
             tokio::select! {
-                () = tokio::time::sleep(FIGURES) => {}
-                () = self.stats_now.notified() => {}
+                () = tokio::time::sleep(if is_alone && !changed { ALONE } else { wait }) => {}
+                Ok(()) = news.changed(), if !changed => lull.end(),
+                () = self.stats_now.notified() => lull.end(),
                 () = self.stop.cancelled() => return,
             }
         }

@@ -27,6 +27,7 @@ mod limiter;
 mod link;
 mod listen;
 mod lookup;
+mod lull;
 mod open;
 mod passing;
 mod reader;

@@ -89,6 +89,7 @@ impl Torrent {
             return Counted::Again;
         }
         ledger.written(piece, bytes, files);
+        self.group_begun.notify_one();
         Counted::New
     }
 
@@ -130,6 +131,10 @@ impl Torrent {
     /// Makes groups durable until the torrent stops, and once more then.
     pub async fn flush_loop(self: Arc<Self>) {
         loop {
+            tokio::select! {
+                () = self.group_begun.notified() => {}
+                () = self.stop.cancelled() => break,
+            }
             tokio::select! {
                 () = tokio::time::sleep(GROUP_TIME) => {}
                 () = self.flush_now.notified() => {}
@@ -179,6 +184,7 @@ impl Torrent {
     fn not_synced(&self, group: Group, error: &io::Error) {
         self.set_trouble(Some(trouble(error)));
         self.ledger().put_back(group);
+        self.group_begun.notify_one();
     }
 
     fn prove(&self, pieces: &[u32]) {

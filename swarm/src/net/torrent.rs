@@ -86,6 +86,8 @@ pub struct Torrent {
     pub news: watch::Sender<u64>,
     /// The group of unsynced pieces should be made durable now.
     pub flush_now: Notify,
+    /// A group has its first piece.
+    pub group_begun: Notify,
     /// The address book has changed.
     pub dial_now: Notify,
     /// Figures for the handle.
@@ -164,6 +166,7 @@ impl Torrent {
             web_seed_status: Mutex::default(),
             news: watch::Sender::new(0),
             flush_now: Notify::new(),
+            group_begun: Notify::new(),
             dial_now: Notify::new(),
             stats_now: Notify::new(),
             counters: Counters::default(),

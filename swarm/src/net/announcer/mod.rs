@@ -5,7 +5,7 @@ mod http;
 mod udp;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
@@ -117,12 +117,13 @@ fn start(
 
 /// A tracker that can never be announced to shows in the figures, and nothing more is done about it.
 fn cannot(torrent: &dyn Announced, spec: &TrackerSpec, error: &AnnounceError) {
-    let mut held = torrent.tracker_status().lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(status) = held.iter_mut().find(|status| status.url == spec.url) else { return };
-    if status.error.is_none() {
-        tracing::warn!(url = without_query(&spec.url), %error, "a tracker cannot be announced to");
-    }
-    status.error = Some(error.to_string());
+    torrent.show(&mut |held| {
+        let Some(status) = held.iter_mut().find(|status| status.url == spec.url) else { return };
+        if status.error.is_none() {
+            tracing::warn!(url = without_query(&spec.url), %error, "a tracker cannot be announced to");
+        }
+        status.error = Some(error.to_string());
+    });
 }
 
 /// For logs: the query of a foreign tracker can hold a passkey.
@@ -136,12 +137,13 @@ fn is_own(spec: &TrackerSpec) -> bool {
 
 /// Lists the trackers in the torrent's figures, in the order given.
 fn list(torrent: &dyn Announced, specs: &[TrackerSpec]) {
-    let mut held = torrent.tracker_status().lock().unwrap_or_else(PoisonError::into_inner);
-    let known = std::mem::take(&mut *held);
-    held.extend(specs.iter().map(|spec| {
-        let found = known.iter().find(|status| status.url == spec.url).cloned();
-        found.unwrap_or_else(|| TrackerStatus { url: spec.url.clone(), ..TrackerStatus::default() })
-    }));
+    torrent.show(&mut |held| {
+        let known = std::mem::take(held);
+        held.extend(specs.iter().map(|spec| {
+            let found = known.iter().find(|status| status.url == spec.url).cloned();
+            found.unwrap_or_else(|| TrackerStatus { url: spec.url.clone(), ..TrackerStatus::default() })
+        }));
+    });
 }
 
 /// One tracker and one wire id.
@@ -215,7 +217,10 @@ impl Session {
     }
 
     fn show(&self, outcome: &Result<Answer, AnnounceError>, wait: Duration) {
-        let mut held = self.torrent.tracker_status().lock().unwrap_or_else(PoisonError::into_inner);
+        self.torrent.show(&mut |held| self.show_in(held, outcome, wait));
+    }
+
+    fn show_in(&self, held: &mut [TrackerStatus], outcome: &Result<Answer, AnnounceError>, wait: Duration) {
         let Some(status) = held.iter_mut().find(|status| status.url == self.spec.url) else { return };
         status.next_in = wait;
         match outcome {
