@@ -17,6 +17,8 @@ session = lt.session({
     "listen_interfaces": job["listen"] + ":0", "outgoing_interfaces": job["listen"],
     "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "enable_incoming_utp": False, "enable_outgoing_utp": False, "allow_multiple_connections_per_ip": True,
+    # All connect at once; with the default of 5 it refuses most of them.
+    "listen_queue_size": job["connections"],
     "connections_limit": job["connections"], "active_seeds": -1, "active_limit": -1, "active_tracker_limit": -1,
 })
 handles = []

@@ -35,7 +35,7 @@ pub struct Idle {
     #[arg(long, default_value_t = 500)]
     pub peers: usize,
     /// For so long it is watched, in seconds: before the connections, and with them.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
     /// Rounds; in each, everyone runs once.
     #[arg(long, default_value_t = 3)]
@@ -152,8 +152,9 @@ impl Stage<'_> {
         let job = json!({
             "to": [SEED.to_string(), port], "infohash": self.infohash, "count": self.shape.peers, "from": ["10.77", 16],
         });
-        let idlers = Peer::idlers(self.place(SEED), &self.python, &job.to_string()).await?;
+        let mut idlers = Peer::idlers(self.place(SEED), &self.python, &job.to_string()).await?;
         let (connected, others_then) = self.watch(&seed).await?;
+        idlers.check().context("the idle peers do not stay")?;
         let each = seed.resident()?.saturating_sub(memory) / self.shape.peers.max(1) as u64;
         drop((idlers, seed, tracker));
         Ok(IdleRun { alone, memory, connected, each, others: others.max(others_then) })
@@ -192,8 +193,16 @@ impl fmt::Display for IdleReport {
         writeln!(f, "{}; % of one core", self.what)?;
         writeln!(
             f,
-            "{:<18} {:>7} {:>6} {:>10} {:>9}  {:<20} {:<20} {:<20} all KiB each",
-            "system", "% alone", "MiB", "% with all", "KiB each", "all % alone", "all MiB", "all % with all"
+            "{:<18} {:>7} {:>6} {:>10} {:>9}  {:<20} {:<20} {:<20} {:<20} others",
+            "system",
+            "% alone",
+            "MiB",
+            "% with all",
+            "KiB each",
+            "all % alone",
+            "all MiB",
+            "all % with all",
+            "all KiB each"
         )?;
         for (name, runs) in &self.systems {
             let all = |value: fn(&IdleRun) -> f64| runs.iter().map(value).collect::<Vec<_>>();
@@ -202,13 +211,14 @@ impl fmt::Display for IdleReport {
                 (all(|run| (run.memory >> 20) as f64), 0),
                 (all(|run| run.connected * 100.0), 2),
                 (all(|run| (run.each >> 10) as f64), 0),
+                (all(|run| run.others * 100.0), 0),
             ];
-            let [alone, memory, connected, each] = columns.clone().map(|(values, _)| median(values));
+            let [alone, memory, connected, each, _] = columns.clone().map(|(values, _)| median(values));
             let lists = columns.map(|(values, digits)| list(&values, digits));
             writeln!(
                 f,
-                "{name:<18} {alone:>7.2} {memory:>6.0} {connected:>10.2} {each:>9.0}  {:<20} {:<20} {:<20} {}",
-                lists[0], lists[1], lists[2], lists[3]
+                "{name:<18} {alone:>7.2} {memory:>6.0} {connected:>10.2} {each:>9.0}  {:<20} {:<20} {:<20} {:<20} {}",
+                lists[0], lists[1], lists[2], lists[3], lists[4]
             )?;
         }
         Ok(())

@@ -208,6 +208,14 @@ impl Peer {
         Ok(peer)
     }
 
+    /// Fails if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("it has ended ({status})"),
+            None => Ok(()),
+        }
+    }
+
     fn script(place: Place<'_>, python: &Path, name: &str, job: &str, done: &str) -> Result<Self> {
         let mut command = place.host.command(python);
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(name)).arg(job);
