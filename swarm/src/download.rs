@@ -2,7 +2,7 @@
 //!
 //! Pure: the driver feeds it messages and the time, and sends what it asks to send. Outstanding requests are about
 //! twice rate times round trip, with a small floor: towards a slow seed a deep queue only fixes early which pieces come
-//! from it, when other peers could have had them sooner.
+//! from it, when other peers could have had them sooner. They go out several at a time: a message for each block costs both sides a wake-up.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -95,11 +95,12 @@ impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
         self.rate.per_second(now)
     }
 
-    /// How many requests should be out.
+    /// How many requests should be out at least.
     pub fn target(&self, now: Duration) -> usize {
         let round_trips = self.round_trip.unwrap_or_default() * 2;
         let bytes = self.rate.per_second(now) as f64 * (round_trips + COVER).as_secs_f64();
-        (bytes as usize / BLOCK as usize).clamp(MIN_OUTSTANDING, MAX_OUTSTANDING).min(self.reqq)
+        let most = (self.reqq * 2).div_ceil(3);
+        (bytes as usize / BLOCK as usize).clamp(MIN_OUTSTANDING, MAX_OUTSTANDING).min(most)
     }
 
     /// How many requests are out.
@@ -129,15 +130,20 @@ impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
         self.pieces.push(InFlight { assembly, asked });
     }
 
-    /// Asks for blocks up to the target; says whether there is room for another piece.
+    /// When no more requests are out than the target, asks for half as many more, which are added to `requests`; says whether there is
+    /// room for another piece.
     pub fn fill(&mut self, now: Duration, requests: &mut Vec<Block>) -> bool {
         let target = self.target(now);
+        if requests.is_empty() && self.outstanding.len() > target {
+            return false;
+        }
+        let most = (target + target / 2).min(self.reqq);
         if self.outstanding.is_empty() {
             self.last_block = now;
         }
         for piece in &mut self.pieces {
             for index in 0..piece.assembly.block_count() {
-                if self.outstanding.len() >= target {
+                if self.outstanding.len() >= most {
                     return false;
                 }
                 if !piece.asked[index as usize] {
@@ -148,7 +154,7 @@ impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
                 }
             }
         }
-        self.outstanding.len() < target
+        self.outstanding.len() < most
     }
 
     /// A PIECE message.
@@ -247,20 +253,44 @@ mod tests {
     }
 
     #[test]
-    fn requests_run_over_pieces_up_to_the_target() {
+    fn requests_go_out_several_at_a_time_and_never_run_out() {
+        let mut download = download(&[3, 4]);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        assert!(!download.fill(SECOND, &mut first));
+        assert_eq!(first.len(), MIN_OUTSTANDING + MIN_OUTSTANDING / 2);
+        let data = [5; BLOCK as usize];
+        // So slow that the target stays what it is.
+        for (block, at) in first.iter().zip(2..) {
+            assert!(matches!(download.arrived(3, block.begin, &data, at * SECOND), Arrival::Block));
+            let out = download.outstanding();
+            second.clear();
+            download.fill(at * SECOND, &mut second);
+            assert!(out >= MIN_OUTSTANDING && second.len() == if out == MIN_OUTSTANDING { 4 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn requests_run_over_pieces_and_a_fast_peer_is_asked_for_more() {
         let mut download = download(&[3]);
         let mut requests = Vec::new();
         assert!(!download.fill(SECOND, &mut requests));
-        assert_eq!(requests.len(), MIN_OUTSTANDING);
-        let data = [5; BLOCK as usize];
-        for block in requests.clone() {
+        let (data, asked) = ([5; BLOCK as usize], requests.len());
+        for block in requests.drain(..) {
             assert!(matches!(download.arrived(block.piece, block.begin, &data, SECOND), Arrival::Block));
         }
-        // Half a megabyte at once is a fast peer: the rest of the piece is asked for, and there is room for more.
-        requests.clear();
-        assert_eq!(download.fill(SECOND, &mut requests), requests.len() < download.target(SECOND));
-        assert_eq!(requests.len(), 8);
-        assert_eq!(requests[0].begin, 8 * BLOCK);
+        // So much at once is a fast peer: the rest of the piece is asked for, and there is room for more.
+        assert!(download.fill(SECOND, &mut requests));
+        assert_eq!(requests.len(), 16 - asked);
+        assert_eq!(requests[0].begin, asked as u32 * BLOCK);
+    }
+
+    #[test]
+    fn no_more_is_asked_of_a_peer_than_it_takes() {
+        let mut download = download(&[3]);
+        download.set_reqq(2);
+        let mut requests = Vec::new();
+        assert!(!download.fill(SECOND, &mut requests));
+        assert_eq!(requests.len(), 2);
     }
 
     #[test]
@@ -304,10 +334,12 @@ mod tests {
         let mut download = download(&[3]);
         let (mut first, mut second) = (Vec::new(), Vec::new());
         download.fill(SECOND, &mut first);
-        assert!(download.rejected(first[2]));
-        assert!(!download.rejected(first[2]));
+        for block in &first[2..6] {
+            assert!(download.rejected(*block));
+            assert!(!download.rejected(*block));
+        }
         download.fill(SECOND, &mut second);
-        assert_eq!(second, [first[2]]);
+        assert_eq!(second, first[2..6]);
         download.choked();
         assert_eq!(download.outstanding(), 0);
         second.clear();

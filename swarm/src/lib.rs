@@ -66,5 +66,5 @@ mod test_torrent;
 pub use net::{
     AddError, AddTorrent, Assume, Buffer, Engine, EngineConfig, EngineError, Fetcher, FindTorrent, Found,
     GraduateError, GrowTorrent, Hurry, LookupHandle, LookupStatus, Phase, PutError, Selection, Stats,
-    TorrentHandle, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus,
+    TorrentHandle, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus, written,
 };

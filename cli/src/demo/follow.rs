@@ -175,22 +175,11 @@ fn bytes_on_disk(root: &Path) -> u64 {
         let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
         let size = |entry: std::fs::DirEntry| match entry.metadata() {
             Ok(meta) if meta.is_dir() => sum(&entry.path()),
-            Ok(_) => written(&entry.path()).unwrap_or_default(),
+            Ok(_) => swarm::written(&entry.path()).unwrap_or_default(),
             Err(_) => 0,
         };
         entries.filter_map(Result::ok).map(size).sum()
     }
     let Ok(revisions) = std::fs::read_dir(root.join("incoming")) else { return 0 };
     revisions.filter_map(Result::ok).map(|revision| sum(&revision.path().join("data"))).sum()
-}
-
-/// Bytes of a file that were written, as far as its file system knows: space that was only taken counts as a hole (lseek(2)).
-fn written(path: &Path) -> std::io::Result<u64> {
-    let file = std::fs::File::open(path)?;
-    let (mut bytes, mut at) = (0, 0);
-    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
-        at = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data))?;
-        bytes += at - data;
-    }
-    Ok(bytes)
 }

@@ -266,20 +266,9 @@ impl Node {
         self.sum(path, |_, meta| Ok(std::os::unix::fs::MetadataExt::blocks(meta) * 512)).await
     }
 
-    /// Bytes of the files at `path` and below it that were written: space that was only taken is a hole (lseek(2)).
+    /// Bytes of the files at `path` and below it that were written ([`swarm::written`]).
     pub async fn written(&self, path: impl AsRef<Path>) -> Result<u64> {
-        self.sum(path, |path, meta| {
-            let (mut bytes, mut at) = (0, 0);
-            if meta.is_file() {
-                let file = fs::File::open(path)?;
-                while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
-                    at = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data))?;
-                    bytes += at - data;
-                }
-            }
-            Ok(bytes)
-        })
-        .await
+        self.sum(path, |path, meta| if meta.is_file() { swarm::written(path) } else { Ok(0) }).await
     }
 
     /// What `path` and everything below it come to; 0 if it does not exist.

@@ -32,24 +32,13 @@ async fn all_have_it_when_the_origin_has_been_read_once() {
     assert_eq!(cluster.origin_bytes(), BYTES);
 }
 
-/// Bytes of a file that were written; space that was only taken is a hole.
-fn written(path: &std::path::Path) -> std::io::Result<u64> {
-    let file = std::fs::File::open(path)?;
-    let (mut bytes, mut at) = (0, 0);
-    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
-        at = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data))?;
-        bytes += at - data;
-    }
-    Ok(bytes)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_others_have_what_was_read_while_the_rest_is_being_read() {
     let mut cluster = Cluster::start().await;
     let units = [cluster.sidecar("a").await, cluster.sidecar("b").await];
     cluster.growing("set-1", "set", &[("big", "slow-12000000")], &["a"], 0).await;
     eventually("b has most of what a has read, and a reads on", || async {
-        let written = written(&units[1].root.join("incoming/set-1/data/big")).ok()?;
+        let written = swarm::written(&units[1].root.join("incoming/set-1/data/big")).ok()?;
         let read = cluster.origin_bytes();
         (written > 4_000_000 && written > read / 2 && read < 12_000_000).then_some(())
     })

@@ -104,8 +104,8 @@ fn fetchers_that_die_cost_what_only_they_had_and_no_more() {
 #[test]
 fn the_time_without_a_fetcher_is_what_is_lost_when_all_die_at_once() {
     let mut unattended = 0.0;
-    for seed in 2..=5 {
-        let ingest = Ingest { fetchers: 4, fetcher_deaths: 0.03 };
+    for seed in 1..=6 {
+        let ingest = Ingest { fetchers: 2, fetcher_deaths: 0.05 };
         let scenario = Scenario { seed, rate: 4_000_000, ingest, ..swarm(24, 128 * MIB) };
         let outcome = complete(&scenario);
         let lost = outcome.last - scenario.ideal().as_secs_f64();

@@ -54,3 +54,4 @@ pub use growth::{Fetcher, GraduateError, PutError};
 pub use handle::{Hurry, TorrentHandle};
 pub use lookup::{FindTorrent, Found, LookupHandle, LookupStatus};
 pub use selection::Selection;
+pub use storage::written;

@@ -11,6 +11,7 @@ mod selected;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
 use rustix::io::Errno;
 use torrent::PieceMap;
@@ -135,6 +136,17 @@ pub fn write_piece(
         touched.insert(segment.file);
     }
     Ok(touched)
+}
+
+/// Bytes of a file that were written, as far as its file system knows: space that was only taken is a hole (lseek(2)).
+pub fn written(path: &Path) -> io::Result<u64> {
+    let file = std::fs::File::open(path)?;
+    let (mut bytes, mut at) = (0, 0);
+    while let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
+        at = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data))?;
+        bytes += at - data;
+    }
+    Ok(bytes)
 }
 
 /// Whether an error means that there is no room: space, quota or inodes.
