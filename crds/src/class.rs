@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::RuntimeRules;
+
 /// Where the bytes go and how they get there. Written by the admin, usually through the chart's `classes[]`, which also
 /// renders the class's DaemonSet.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct DistributionClassSpec {
     /// Where fetchers may connect to.
     #[serde(default)]
     pub origin: OriginRules,
+    /// What container runtimes share besides the images of `Distribution`s.
+    #[serde(default)]
+    pub runtime: RuntimeRules,
     /// Set when the class goes: what becomes of the data on the nodes. The chart's uninstall hook sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retire: Option<Retire>,

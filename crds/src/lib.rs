@@ -16,6 +16,7 @@ mod image;
 mod node;
 mod quantity;
 mod revision;
+mod runtime;
 mod select;
 
 pub use class::{
@@ -38,6 +39,7 @@ pub use quantity::parse_quantity;
 pub use revision::{
     Content, DistributionRef, DistributionRevision, DistributionRevisionSpec, Ingest, RevisionPolicy, Torrent,
 };
+pub use runtime::RuntimeRules;
 pub use select::{Selection, Taint, select};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
