@@ -12,6 +12,7 @@
 //! attributable.
 
 mod batch;
+mod blob;
 mod keys;
 mod outline;
 mod table;
