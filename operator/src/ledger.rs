@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::backoff;
+use crate::demands::Demands;
 use crate::grants::{Built, Grants};
 use crate::opened::OpenedOrigins;
 use crate::outline::Outlined;
@@ -38,6 +39,8 @@ pub struct Ledger {
     pub outlines: BTreeMap<String, Outlined>,
     /// What opens the origins of revisions that are being read.
     pub opened: OpenedOrigins,
+    /// What is shared although no revision has it.
+    pub demands: Demands,
     /// What the trackers see, by revision.
     pub swarms: BTreeMap<String, SwarmView>,
     /// Whether each tracker answers and has the registry, by its name.

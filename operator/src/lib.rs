@@ -11,6 +11,7 @@
 //! | `resolve` | from a source to pinned content |
 //! | `outline` | what that content goes by while it is read |
 //! | `grants`, `opened`, `ledger` | who reads which origin, by what it is open to them, and what else is only known in memory |
+//! | `demands` | blobs of images that no `Distribution` names, and who reads them |
 //! | `trackers` | what the trackers are to hold, and what they see |
 //! | `api`, `tls` | what sidecars ask, over HTTPS |
 //! | `lease`, `schema` | which operator acts, and the CRDs it brings along |
@@ -23,6 +24,7 @@ mod args;
 pub mod backoff;
 pub mod class;
 mod context;
+pub mod demands;
 pub mod distribution;
 mod events;
 pub mod failure;

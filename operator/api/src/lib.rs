@@ -5,7 +5,14 @@
 //! status code: 401 no or bad token, 403 not this node's business, 404 no such revision, 409 the grant is lost,
 //! 503 not the leader or not yet in sync (try again).
 
+mod demand;
+
 use serde::{Deserialize, Serialize};
+
+pub use demand::{
+    DEMAND_SECONDS, DEMANDS_PATH, DemandFailed, DemandGrant, DemandRequest, Demanded, HELD_SECONDS, Held,
+    HeldBlob, MAX_HELD, SMALLEST_DEMAND,
+};
 
 /// The audience a sidecar's token must carry.
 pub const AUDIENCE: &str = "samara.dev";

@@ -42,6 +42,11 @@ impl ApiFailure {
         Self::new(StatusCode::NOT_FOUND, "there is no such revision")
     }
 
+    /// 404: a blob that is its registry's to give.
+    pub fn not_shared(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("the blob is not shared on demand: {}", why.into()))
+    }
+
     /// 409.
     pub fn lost(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, message)

@@ -1,8 +1,9 @@
-//! The API for sidecars, over HTTPS: sessions and grants. The words are in `operator-api`.
+//! The API for sidecars, over HTTPS: sessions, grants, blobs on demand. The words are in `operator-api`.
 
 mod access;
 mod auth;
 mod complete;
+mod demands;
 mod failure;
 mod granted;
 mod grants;
@@ -18,7 +19,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use daemon::{BodyLimits, CancellationToken, ServeOptions};
-use operator_api::{GRANTS_PATH, SESSION_PATH, Session};
+use operator_api::{DEMANDS_PATH, GRANTS_PATH, SESSION_PATH, Session};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -48,6 +49,9 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(&format!("{revision}/failed"), post(grants::failed))
         .route(&format!("{revision}/complete"), post(complete::complete))
         .route(&format!("{revision}/witness"), post(witness::witness))
+        .route(DEMANDS_PATH, post(demands::demand))
+        .route(&format!("{DEMANDS_PATH}/held"), post(demands::held))
+        .route(&format!("{DEMANDS_PATH}/failed"), post(demands::failed))
         .with_state(Api { context, reviews: Arc::default() })
 }
 

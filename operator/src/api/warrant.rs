@@ -12,10 +12,13 @@ use crate::outline::{Name, Outlined};
 
 /// The key with which a node will sign, if it sent one.
 pub(super) fn key(request: &GrantRequest) -> Result<Option<PublicKey>, ApiFailure> {
-    let Some(text) = &request.key else { return Ok(None) };
-    let key = PublicKey::parse(text)
-        .ok_or_else(|| ApiFailure::bad_request("key is not an Ed25519 key in 64 hex digits"))?;
-    Ok(Some(key))
+    request.key.as_deref().map(parse).transpose()
+}
+
+/// Such a key.
+pub(super) fn parse(text: &str) -> Result<PublicKey, ApiFailure> {
+    PublicKey::parse(text)
+        .ok_or_else(|| ApiFailure::bad_request("key is not an Ed25519 key in 64 hex digits"))
 }
 
 /// The name under which what is read is shared; none where it is shared when it is whole: v1-only content, files that cannot be

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use apply::{ApplyError, write_finalizer};
+pub use registry::anonymous;
 pub use registry::open;
 pub use room::ImageRoom;
 pub use source::policy;

@@ -5,8 +5,8 @@ use crds::{Distribution, DistributionClass, RevisionImage};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 use operator_api::reason;
-use origin::registry::{Digest, Keyring, KeyringError, Opened, Reference, Registry, RegistryOptions};
-use origin::{HostRules, Options};
+use origin::registry::{Digest, Keyring, KeyringError, Login, Opened, Reference, Registry, RegistryOptions};
+use origin::{HostRules, Options, PolicyError};
 
 use super::source::{bad_rules, policy};
 use crate::context::Context;
@@ -23,13 +23,30 @@ pub async fn of(
 ) -> Result<(Reference, Registry), ResolveError> {
     let reference = Reference::parse(reference).map_err(origin::registry::RegistryError::from)?;
     let logins = keyring(context, distribution).await?.logins(&reference);
-    let client = Options { denied: context.settings.api_server.clone(), ..Options::default() };
-    let plain_http = HostRules::new(&class.spec.origin.plain_http).map_err(|error| bad_rules(&error))?;
-    let options = RegistryOptions { policy: policy(class), plain_http, logins, client };
     let pinned = pinned.and_then(|pinned| Digest::parse(pinned).ok());
     let asked = pinned.map_or_else(|| reference.clone(), |digest| reference.at(digest));
-    let registry = Registry::new(asked, options).map_err(|error| bad_rules(&error))?;
+    let registry = opened_by(context, class, asked, logins).map_err(|error| bad_rules(&error))?;
     Ok((reference, registry))
+}
+
+/// A registry that is shown no password.
+pub fn anonymous(
+    context: &Context,
+    class: &DistributionClass,
+    reference: &Reference,
+) -> Result<Registry, PolicyError> {
+    opened_by(context, class, reference.clone(), Vec::new())
+}
+
+fn opened_by(
+    context: &Context,
+    class: &DistributionClass,
+    asked: Reference,
+    logins: Vec<Login>,
+) -> Result<Registry, PolicyError> {
+    let client = Options { denied: context.settings.api_server.clone(), ..Options::default() };
+    let plain_http = HostRules::new(&class.spec.origin.plain_http)?;
+    Registry::new(asked, RegistryOptions { policy: policy(class), plain_http, logins, client })
 }
 
 /// What opens the repository of a revision's image for whoever is granted to read it; `None` if everyone may. The `Distribution`'s

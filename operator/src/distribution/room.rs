@@ -34,7 +34,12 @@ impl ImageRoom {
         distribution: &Distribution,
     ) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
         let image = distribution.spec.source.image.as_ref()?;
-        let registry = self.registry(Reference::parse(&image.reference).ok()?.api_host());
+        self.enter_at(Reference::parse(&image.reference).ok()?.api_host()).await
+    }
+
+    /// The same for a registry, by `host[:port]`.
+    pub async fn enter_at(&self, host: &str) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let registry = self.registry(host);
         // Never closed, so waiting cannot fail.
         let place = registry.acquire_owned().await.ok()?;
         Some((place, self.all.clone().acquire_owned().await.ok()?))

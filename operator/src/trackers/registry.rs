@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 
 use crds::DistributionRevision;
 use kube::ResourceExt;
+use torrent::IngestId;
 use tracker_api::{RegisteredNode, RegisteredSwarm, Registry};
 
 use crate::index::Index;
 use crate::ledger::Ledger;
 use crate::outline::Name;
 
-/// The registry of a class: every revision (with the torrents and the name that are about to be written into it, if it has none yet),
+/// The registry of a class: every revision (with the torrents and the name that are about to be written into it, if it has none yet), the
+/// blobs on demand,
 /// and every node with a sidecar that has an address. Sorted, so that the same state has the same digest.
 pub fn registry(index: &Index, ledger: &Ledger, class: &str) -> Registry {
     let wanted = index.revisions_of(class).filter(|revision| !revision.spec.policy.deleting);
-    let swarms = wanted.map(|revision| swarm(revision, ledger));
+    let swarms =
+        wanted.map(|revision| swarm(revision, ledger)).chain(ledger.demands.names(class).map(on_demand));
     let mut nodes: BTreeMap<String, RegisteredNode> = BTreeMap::new();
     for pod in index.sidecars.iter().filter(|pod| pod.class == class && !pod.addresses.is_empty()) {
         if pod.leaving && nodes.contains_key(&pod.node) {
@@ -25,6 +28,11 @@ pub fn registry(index: &Index, ledger: &Ledger, class: &str) -> Registry {
         nodes.insert(pod.node.clone(), node);
     }
     Registry { swarms: swarms.collect(), nodes: nodes.into_values().collect(), networks: vec![] }
+}
+
+/// Of a blob that no revision has.
+fn on_demand(id: IngestId) -> RegisteredSwarm {
+    RegisteredSwarm { infohashes: vec![id.to_string()], manifest: None, revisions: Vec::new() }
 }
 
 fn swarm(revision: &DistributionRevision, ledger: &Ledger) -> RegisteredSwarm {

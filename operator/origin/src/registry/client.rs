@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use operator_api::{Authorization, OriginPolicy};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -19,6 +21,7 @@ use crate::client::{Answer, Options, Origin, status_error};
 use crate::error::OriginError;
 use crate::guard::{HostRules, PolicyError};
 use crate::probe::header;
+use crate::read::content_range;
 
 /// The largest answer of a token server, in bytes.
 const MAX_TOKEN: u64 = 64 << 10;
@@ -100,7 +103,36 @@ impl Registry {
     pub async fn open(&self, digest: &Digest) -> Result<Option<Opened>, RegistryError> {
         let answer = self.send(Method::HEAD, &format!("manifests/{digest}")).await?;
         self.expect_ok(&answer)?;
-        Ok(self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self.opened_now())
+    }
+
+    /// How long a blob is, and what opened the repository; `None` if it is open to everyone. Not a byte of it is read, but for one where a
+    /// registry answers no HEAD, or sends it on to where only GET is signed for.
+    pub async fn look_at(&self, digest: &Digest) -> Result<(u64, Option<Opened>), RegistryError> {
+        let path = format!("blobs/{digest}");
+        let head = self.send(Method::HEAD, &path).await?;
+        let size = match (head.response.status(), said_length(head.response.headers())) {
+            (StatusCode::OK, Some(size)) => Some(size),
+            (StatusCode::NOT_FOUND | StatusCode::TOO_MANY_REQUESTS, _) => return Err(self.not_ok(&head)),
+            _ => {
+                let first = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))]);
+                let part = self.send_with(Method::GET, &path, first).await?;
+                let headers = part.response.headers();
+                match part.response.status() {
+                    StatusCode::PARTIAL_CONTENT => header(headers, CONTENT_RANGE.as_str())
+                        .and_then(content_range)
+                        .and_then(|range| range.size),
+                    StatusCode::OK => said_length(headers),
+                    _ => return Err(self.not_ok(&part)),
+                }
+            }
+        };
+        let size = size.ok_or_else(|| self.refuse(&path, "the registry does not say how long it is"))?;
+        Ok((size, self.opened_now()))
+    }
+
+    fn opened_now(&self) -> Option<Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the reference stands for now. A digest in it is taken at its word.
@@ -165,7 +197,12 @@ impl Registry {
 
     /// Asks, and answers a challenge once: with each login until one is let in, without any if there is none.
     async fn send(&self, method: Method, path: &str) -> Result<Answer, RegistryError> {
-        let answer = self.ask(&method, path).await?;
+        self.send_with(method, path, HeaderMap::new()).await
+    }
+
+    /// The same, with further headers.
+    async fn send_with(&self, method: Method, path: &str, more: HeaderMap) -> Result<Answer, RegistryError> {
+        let answer = self.ask(&method, path, &more).await?;
         if answer.response.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
@@ -179,7 +216,7 @@ impl Registry {
             let Some(opened) = self.answer(&challenge, login).await? else { continue };
             self.access.renew(&opened.authorization);
             *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
-            let answer = self.ask(&method, path).await?;
+            let answer = self.ask(&method, path, &more).await?;
             if !matches!(answer.response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 return Ok(answer);
             }
@@ -187,9 +224,9 @@ impl Registry {
         Err(self.unauthorized(self.advice()))
     }
 
-    async fn ask(&self, method: &Method, path: &str) -> Result<Answer, RegistryError> {
+    async fn ask(&self, method: &Method, path: &str, more: &HeaderMap) -> Result<Answer, RegistryError> {
         self.budget.ask().map_err(|why| self.refuse(path, &why))?;
-        let mut headers = HeaderMap::new();
+        let mut headers = more.clone();
         for kind in ACCEPTED {
             headers.append(ACCEPT, HeaderValue::from_static(kind));
         }
@@ -251,18 +288,21 @@ impl Registry {
     }
 
     fn expect_ok(&self, answer: &Answer) -> Result<(), RegistryError> {
+        if answer.response.status() == StatusCode::OK { Ok(()) } else { Err(self.not_ok(answer)) }
+    }
+
+    fn not_ok(&self, answer: &Answer) -> RegistryError {
         match answer.response.status() {
-            StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => {
                 let what = if self.image.digest().is_some() {
                     "a digest that has gone, or never was there, takes an edit of source"
                 } else {
                     "check its name and tag"
                 };
-                Err(RegistryError::NotFound { image: self.image.to_string(), what })
+                RegistryError::NotFound { image: self.image.to_string(), what }
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.unauthorized(self.advice())),
-            _ => Err(status_error(answer).into()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.unauthorized(self.advice()),
+            _ => status_error(answer).into(),
         }
     }
 
@@ -282,6 +322,10 @@ impl Registry {
     pub(super) fn refuse(&self, what: &str, why: &str) -> RegistryError {
         RegistryError::Document { image: self.image.to_string(), what: what.to_owned(), why: why.to_owned() }
     }
+}
+
+fn said_length(headers: &HeaderMap) -> Option<u64> {
+    header(headers, CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok())
 }
 
 /// The error for what a token server gives.

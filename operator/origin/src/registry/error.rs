@@ -82,6 +82,14 @@ impl RegistryError {
         }
     }
 
+    /// Whether the answer is the same in a moment: it is not there, not for everyone, or not allowed.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Origin(error) => !error.is_transient(),
+            _ => true,
+        }
+    }
+
     /// How long the registry asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

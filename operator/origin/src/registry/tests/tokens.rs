@@ -189,3 +189,37 @@ async fn an_answer_without_a_usable_token_is_said_and_not_shown() {
         assert!(!error.to_string().contains("canary"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_blob_is_looked_at_as_anybody_may() {
+    let registry = Scripted::start().await;
+    let blob = registry.put("blobs", "application/octet-stream", b"a layer", None);
+    let digest = Digest::parse(blob["digest"].as_str().unwrap()).unwrap();
+    let (size, opened) = registry.registry(None).look_at(&digest).await.unwrap();
+    assert!(size == 7 && opened.is_none(), "it is open");
+
+    let realm = format!("Bearer realm=\"http://{}/token\",service=\"s\"", registry.server.address);
+    registry.set(|script| {
+        script.challenge = Some((realm, "Bearer everyone".into()));
+        script.token = Some((None, r#"{"token": "everyone"}"#.into()));
+    });
+    let (size, opened) = registry.registry(None).look_at(&digest).await.unwrap();
+    assert_eq!((size, opened.unwrap().authorization.value.as_str()), (7, "Bearer everyone"));
+
+    registry.set(|script| script.token = Some((Some(BASIC.into()), String::new())));
+    let refused = registry.registry(None).look_at(&digest).await.unwrap_err();
+    assert!(refused.is_final() && refused.reason() == reason::ORIGIN_UNAUTHORIZED, "{refused}");
+    registry.set(|script| script.challenge = Some(("Basic realm=\"r\"".into(), BASIC.into())));
+    let refused = registry.registry(None).look_at(&digest).await.unwrap_err();
+    assert_eq!(refused.reason(), reason::ORIGIN_UNAUTHORIZED);
+    let shown = |request: &crate::tests::server::Request| request.header("authorization").map(str::to_owned);
+    let shown: Vec<String> = registry.server.requests().iter().filter_map(shown).collect();
+    assert_eq!(shown, ["Bearer everyone"], "nobody is shown anything else");
+
+    registry.set(|script| script.challenge = None);
+    let nowhere = registry.registry(None).look_at(&Digest::of(b"another")).await.unwrap_err();
+    assert_eq!(nowhere.reason(), reason::ORIGIN_NOT_FOUND);
+    let path = format!("blobs/{digest}");
+    registry.set(|script| drop(script.instead.insert(path, (503, Vec::new()))));
+    assert!(!registry.registry(None).look_at(&digest).await.unwrap_err().is_final(), "it may give it later");
+}
