@@ -23,6 +23,14 @@ pub trait Images: Send + Sync + 'static {
     fn blob(&self, digest: &Digest) -> Option<Blob>;
 }
 
+/// Blobs that are not here and that the rest of the sidecar may get from elsewhere. The mirror itself never dials.
+#[async_trait]
+pub trait Demand: Send + Sync + 'static {
+    /// A blob of this repository, whole or as it arrives; none, at once, where the registry's blobs are not fetched on demand. The call is
+    /// dropped when it has taken as long as the mirror waits.
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Option<Blob>;
+}
+
 /// Who may have an image's manifests from this mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

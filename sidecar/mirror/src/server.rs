@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::answer::{BLOB_STALLED, BLOB_UNKNOWN, BUSY, MANIFEST_UNKNOWN, Problem, READ_ONLY, UNSATISFIABLE};
 use crate::body::{self, Sending, Shared};
 use crate::canary::Canary;
-use crate::images::{Access, Blob, Images, Manifest};
+use crate::images::{Access, Blob, Demand, Images, Manifest};
 use crate::linger::Lingering;
 use crate::metrics::Metrics;
 use crate::name::{Digest, Reference, Repository};
@@ -41,6 +41,8 @@ const VERSION_HEADER: HeaderName = HeaderName::from_static("docker-distribution-
 pub struct Options {
     /// How long an answer waits for the next byte of a growing blob before it ends early.
     pub patience: Duration,
+    /// How long a request waits to hear whether a blob that is not here is got from elsewhere.
+    pub demand_patience: Duration,
     /// The registry of names that come without one: for clients other than containerd and CRI-O. Without it they get 404.
     pub default_host: Option<String>,
     /// Answers that are under way at a time; beyond it requests get 503, and the runtime asks upstream.
@@ -49,7 +51,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(20), default_host: None, max_requests: 256 }
+        let (patience, demand_patience) = (Duration::from_secs(20), Duration::from_secs(5));
+        Self { patience, demand_patience, default_host: None, max_requests: 256 }
     }
 }
 
@@ -59,6 +62,8 @@ pub struct Mirror(Arc<Inner>);
 
 struct Inner {
     images: Arc<dyn Images>,
+    demand: Option<Arc<dyn Demand>>,
+    demand_patience: Duration,
     canary: Canary,
     default_host: Option<String>,
     requests: Arc<Semaphore>,
@@ -68,10 +73,17 @@ struct Inner {
 impl Mirror {
     /// Of these images.
     pub fn new(images: Arc<dyn Images>, options: Options) -> Self {
+        Self::with_demand(images, None, options)
+    }
+
+    /// Of these images, and of blobs that somebody gets when they are asked for.
+    pub fn with_demand(images: Arc<dyn Images>, demand: Option<Arc<dyn Demand>>, options: Options) -> Self {
         let shared =
             Shared { readers: Readers::default(), metrics: Metrics::default(), patience: options.patience };
         Self(Arc::new(Inner {
             images,
+            demand,
+            demand_patience: options.demand_patience,
             canary: Canary::new(),
             default_host: options.default_host,
             requests: Arc::new(Semaphore::new(options.max_requests.min(Semaphore::MAX_PERMITS))),
@@ -143,7 +155,7 @@ impl Inner {
                 ("manifest", in_namespace(found.unwrap_or_else(Problem::response), &repository))
             }
             Ok(Route::Blob(repository, digest)) => {
-                let found = self.blob(digest, request, permit).await;
+                let found = self.blob(&repository, digest, request, permit).await;
                 ("blob", in_namespace(found.unwrap_or_else(Problem::response), &repository))
             }
             Err(why) => ("other", Problem::from(why).response()),
@@ -165,11 +177,16 @@ impl Inner {
 
     async fn blob(
         &self,
+        repository: &Repository,
         digest: Digest,
         request: &Parts,
         permit: OwnedSemaphorePermit,
     ) -> Result<Response<Body>, Problem> {
-        let blob = self.canary.blob(&digest).or_else(|| self.images.blob(&digest)).ok_or(BLOB_UNKNOWN)?;
+        let here = self.canary.blob(&digest).or_else(|| self.images.blob(&digest));
+        let blob = match here {
+            Some(blob) => blob,
+            None => self.demanded(repository, &digest).await.ok_or(BLOB_UNKNOWN)?,
+        };
         let length = match &blob {
             Blob::Bytes(bytes) => bytes.len() as u64,
             Blob::Whole { length, .. } => *length,
@@ -199,6 +216,11 @@ impl Inner {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         }
         Ok(response)
+    }
+
+    async fn demanded(&self, repository: &Repository, digest: &Digest) -> Option<Blob> {
+        let asked = self.demand.as_ref()?.blob(repository, digest);
+        tokio::time::timeout(self.demand_patience, asked).await.ok()?
     }
 
     async fn body(&self, blob: Blob, sending: Sending) -> Result<Body, Problem> {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mirror::{
-    Access, Blob, Digest, Growing, Images, Manifest, Mirror, Options, Reference, Repository, canary_reference,
+    Access, Blob, Demand, Digest, Growing, Images, Manifest, Mirror, Options, Reference, Repository,
+    canary_reference,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -97,13 +98,22 @@ struct Served {
 
 impl Served {
     async fn start(options: Options) -> Self {
+        Self::serve(None, options).await
+    }
+
+    async fn serve(demand: Option<Arc<dyn Demand>>, options: Options) -> Self {
         let shelf = Arc::new(Shelf::default());
-        let mirror = Mirror::new(shelf.clone(), options);
+        let mirror = Mirror::with_demand(shelf.clone(), demand, options);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = daemon::CancellationToken::new();
         tokio::spawn(Mirror::serve(listener, mirror.router(), stop.clone()));
         Self { shelf, mirror, address, _stop: stop }
+    }
+
+    /// With somebody who gets what is not here.
+    async fn demanding(demand: Arc<dyn Demand>, options: Options) -> Self {
+        Self::serve(Some(demand), options).await
     }
 
     async fn patient() -> Self {
@@ -386,4 +396,63 @@ async fn the_canary_is_there_once_armed() {
     served.mirror.canary().arm("n1");
     assert_eq!(served.get(path).await.status, 200);
     assert_eq!(canary_reference("n1"), "mirror-check.invalid/canary:n1");
+}
+
+/// Gets the blobs of one registry, or hangs.
+struct Getting {
+    host: &'static str,
+    blob: Option<Blob>,
+    asked: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Demand for Getting {
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Option<Blob> {
+        self.asked.lock().unwrap().push(format!("{repository}@{digest}"));
+        if repository.host() != self.host {
+            return None;
+        }
+        match &self.blob {
+            Some(blob) => Some(blob.clone()),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_is_not_here_is_asked_for_and_nothing_else_is() {
+    let bytes = noise(100);
+    let (digest, here) = (Digest::of(&bytes), Digest::of(b"here"));
+    let getting = Arc::new(Getting {
+        host: "r.example",
+        blob: Some(Blob::Growing(Arriving::new(&bytes, 100))),
+        asked: Mutex::default(),
+    });
+    let served = Served::demanding(getting.clone(), Options::default()).await;
+    served.shelf.put(Blob::Bytes(Bytes::from_static(b"here")), here);
+    let got = served.get(&format!("/v2/team/app/blobs/{digest}?ns=r.example")).await;
+    assert!(got.status == 200 && got.body == bytes);
+    assert_eq!(served.get(&format!("/v2/team/app/blobs/{digest}?ns=other.example")).await.status, 404);
+    let asked = getting.asked.lock().unwrap().clone();
+    assert_eq!(asked, [format!("r.example/team/app@{digest}"), format!("other.example/team/app@{digest}")]);
+    for path in [
+        format!("/v2/team/app/blobs/{here}?ns=r.example"),
+        format!("/v2/team/app/manifests/{digest}?ns=r.example"),
+        "/v2/team/app/manifests/v1?ns=r.example".to_owned(),
+        format!("/v2/../app/blobs/{digest}?ns=r.example"),
+    ] {
+        served.get(&path).await;
+    }
+    assert_eq!(getting.asked.lock().unwrap().len(), 2, "manifests, and what is here, are not asked for");
+}
+
+#[tokio::test]
+async fn who_gets_nothing_within_the_patience_goes_upstream() {
+    let getting = Getting { host: "r.example", blob: None, asked: Mutex::default() };
+    let options = Options { demand_patience: Duration::from_millis(50), ..Options::default() };
+    let served = Served::demanding(Arc::new(getting), options).await;
+    let digest = Digest::of(b"x");
+    let began = std::time::Instant::now();
+    assert_eq!(served.get(&format!("/v2/team/app/blobs/{digest}?ns=r.example")).await.status, 404);
+    assert!(began.elapsed() < Duration::from_secs(5));
 }
