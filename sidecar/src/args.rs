@@ -119,6 +119,7 @@ impl Args {
                 mirror: SocketAddr::from(([127, 0, 0, 1], port)),
                 host,
                 hosts_files: configure_runtime == Configure::HostsOnly,
+                spare: sidecar::images::SPARE,
             }),
         };
         Ok(sidecar::run(config, shutdown).await?)

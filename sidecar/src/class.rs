@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::{DistributionClass, OperatorEndpoint};
+use crds::{DistributionClass, OperatorEndpoint, RuntimeRules};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Layout, StoreError, read_file_capped, write_durably};
@@ -20,6 +20,9 @@ pub struct ClassInfo {
     pub operator: Option<OperatorEndpoint>,
     /// Base URLs of the trackers.
     pub trackers: Vec<String>,
+    /// What is shared besides revisions.
+    #[serde(default)]
+    pub runtime: RuntimeRules,
     /// It goes: what was done to the host is undone.
     #[serde(default)]
     pub retired: bool,
@@ -31,7 +34,8 @@ impl ClassInfo {
         let status = class.status.clone().unwrap_or_default();
         let quota = class.spec.quota.as_deref().and_then(crds::parse_quantity);
         let trackers = status.trackers.into_iter().map(|tracker| tracker.url).collect();
-        Self { quota, operator: status.operator, trackers, retired: class.spec.retire.is_some() }
+        let (runtime, retired) = (class.spec.runtime.clone(), class.spec.retire.is_some());
+        Self { quota, operator: status.operator, trackers, runtime, retired }
     }
 
     /// As it was when it was last saved.

@@ -12,8 +12,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use daemon::{BindError, Health, ServeOptions};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
+
+use crate::demand::Outcome;
 
 /// The main loop turns once a second; one that has not turned for so long hangs.
 const HUNG: Duration = Duration::from_secs(10);
@@ -63,6 +66,12 @@ pub struct Metrics {
     pub failed: Gauge,
     /// Bytes booked under the root.
     pub stored_bytes: Gauge,
+    /// Blobs that were asked for on demand, by what became of them.
+    pub demands: Family<Outcome, Counter>,
+    /// Bytes of such blobs that are here or on their way.
+    pub demand_bytes: Gauge,
+    /// Bytes of such blobs that this node has read at registries.
+    pub demand_origin_bytes: Counter,
 }
 
 impl Metrics {
@@ -90,6 +99,17 @@ impl Metrics {
             );
             registry.register("revisions", "Revisions that are here or coming", m.revisions);
             registry.register("failed_revisions", "Revisions that do not get on", m.failed);
+            registry.register("demands", "Blobs on demand, by what became of them", m.demands);
+            registry.register(
+                "demand_bytes",
+                "Bytes of blobs on demand that are here or on their way",
+                m.demand_bytes,
+            );
+            registry.register(
+                "demand_origin_bytes",
+                "Bytes of blobs on demand read at registries since the start",
+                m.demand_origin_bytes,
+            );
             registry.register(
                 "stored_bytes",
                 "Bytes that revisions take, or will take, under the root",

@@ -6,6 +6,7 @@
 //! | [`store`] | the folder on the disk: steps that can be cut anywhere |
 //! | [`fetch`] | reading an origin once |
 //! | [`images`] | the image mirror, and the container runtime that pulls through it |
+//! | [`demand`] | blobs of images that no revision has, shared between the nodes |
 //! | [`jobs`] | what is being done with each revision |
 //! | [`kubernetes`] | watches, and the node's report |
 //! | [`clients`] | the operator, and the trackers' stores |
@@ -21,6 +22,7 @@ mod manager;
 mod run;
 
 pub mod clients;
+pub mod demand;
 pub mod desired;
 pub mod fetch;
 pub mod images;

@@ -17,9 +17,10 @@ use torrent::ingest::SigningKey;
 use crate::class::ClassInfo;
 use crate::clients::{Trackers, keep_session};
 use crate::config::SidecarConfig;
+use crate::demand::{self, Desk};
 use crate::desired::Data;
 use crate::health::{self, Metrics, Watchdog};
-use crate::images::{Images, MirrorError};
+use crate::images::{Images, MirrorError, SPARE};
 use crate::jobs::{Context, stoppable};
 use crate::kubernetes::{Report, Reporter, mirror};
 use crate::manager::{Manager, Watches};
@@ -72,18 +73,22 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
         ..EngineConfig::default()
     })
     .await?;
+    let (desk, asks) = Desk::new(class.clone());
+    let spare = config.images.as_ref().map_or(SPARE, |images| images.spare);
     let images = match &config.images {
         None => None,
         Some(images) => {
             let shared = found.iter().filter(|(_, found)| found.data != Data::Retained);
             let kept = shared.map(|(revision, _)| revision.clone()).collect();
-            let started = Images::start(images, &config.class, kept, class.clone(), &health, &shutdown)?;
+            let started =
+                Images::start(images, &config.class, kept, desk, class.clone(), &health, &shutdown)?;
             Some(Arc::new(started))
         }
     };
     let session = keep_session(class.clone(), config.token.clone(), shutdown.clone());
     let context = Arc::new(Context {
         node: config.node_name.clone(),
+        class_name: config.class.clone(),
         layout,
         ledger: Ledger::default(),
         engine: engine.clone(),
@@ -98,9 +103,12 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
     });
     tracing::info!(node = config.node_name, class = config.class, revisions = found.len(), "ready");
     health.readiness().set(true);
+    let keeping = tokio::spawn(demand::keep(context.clone(), asks, spare, shutdown.clone()));
     let manager = Manager::new(config, context, watches, class_info, report, watchdog, found);
     manager.run(shutdown).await;
     health.readiness().set(false);
+    // It too has ended with the shutdown.
+    keeping.await.ok();
     engine.shutdown().await;
     // It has ended with the shutdown.
     reporter.await.ok();

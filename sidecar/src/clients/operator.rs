@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crds::OperatorEndpoint;
 use operator_api::{
-    Completed, ErrorBody, Failed, GRANTS_PATH, Grant, GrantRequest, Lease, Progress, Retry, SESSION_PATH,
-    Session, Witnessed,
+    Completed, DEMANDS_PATH, DemandFailed, DemandRequest, Demanded, ErrorBody, Failed, GRANTS_PATH, Grant,
+    GrantRequest, Held, Lease, Progress, Retry, SESSION_PATH, Session, Witnessed,
 };
 use reqwest::StatusCode;
 use rustls::RootCertStore;
@@ -127,6 +127,21 @@ impl OperatorClient {
     /// The second word on what was read.
     pub async fn witness(&self, revision: &str, said: &Witnessed) -> Result<(), OperatorError> {
         self.send(&format!("{GRANTS_PATH}{revision}/witness"), Some(said)).await.map(|_| ())
+    }
+
+    /// A blob that somebody asks this node for.
+    pub async fn demand(&self, request: &DemandRequest) -> Result<Demanded, OperatorError> {
+        self.post(DEMANDS_PATH, Some(request)).await
+    }
+
+    /// The blobs that this node has whole.
+    pub async fn held(&self, held: &Held) -> Result<(), OperatorError> {
+        self.send(&format!("{DEMANDS_PATH}/held"), Some(held)).await.map(|_| ())
+    }
+
+    /// One of them could not be had.
+    pub async fn demand_failed(&self, failed: &DemandFailed) -> Result<(), OperatorError> {
+        self.send(&format!("{DEMANDS_PATH}/failed"), Some(failed)).await.map(|_| ())
     }
 
     async fn post<T: DeserializeOwned>(

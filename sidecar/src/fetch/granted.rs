@@ -1,6 +1,7 @@
 //! What a grant says, checked and in the words of torrents.
 
 use operator_api::{Grant, GrantedFile, TorrentVersion};
+use torrent::ingest::Warrant;
 use torrent::manifest::Manifest;
 use torrent::{RelPath, Version, check_paths};
 
@@ -15,6 +16,12 @@ pub fn check_grant(grant: &Grant) -> Result<Vec<RelPath>, FetchError> {
     let paths = grant.files.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     check_paths(&paths)?;
     Ok(paths)
+}
+
+/// The operator's word that this node may read, as it comes: in hex.
+pub fn warrant(text: &str) -> Result<Warrant, FetchError> {
+    let warrant = hex::decode(text).ok().and_then(|bytes| Warrant::decode(&bytes).ok());
+    warrant.ok_or_else(|| FetchError::Refused("its warrant cannot be read".to_owned()))
 }
 
 /// Which form the torrent gets.

@@ -11,12 +11,12 @@ use crds::NodePhase;
 use operator_api::GrantedFile;
 use swarm::{Fetcher, TorrentHandle, Trouble};
 use tokio_util::sync::CancellationToken;
-use torrent::ingest::{Outline, PublicKey, Warrant};
+use torrent::ingest::{Outline, PublicKey};
 use torrent::{RelPath, piece_length_for};
 
 use super::FetchError;
 use super::digests;
-use super::granted::{check_grant, check_manifest, version};
+use super::granted::{check_grant, check_manifest, version, warrant};
 use super::hold::{End, Hold, rest};
 use super::reader::{ReadTask, Reader};
 use super::reuse::Shared;
@@ -91,9 +91,7 @@ async fn grow(
     let over = halt.child_token();
     let content = content(hold).await?;
     let ingest = hold.grant.ingest.as_ref().ok_or(FetchError::NoIngest)?;
-    let warrant = hex::decode(&ingest.warrant).ok().and_then(|bytes| Warrant::decode(&bytes).ok());
-    let warrant = warrant.ok_or_else(|| FetchError::Refused("its warrant cannot be read".to_owned()))?;
-    let fetcher = Fetcher { key: hold.context.fetcher_key.clone(), warrant };
+    let fetcher = Fetcher { key: hold.context.fetcher_key.clone(), warrant: warrant(&ingest.warrant)? };
     handle.read_origin(true);
     reuse.fetcher.send_replace(Some(fetcher.clone()));
     let reader = Reader::new(ReadTask {

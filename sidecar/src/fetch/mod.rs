@@ -21,7 +21,7 @@ mod witness;
 
 pub use digests::of as file_digests;
 pub use error::FetchError;
-pub use granted::check_grant;
+pub use granted::{check_grant, warrant};
 pub use growing::{fetch_growing, granted_outline};
 pub use job::fetch;
 pub use journal::Journal;

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::class::ClassInfo;
+use crate::demand::Desk;
 pub use arriving::Arriving;
 use host::Host;
 pub use host::HostState;
@@ -37,7 +38,12 @@ pub struct ImagesConfig {
     pub host: PathBuf,
     /// Whether the mirror is written into the runtime's hosts files; else somebody else does that.
     pub hosts_files: bool,
+    /// So many percent of the disk are left alone by blobs on demand.
+    pub spare: u8,
 }
+
+/// A little more than what a kubelet wants: it evicts pods when a tenth of the disk is free.
+pub const SPARE: u8 = 12;
 
 /// Images on this node.
 #[derive(Debug)]
@@ -64,16 +70,18 @@ pub struct MirrorError(#[from] daemon::BindError);
 
 impl Images {
     /// Starts the mirror, and what keeps the runtime pointed at it, until `shutdown`. `kept`: the revisions on this disk that are shared.
+    /// `desk`: who has blobs that are not here.
     pub fn start(
         config: &ImagesConfig,
         owner: &str,
         kept: Vec<String>,
+        desk: Desk,
         class: watch::Receiver<Option<Arc<ClassInfo>>>,
         health: &daemon::Health,
         shutdown: &CancellationToken,
     ) -> Result<Self, MirrorError> {
         let shelf = Arc::<Shelf>::default();
-        let mirror = Mirror::new(shelf.clone(), Options::default());
+        let mirror = Mirror::with_demand(shelf.clone(), Some(Arc::new(desk)), Options::default());
         health.metrics(|registry| mirror.metrics().register(registry));
         let listener = daemon::bind(config.mirror)?;
         tokio::spawn(Mirror::serve(listener, mirror.router(), shutdown.clone()));

@@ -23,6 +23,8 @@ use crate::store::{Layout, Ledger};
 pub struct Context {
     /// The node's name, for announces.
     pub node: String,
+    /// Its class's.
+    pub class_name: String,
     /// Where everything lies.
     pub layout: Layout,
     /// Who takes how much.

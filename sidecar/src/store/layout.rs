@@ -43,6 +43,9 @@ impl Layout {
                 tracing::warn!(%error, "left behind");
             }
         }
+        if let Err(error) = super::remove_tree(&self.demand()) {
+            tracing::warn!(%error, "left behind");
+        }
         for folder in [self.store(), self.incoming(), self.datasets()] {
             // A folder with something in it holds what others have put there: it stays.
             if let Err(error) = std::fs::remove_dir(&folder) {
@@ -64,6 +67,16 @@ impl Layout {
     /// `<root>/datasets`.
     pub fn datasets(&self) -> PathBuf {
         self.root.join("datasets")
+    }
+
+    /// `<root>/demand`: blobs that nodes keep for each other. There only while there are any.
+    pub fn demand(&self) -> PathBuf {
+        self.root.join("demand")
+    }
+
+    /// Where such a blob lies, by its digest in hex.
+    pub fn demanded(&self, hex: &str) -> Folder {
+        Folder(self.demand().join(hex))
     }
 
     /// What the class said last.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use super::{SpaceError, free_bytes};
 
 /// Left free for journals, records and file-system metadata, in bytes.
@@ -13,6 +15,8 @@ const RESERVE: u64 = 8 << 20;
 #[derive(Debug, Default)]
 pub struct Ledger {
     books: Mutex<Books>,
+    /// Bytes that the disk lacked when a booking was refused last.
+    shortage: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +45,18 @@ impl Ledger {
         quota: Option<u64>,
     ) -> Result<(), SpaceError> {
         let free = free_bytes(root)?;
-        self.books().book(root, revision, Booking { total, ahead: total.saturating_sub(here) }, free, quota)
+        let booking = Booking { total, ahead: total.saturating_sub(here) };
+        let booked = self.books().book(root, revision, booking, free, quota);
+        if let Err(SpaceError::Disk { needed, free, .. }) = &booked {
+            self.shortage.send_replace(needed.saturating_sub(*free));
+        }
+        booked
+    }
+
+    /// Whenever a booking is refused for want of space on the disk: how many bytes there were too few. What is not booked here may make
+    /// room; the booking is tried again.
+    pub fn shortage(&self) -> watch::Receiver<u64> {
+        self.shortage.subscribe()
     }
 
     /// What is on the disk anyway counts without being asked.
@@ -205,12 +220,23 @@ mod tests {
         book(&mut books, "a", 80 << 30, 100 << 30, None).expect("its own booking is not in its way");
 
         // What has arrived shows in what the disk has free.
-        let ledger = Ledger { books: Mutex::new(books) };
+        let ledger = Ledger { books: Mutex::new(books), ..Ledger::default() };
         ledger.arrived("a", 70 << 30);
         book(&mut ledger.books(), "c", 19 << 30, 30 << 30, None).unwrap();
         ledger.free("c");
         ledger.rests("a");
         book(&mut ledger.books(), "c", 29 << 30, 30 << 30, None).unwrap();
+    }
+
+    #[test]
+    fn a_booking_that_the_disk_refuses_is_told_to_who_can_make_room() {
+        let ledger = Ledger::default();
+        let mut shortage = ledger.shortage();
+        ledger.book(Path::new("/"), "small", 1, 1, None).unwrap();
+        assert!(ledger.book(Path::new("/"), "small", 1, 1, Some(0)).is_err(), "the quota is nobody else's");
+        assert!(!shortage.has_changed().unwrap());
+        assert!(ledger.book(Path::new("/"), "large", 1 << 60, 0, None).is_err());
+        assert!(*shortage.borrow_and_update() > 1 << 59);
     }
 
     #[test]

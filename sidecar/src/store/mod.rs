@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/.lock                     one sidecar at a time
 //! <root>/.class.json               where trackers and operator were last seen
+//! <root>/demand/<digest>/          data/ journal journal.hashes: blobs on demand, gone at the next start
 //! <root>/incoming/<revision>/      data/ metainfo.torrent manifest.json revision.json journal fetch.journal
 //! <root>/store/<revision>/         data/ metainfo.torrent manifest.json revision.json .complete
 //! <root>/datasets/<ns>/<name>  ->  ../../store/<revision>/data
@@ -38,5 +39,5 @@ pub use reuse::{Content, Donors, Reused, reuse_files};
 pub use root::Root;
 pub use scan::{Found, clean_leftovers, remove, retain, scan, scan_one, withdraw};
 pub use shared::shared_bytes;
-pub use space::{SpaceError, allocated, free_bytes};
+pub use space::{SpaceError, allocated, disk_space, free_bytes};
 pub use tree::{open_beneath, remove_tree, seal, sync_tree, unseal};

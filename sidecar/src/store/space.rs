@@ -51,8 +51,14 @@ impl SpaceError {
 
 /// Bytes that we may still write on the file system of `path`.
 pub fn free_bytes(path: &Path) -> Result<u64, StoreError> {
+    Ok(disk_space(path)?.0)
+}
+
+/// The same, and all that the file system has.
+pub fn disk_space(path: &Path) -> Result<(u64, u64), StoreError> {
     let stat = rustix::fs::statvfs(path).map_err(StoreError::sys("measure", path))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
 }
 
 /// Bytes that a tree takes on the disk, reserved ones included; what cannot be read counts as nothing.

@@ -249,7 +249,7 @@ async fn a_pull_that_comes_before_the_image_is_whole_gets_what_is_here_and_waits
     let mirror = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let host = tempfile::tempdir().unwrap();
     let host_path = host.path().to_owned();
-    cluster.images = Some(ImagesConfig { mirror, host: host_path, hosts_files: false });
+    cluster.images = Some(ImagesConfig { mirror, host: host_path, hosts_files: false, spare: 12 });
     let _b = cluster.sidecar("b").await;
     let bytes = bytes_of(LAYER);
     let path = format!("blobs/sha256/{}", digest(&bytes));
