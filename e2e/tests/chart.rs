@@ -29,7 +29,7 @@ fn defaults(helm: &Path) -> Vec<Value> {
 fn combinations() -> Vec<Value> {
     let two = json!([
         {"name": "default", "root": "/var/lib/samara", "sidecar": {"nodeSelector": {"pool": "a"}},
-         "network": {"hostNetwork": true}, "images": {"enabled": true}},
+         "network": {"hostNetwork": true}, "images": {"enabled": true, "registries": ["docker.io", "*.example.com:5000"]}},
         {"name": "fast", "root": "/mnt/nvme/samara", "quota": "500Gi", "trackers": {"replicas": 3, "port": 7000},
          "origin": {"allow": ["127.0.0.0/8"], "deny": ["*.example.com"], "plainHTTP": ["registry.lan"]}, "network": {"hostNetwork": false},
          "sidecar": {"nodeSelector": {"pool": "b"}, "seLinuxOptions": {"type": "spc_t"}}},
@@ -324,6 +324,19 @@ fn t120_the_host_network_is_the_sidecars_and_can_be_left() {
     assert_eq!(on["containers"][0]["livenessProbe"]["httpGet"]["host"], "127.0.0.1");
     assert!(off["hostNetwork"].is_null() && off["dnsPolicy"].is_null());
     assert!(off["containers"][0]["livenessProbe"]["httpGet"]["host"].is_null());
+}
+
+#[test]
+fn images_on_demand_take_one_value_more_and_are_off_without() {
+    let Some(helm) = helm() else { return };
+    let on = json!({"images": {"enabled": true, "registries": ["docker.io"]}});
+    let on = render(&helm, &on).expect("it renders");
+    let runtime = &named(&on, "DistributionClass", "default")["spec"]["runtime"];
+    assert_eq!(runtime, &json!({"registries": ["docker.io"], "cache": "10Gi"}));
+    let off = render(&helm, &json!({"images": {"enabled": true}})).expect("it renders");
+    assert!(named(&off, "DistributionClass", "default")["spec"]["runtime"].is_null());
+    let alone = render(&helm, &json!({"images": {"registries": ["docker.io"]}}));
+    assert!(alone.expect_err("there is no mirror").contains("images.registries needs images.enabled"));
 }
 
 fn sidecar_pod<'a>(documents: &'a [Value], class: &str) -> &'a Value {

@@ -47,6 +47,9 @@ seccompProfile: {type: RuntimeDefault}
   {{- if and $images.enabled (not $network.hostNetwork) }}
     {{- fail (printf "classes: %s: images.enabled needs network.hostNetwork: the container runtime asks the mirror on the node's 127.0.0.1" .name) }}
   {{- end }}
+  {{- if and $images.registries (not $images.enabled) }}
+    {{- fail (printf "classes: %s: images.registries needs images.enabled: pulls are shared through the mirror" .name) }}
+  {{- end }}
   {{- if and $images.enabled (has (int $images.mirrorPort) (list (int $network.peerPort) (int $network.healthPort))) }}
     {{- fail (printf "classes: %s has the same port for the image mirror as for peers or for health" .name) }}
   {{- end }}
