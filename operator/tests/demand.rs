@@ -165,10 +165,16 @@ async fn without_an_operator_pulls_go_upstream_and_what_is_here_stays() {
     let (here, other) = (registry.put(5, 2_000_000), registry.put(6, 2_000_000));
     let (mut world, units) = start(145, &["a"], &[&registry.host]).await;
     assert!(units[0].whole(&registry.host, &here).await.unwrap().unwrap() == bytes(5, 2_000_000));
+    // What is being read is read on.
+    let slow = registry.put(11, 6_000_000);
+    registry.pace(1_000_000);
+    let pull = units[0].pull(&registry.host, &slow).await.unwrap();
+    assert_eq!(pull.status(), 200);
     world.stop_operator().await;
     let began = Instant::now();
     assert!(units[0].whole(&registry.host, &other).await.is_none());
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(pull.bytes().await.unwrap() == bytes(11, 6_000_000));
     assert!(units[0].whole(&registry.host, &here).await.unwrap().unwrap() == bytes(5, 2_000_000));
 }
 

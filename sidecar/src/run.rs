@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use torrent::ingest::SigningKey;
 
 use crate::class::ClassInfo;
-use crate::clients::{Trackers, keep_session};
+use crate::clients::{OperatorLine, Trackers, keep_session};
 use crate::config::SidecarConfig;
 use crate::demand::{self, Desk};
 use crate::desired::Data;
@@ -93,6 +93,7 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
         ledger: Ledger::default(),
         engine: engine.clone(),
         class,
+        operator: OperatorLine::default(),
         trackers: Trackers::new(session.clone())?,
         session,
         token: config.token.clone(),

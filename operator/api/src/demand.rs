@@ -7,7 +7,7 @@ use crate::{Authorization, OriginPolicy};
 /// `POST` with a [`DemandRequest`] answers a [`Demanded`]; 403 and 404 say that this blob is the registry's to give. Below it `/held`
 /// ([`Held`] -> 204) and `/failed` ([`DemandFailed`] -> 204).
 pub const DEMANDS_PATH: &str = "/v1/demands";
-/// How long a node may read a blob without asking for it again, in seconds. Shorter than what a container runtime waits for the next byte
+/// How long a node that reads a blob may say nothing before another one may read it, in seconds. Shorter than what a container runtime waits for the next byte
 /// (20 s), so that another node goes on before that.
 pub const DEMAND_SECONDS: u64 = 12;
 /// How often a node says what it holds, in seconds.
@@ -51,7 +51,7 @@ pub struct Demanded {
     pub read: Option<DemandGrant>,
 }
 
-/// The right and the means to read a blob, for [`DEMAND_SECONDS`].
+/// The right and the means to read a blob, until another node has it: it lasts [`DEMAND_SECONDS`] without a sign of life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DemandGrant {

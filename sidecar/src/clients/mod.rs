@@ -7,7 +7,7 @@ mod tls;
 mod token;
 mod trackers;
 
-pub use operator::{OperatorClient, OperatorError};
+pub use operator::{OperatorClient, OperatorError, OperatorLine};
 pub use session::{Session, TrackerToken, keep_session};
 pub use token::TokenSource;
 pub use trackers::{TrackerError, Trackers};

@@ -1,6 +1,6 @@
 //! The operator's API, over TLS that only the operator's own certificates vouch for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crds::OperatorEndpoint;
@@ -69,6 +69,29 @@ pub struct OperatorClient {
     http: reqwest::Client,
     base: Arc<str>,
     token: TokenSource,
+}
+
+/// The client for the endpoint that was asked last. Who asks every few seconds keeps its connections.
+#[derive(Debug, Default)]
+pub struct OperatorLine(Mutex<Option<(OperatorEndpoint, OperatorClient)>>);
+
+impl OperatorLine {
+    /// For the endpoint that the class's status names now.
+    pub fn client(
+        &self,
+        endpoint: Option<&OperatorEndpoint>,
+        token: &TokenSource,
+    ) -> Result<OperatorClient, OperatorError> {
+        let none = || OperatorError::Unreachable("the class's status names no operator yet".to_owned());
+        let endpoint = endpoint.ok_or_else(none)?;
+        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = line.as_ref().filter(|(known, _)| known == endpoint) {
+            return Ok(client.clone());
+        }
+        let client = OperatorClient::new(endpoint, token.clone())?;
+        *line = Some((endpoint.clone(), client.clone()));
+        Ok(client)
+    }
 }
 
 impl OperatorClient {

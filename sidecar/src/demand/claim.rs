@@ -99,9 +99,7 @@ pub async fn tell_failed(context: &Context, claim: &Claim, error: &FetchError) {
 
 /// The operator that the class names now.
 pub fn operator(context: &Context) -> Result<OperatorClient, OperatorError> {
-    let endpoint = context.class().operator.clone();
-    let none = || OperatorError::Unreachable("the class's status names no operator yet".to_owned());
-    OperatorClient::new(&endpoint.ok_or_else(none)?, context.token.clone())
+    context.operator.client(context.class().operator.as_ref(), &context.token)
 }
 
 /// A request that must not take long.

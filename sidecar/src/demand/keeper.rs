@@ -8,7 +8,7 @@ use mirror::{Blob, Digest, Repository};
 use operator_api::{Held, HeldBlob};
 use prometheus_client::encoding::EncodeLabelSet;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,9 @@ use crate::store::{Layout, disk_space, remove_tree};
 const LOOK: Duration = Duration::from_secs(5);
 /// A blob for which there is no room is not asked for again for so long.
 const NO_ROOM: Duration = Duration::from_mins(1);
+
+/// Nor is one whose task broke off.
+const CUT: Duration = Duration::from_mins(5);
 
 /// A label of the counter of demands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,6 +53,8 @@ struct Keeper {
     cache: Cache,
     jobs: BTreeMap<Digest, Job>,
     tasks: JoinSet<Event>,
+    /// Which task is at which blob.
+    at: BTreeMap<task::Id, Digest>,
     held: watch::Sender<Held>,
     /// Rings when a blob's state may be another.
     wake: Arc<tokio::sync::Notify>,
@@ -76,7 +81,7 @@ pub async fn keep(
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            Some(event) = keeper.tasks.join_next() => keeper.heard(event),
+            Some(event) = keeper.tasks.join_next_with_id() => keeper.heard(event),
             () = wake.notified() => keeper.count_whole(),
             Ok(()) = class.changed() => keeper.follow_class(),
             Ok(()) = shortage.changed() => {
@@ -109,6 +114,7 @@ impl Keeper {
             cache: Cache::default(),
             jobs: BTreeMap::new(),
             tasks: JoinSet::new(),
+            at: BTreeMap::new(),
             held,
             wake: Arc::default(),
             spare,
@@ -148,13 +154,16 @@ impl Keeper {
 
     fn begin(&mut self, repository: Repository, digest: Digest) {
         let context = self.context.clone();
-        self.tasks.spawn(async move {
-            Event::Answered(digest, claim(&context, repository, digest).await.map(Box::new))
-        });
+        let asking =
+            async move { Event::Answered(digest, claim(&context, repository, digest).await.map(Box::new)) };
+        let id = self.tasks.spawn(asking).id();
+        self.at.insert(id, digest);
     }
 
-    fn heard(&mut self, event: Result<Event, JoinError>) {
-        match event {
+    fn heard(&mut self, event: Result<(task::Id, Event), JoinError>) {
+        let id = event.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let digest = self.at.remove(&id);
+        match event.map(|(_, event)| event) {
             Ok(Event::Answered(digest, Ok(claim))) => self.share(digest, *claim),
             Ok(Event::Answered(digest, Err(Refused(pause)))) => {
                 self.count("refused");
@@ -165,7 +174,12 @@ impl Keeper {
                 self.count("failed");
                 self.forget(digest, Some(pause));
             }
-            Err(error) => tracing::error!(%error, "a blob on demand was cut"),
+            Err(error) => {
+                tracing::error!(%error, "a blob on demand was cut");
+                if let Some(digest) = digest {
+                    self.forget(digest, Some(CUT));
+                }
+            }
         }
         self.tell();
     }
@@ -188,7 +202,8 @@ impl Keeper {
         self.count(if claim.read.is_some() { "reads" } else { "joins" });
         let share = Share { context, claim, state, stop };
         self.watch(digest);
-        self.tasks.spawn(async move { Event::Ended(digest, share.run().await) });
+        let id = self.tasks.spawn(async move { Event::Ended(digest, share.run().await) }).id();
+        self.at.insert(id, digest);
     }
 
     /// Rings when the blob is whole.

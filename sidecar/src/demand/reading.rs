@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use operator_api::{DEMAND_SECONDS, DemandGrant, GrantedFile};
+use operator_api::{DemandGrant, GrantedFile};
 use origin::{Access, Options, Origin};
 use swarm::{Fetcher, TorrentHandle};
 use tokio::sync::watch;
@@ -16,6 +16,10 @@ use torrent::ingest::Outline;
 use super::claim::Claim;
 use crate::fetch::{Counters, FetchError, ReadTask, Reader, Seat, warrant};
 use crate::jobs::{Context, stoppable};
+
+/// An operator that says nothing may be starting anew, and a pull would break: reading goes on for so long. Should another node have been let in
+/// meanwhile, the two see it by each other's hashes, and read at most a few pieces twice.
+const SILENCE: Duration = Duration::from_secs(45);
 
 /// A task that reads. It ends when this is [ended](Self::end), and is told to when this is dropped.
 #[derive(Debug)]
@@ -58,18 +62,18 @@ impl Reading {
             drop(seat);
             result
         });
-        Ok(Self { halt, task: Some(task), access, until: lease() })
+        Ok(Self { halt, task: Some(task), access, until: Instant::now() + SILENCE })
     }
 
     /// The operator lets it go on.
     pub fn renew(&mut self, grant: &DemandGrant) {
-        self.until = lease();
+        self.until = Instant::now() + SILENCE;
         if let Some(authorization) = &grant.authorization {
             self.access.renew(authorization);
         }
     }
 
-    /// Another node may read by now.
+    /// Nothing was heard of the operator for too long.
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.until
     }
@@ -95,10 +99,6 @@ impl Drop for Reading {
     fn drop(&mut self) {
         self.halt.cancel();
     }
-}
-
-fn lease() -> Instant {
-    Instant::now() + Duration::from_secs(DEMAND_SECONDS)
 }
 
 async fn read(context: &Context, task: ReadTask, halt: &CancellationToken) -> Result<(), FetchError> {

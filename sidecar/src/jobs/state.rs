@@ -12,7 +12,7 @@ use torrent::Metainfo;
 use torrent::ingest::SigningKey;
 
 use crate::class::ClassInfo;
-use crate::clients::{Session, TokenSource, Trackers};
+use crate::clients::{OperatorLine, Session, TokenSource, Trackers};
 use crate::desired::{Data, JobStatus, Problem};
 use crate::health::Metrics;
 use crate::images::Images;
@@ -35,6 +35,8 @@ pub struct Context {
     pub class: watch::Receiver<Option<Arc<ClassInfo>>>,
     /// The token for the trackers.
     pub session: Session,
+    /// The operator, for what asks it often.
+    pub operator: OperatorLine,
     /// The trackers' stores.
     pub trackers: Trackers,
     /// What is shown to the operator.
