@@ -125,6 +125,15 @@ impl Engine {
         self.start_share(share, Arc::new(disk)).await
     }
 
+    /// As [`Self::grow`], with files in any storage; the folder and the paths of the outline are for messages only.
+    pub async fn grow_with(
+        &self,
+        grow: &GrowTorrent,
+        storage: Arc<dyn Storage>,
+    ) -> Result<TorrentHandle, AddError> {
+        self.start_share(grow.into(), storage).await
+    }
+
     /// As [`Self::add`], but fetches only the pieces of some files.
     pub async fn add_selected(
         &self,

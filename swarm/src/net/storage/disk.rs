@@ -75,6 +75,16 @@ impl Disk {
         })
     }
 
+    /// How many files there are.
+    pub(super) fn files(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Keeps a file open no longer than whoever uses it now.
+    pub(super) fn close(&self, file: usize) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|open| open.index != file);
+    }
+
     /// The file, from the cache or opened now.
     fn file(&self, index: usize, writable: bool) -> io::Result<Arc<File>> {
         let cached = {

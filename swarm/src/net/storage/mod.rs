@@ -5,6 +5,7 @@
 //! a plain struct.
 
 mod disk;
+mod elsewhere;
 mod memory;
 mod read_only;
 mod selected;
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 use torrent::PieceMap;
 
 pub use disk::Disk;
+pub use elsewhere::Elsewhere;
 pub use memory::Memory;
 pub use read_only::ReadOnly;
 pub use selected::Selected;
