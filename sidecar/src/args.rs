@@ -68,6 +68,11 @@ pub struct Args {
     #[arg(long, env = "SAMARA_CONFIGURE_RUNTIME", value_enum, default_value_t, requires = "mirror_port")]
     configure_runtime: Configure,
 
+    /// Where layers of images are read that the container runtime has: in its content store, if that is mounted below the host's folders, or
+    /// always below the data root
+    #[arg(long, env = "SAMARA_CONTENT_STORE", value_enum, default_value_t, requires = "mirror_port")]
+    content_store: Layers,
+
     #[command(flatten)]
     pub logs: daemon::LogArgs,
 }
@@ -79,6 +84,15 @@ enum Configure {
     #[default]
     HostsOnly,
     None,
+}
+
+/// Where layers are read that the runtime has.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum Layers {
+    #[default]
+    IfMounted,
+    Never,
 }
 
 impl Args {
@@ -98,6 +112,7 @@ impl Args {
             mirror_port,
             host,
             configure_runtime,
+            content_store,
             logs: _,
         } = self;
         let client = kube::Client::try_default()
@@ -120,6 +135,7 @@ impl Args {
                 host,
                 hosts_files: configure_runtime == Configure::HostsOnly,
                 spare: sidecar::images::SPARE,
+                content_store: content_store == Layers::IfMounted,
             }),
         };
         Ok(sidecar::run(config, shutdown).await?)

@@ -20,7 +20,7 @@ use crate::config::SidecarConfig;
 use crate::demand::{self, Desk};
 use crate::desired::Data;
 use crate::health::{self, Metrics, Watchdog};
-use crate::images::{Images, MirrorError, SPARE};
+use crate::images::{Images, MirrorError, SPARE, content_store};
 use crate::jobs::{Context, stoppable};
 use crate::kubernetes::{Report, Reporter, mirror};
 use crate::manager::{Manager, Watches};
@@ -62,7 +62,9 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
     let reporter = tokio::spawn(reporter.run(reports, shutdown.clone()));
     let Some(root) = fit_root(&config, &watches, &report, &watchdog, &shutdown).await? else { return Ok(()) };
 
-    let layout = root.layout().clone();
+    let images = config.images.clone();
+    let blobs = blocking(move || Ok(images.as_ref().and_then(content_store))).await?;
+    let layout = root.layout().clone().beside(blobs);
     let (to_scan, to_load) = (layout.clone(), layout.clone());
     let (found, known) = blocking(move || Ok((scan(&to_scan)?, known_class(&to_load)))).await?;
     let (class_info, class) = watch::channel(known);

@@ -183,8 +183,13 @@ impl Unit {
         config.class_root = Some("/var/lib/samara".to_owned());
         config.listen_peer = vec!["127.78.0.1:0".parse().unwrap()];
         config.listen_health = Vec::new();
-        config.images =
-            Some(ImagesConfig { mirror, host: root.path().join("host"), hosts_files: false, spare: 0 });
+        config.images = Some(ImagesConfig {
+            mirror,
+            host: root.path().join("host"),
+            hosts_files: false,
+            spare: 0,
+            content_store: false,
+        });
         let stop = world.stop.child_token();
         let task = tokio::spawn(sidecar::run(config, stop.clone()));
         Self { mirror, root, stop, task }

@@ -54,7 +54,12 @@ pub fn content_path(root: &Path, digest: &str) -> Option<PathBuf> {
     let hex = digest.strip_prefix("sha256:")?;
     let is_hex =
         hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
-    is_hex.then(|| root.join("io.containerd.content.v1.content/blobs/sha256").join(hex))
+    is_hex.then(|| content_folder(root).join("blobs/sha256").join(hex))
+}
+
+/// containerd's content store below its root folder.
+pub fn content_folder(root: &Path) -> PathBuf {
+    root.join("io.containerd.content.v1.content")
 }
 
 fn length(size: i64) -> u64 {

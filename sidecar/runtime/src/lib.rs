@@ -18,7 +18,7 @@ mod pins;
 
 pub use canary::Canary;
 pub use connection::Runtime;
-pub use content::{Content, content_path};
+pub use content::{Content, content_folder, content_path};
 pub use cri::{Image, ImageFileSystem, Status, Version};
 pub use error::Error;
 pub use events::ImageEvent;

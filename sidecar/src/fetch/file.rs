@@ -101,7 +101,7 @@ async fn connection(
     Ok(())
 }
 
-/// The file may be in another revision already: then it is linked and only hashed.
+/// The file may be in another revision already, or in the container runtime: then it is linked or copied, and only hashed.
 async fn reuse(
     reading: &Arc<Reading>,
     granted: &GrantedFile,
@@ -118,8 +118,8 @@ async fn reuse(
             }
             return Ok(None);
         };
-        shared.donors.link(&(declared, owned.size), &to)?;
-        let Some(hashes) = hash_linked(&shared.common, &owned, &at)? else { return Ok(None) };
+        let taken = shared.donors.take(&(declared, owned.size), &to, &shared.common.stop)?;
+        let Some(hashes) = hash_linked(&shared.common, &owned, &at, taken)? else { return Ok(None) };
         if hashes.sha256 == declared {
             shared.common.on_disk.fetch_add(owned.size, Ordering::Relaxed);
             return Ok(Some(hashes));

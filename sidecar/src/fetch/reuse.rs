@@ -1,4 +1,5 @@
-//! Files with a declared digest that another revision of this node has: they are linked, and neither read at an origin nor got from peers.
+//! Files with a declared digest that another revision of this node has, or its container runtime: they are linked or copied, and neither
+//! read at an origin nor got from peers.
 //!
 //! Their pieces are held back from the start. Each counts as soon as its hash is known and the bytes have it; while this node reads at the
 //! origin it vouches for them, so that a file that only it has goes on to the others.
@@ -188,7 +189,8 @@ impl Work {
         let linked = tokio::task::spawn_blocking(move || {
             let Some(from) = donors.file(&content) else { return Ok(false) };
             // A damaged one is the other revision's to repair.
-            Ok(digest(from, &shared.hashed, &stop)? == Some(content.0) && donors.link(&content, &path)?)
+            Ok(digest(&from, &shared.hashed, &stop)? == Some(content.0)
+                && donors.take(&content, &path, &stop)?)
         });
         match linked.await {
             Ok(Ok(linked)) => linked,

@@ -195,11 +195,12 @@ pub fn hash_linked(
     common: &Common,
     granted: &GrantedFile,
     path: &RelPath,
+    is_copied: bool,
 ) -> Result<Option<FileHashes>, FetchError> {
     let shown = Path::new(&granted.path);
     let Ok(file) = open_beneath(&common.data, path, OFlags::RDONLY) else { return Ok(None) };
     let metadata = file.metadata().map_err(StoreError::io("look at", shown))?;
-    if metadata.nlink() < 2 || metadata.len() != granted.size {
+    if (metadata.nlink() < 2 && !is_copied) || metadata.len() != granted.size {
         return Ok(None);
     }
     let mut hasher = common.builder.file_hasher(common.files);

@@ -162,10 +162,9 @@ impl Host {
     /// Whose runtime it is.
     fn place(&self) -> Result<(Mounted, &'static discovery::Place), Problem> {
         let mounted = Mounted(self.config.host.clone());
-        let found = discovery::place(&mounted);
-        let found = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
-        // A containerd without a configuration has all defaults.
-        Ok((mounted, found.unwrap_or(&discovery::KNOWN[discovery::KNOWN.len() - 1])))
+        let found = place_of(&mounted);
+        let place = found.map_err(|error| Problem::new("RuntimeConfig", error.to_string()))?;
+        Ok((mounted, place))
     }
 
     /// The runtime; connected to when it is found first. It connects again by itself.
@@ -293,7 +292,12 @@ fn no_config_path(place: &discovery::Place) -> Problem {
     Problem::new("NoConfigPath", message)
 }
 
+/// Whose runtime it is. A containerd without a configuration has all defaults.
+pub(super) fn place_of(mounted: &Mounted) -> Result<&'static discovery::Place, discovery::DiscoveryError> {
+    Ok(discovery::place(mounted)?.unwrap_or(&discovery::KNOWN[discovery::KNOWN.len() - 1]))
+}
+
 /// A path of the host where it is mounted here.
-fn at(host: &Path, path: &str) -> std::path::PathBuf {
+pub(super) fn at(host: &Path, path: &str) -> std::path::PathBuf {
     host.join(path.trim_start_matches('/'))
 }

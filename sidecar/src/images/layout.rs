@@ -8,6 +8,11 @@ use crds::{ImageAccess, RevisionImage};
 use mirror::{Access, Digest, MAX_MANIFEST, Manifest, ManifestError, NameError, Repository};
 use origin::registry::{Contents, Reference, ReferenceError};
 
+use crate::store::ContentStore;
+
+/// Where blobs lie in a layout, and in the content store.
+const BLOBS: &str = "blobs/sha256";
+
 /// An image that is here.
 #[derive(Debug)]
 pub struct Layout {
@@ -18,10 +23,31 @@ pub struct Layout {
     pub digest: Digest,
     /// That, and the manifests of the platforms that are here.
     pub manifests: Vec<Manifest>,
-    /// Configs and layers, each with its length.
-    pub blobs: Vec<(Digest, PathBuf, u64)>,
+    /// Configs and layers.
+    pub blobs: Vec<Blob>,
     /// The layers, as leases name them.
     pub layers: Vec<String>,
+}
+
+/// A config or a layer.
+#[derive(Debug)]
+pub struct Blob {
+    pub digest: Digest,
+    pub length: u64,
+    /// Where it lies, and where it may lie instead: the runtime's content store has it too by then.
+    places: [Option<PathBuf>; 2],
+}
+
+impl Blob {
+    fn in_one_of(digest: Digest, places: [Option<PathBuf>; 2]) -> Option<Self> {
+        let length = places.iter().flatten().find_map(|path| fs::symlink_metadata(path).ok())?.len();
+        Some(Self { digest, length, places })
+    }
+
+    /// Where it lies now.
+    pub fn path(&self) -> Option<&Path> {
+        self.places.iter().flatten().map(PathBuf::as_path).find(|path| path.exists())
+    }
 }
 
 /// Why a published image cannot be served.
@@ -55,10 +81,14 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// Reads the layout below `data`. What the image lacks (layers that lie elsewhere) is not in it.
-    pub fn read(image: &RevisionImage, data: &Path) -> Result<Self, LayoutError> {
+    /// Reads the layout below `data`, of which blobs may lie in `content`. What the image lacks (layers that were left out) is not in it.
+    pub fn read(
+        image: &RevisionImage,
+        data: &Path,
+        content: Option<&ContentStore>,
+    ) -> Result<Self, LayoutError> {
         let reference = Reference::parse(&image.reference)?;
-        let folder = data.join("blobs/sha256");
+        let folder = data.join(BLOBS);
         let access = match image.access {
             ImageAccess::Cluster => Access::Node,
             ImageAccess::UpstreamManifests => Access::UpstreamManifests,
@@ -88,11 +118,10 @@ impl Layout {
             layout.manifests.push(manifest(&folder, layout.digest, &image.media_type, access)?);
         }
         for name in names {
-            let (digest, path) = (name.to_string().parse()?, folder.join(name.hex()));
+            let folders = [Some(folder.clone()), content.map(|content| content.folder().join(BLOBS))];
+            let places = folders.map(|folder| folder.map(|folder| folder.join(name.hex())));
             // What was left out is upstream's.
-            if let Ok(file) = fs::symlink_metadata(&path) {
-                layout.blobs.push((digest, path, file.len()));
-            }
+            layout.blobs.extend(Blob::in_one_of(name.to_string().parse()?, places));
         }
         layout.layers.sort();
         layout.layers.dedup();

@@ -30,9 +30,8 @@ pub async fn materialize(
 ) -> Result<Materialized, Error> {
     let name = runtime_name(image);
     let there = runtime.image(&name).await?;
-    let is_it = |digest: &String| digest.rsplit_once('@').is_some_and(|(_, digest)| digest == image.digest);
     let materialized = match there {
-        Some(there) if there.digests.iter().any(is_it) => {
+        Some(there) if is_in(&there, image) => {
             if there.pinned == image.pin {
                 return Ok(Materialized::Present);
             }
@@ -58,6 +57,12 @@ pub async fn materialize(
         runtime.pin(&name).await?;
     }
     Ok(materialized)
+}
+
+/// Whether what the runtime has under the image's name is that image.
+pub fn is_in(there: &runtime::Image, image: &RevisionImage) -> bool {
+    let is_it = |digest: &String| digest.rsplit_once('@').is_some_and(|(_, digest)| digest == image.digest);
+    there.digests.iter().any(is_it)
 }
 
 /// What the runtime calls the image: without the tag where there is a digest (containerd's `ParseDockerRef`).

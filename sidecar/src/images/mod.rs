@@ -4,6 +4,8 @@
 //! pull it from there: unpacking, names and garbage collection stay the runtime's.
 
 mod arriving;
+mod content;
+mod events;
 mod host;
 mod layout;
 mod materialize;
@@ -22,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 use crate::class::ClassInfo;
 use crate::demand::Desk;
 pub use arriving::Arriving;
+pub use content::content_store;
+use events::Events;
+pub use events::Touched;
 use host::Host;
 pub use host::HostState;
 pub use layout::LayoutError;
-use materialize::runtime_name;
-pub use materialize::{Materialized, materialize};
+pub use materialize::{Materialized, is_in, materialize, runtime_name};
 pub use shelf::{Coming, Place, Shelf};
 
 /// How a sidecar has to do with images.
@@ -40,6 +44,8 @@ pub struct ImagesConfig {
     pub hosts_files: bool,
     /// So many percent of the disk are left alone by blobs on demand.
     pub spare: u8,
+    /// Whether layers are read in the runtime's content store, where that is mounted, and not kept a second time.
+    pub content_store: bool,
 }
 
 /// A little more than what a kubelet wants: it evicts pods when a tenth of the disk is free.
@@ -54,8 +60,9 @@ pub struct Images {
     pub host: watch::Receiver<HostState>,
     /// Whose leases are ours.
     pub owner: String,
-    /// Images that the runtime unpacks at a time.
+    /// Images that the runtime unpacks, or whose layers are hashed to be left to it, at a time.
     pub pulls: Semaphore,
+    events: Events,
 }
 
 /// Images that are pulled at a time.
@@ -97,7 +104,13 @@ impl Images {
             sang: None,
         };
         tokio::spawn(work.run(shutdown.clone()));
-        Ok(Self { shelf, host, owner: owner.to_owned(), pulls: Semaphore::new(PULLS) })
+        let events = Events::listen(host.clone(), shutdown.clone());
+        Ok(Self { shelf, host, owner: owner.to_owned(), pulls: Semaphore::new(PULLS), events })
+    }
+
+    /// What happens to this image from now on.
+    pub fn touched(&self, image: &RevisionImage) -> Touched {
+        self.events.of(image)
     }
 
     /// Lets the runtime do with an image as it does with any: its layers and its name are kept for nobody any more.

@@ -9,6 +9,7 @@ use mirror::{Blob, Digest, Manifest, Reference, Repository};
 
 use super::arriving::Arriving;
 use super::layout::{Layout, LayoutError};
+use crate::store::ContentStore;
 
 /// Images in the order in which they were put here. Their manifests are in memory: at most 65 of 4 MiB for each, and as many images as a
 /// node has revisions.
@@ -70,10 +71,15 @@ impl Shelf {
         Coming { shelf: self.clone(), number }
     }
 
-    /// Serves the layout below `data` until the place is dropped; of two images with the same tag the one that was put here last. Reads
-    /// manifests: not for an async thread.
-    pub fn put(self: &Arc<Self>, image: &RevisionImage, data: &Path) -> Result<Place, LayoutError> {
-        let layout = Arc::new(Layout::read(image, data)?);
+    /// Serves the layout below `data`, with blobs that lie in `content` instead, until the place is dropped; of two images with the same tag
+    /// the one that was put here last. Reads manifests: not for an async thread.
+    pub fn put(
+        self: &Arc<Self>,
+        image: &RevisionImage,
+        data: &Path,
+        content: Option<&ContentStore>,
+    ) -> Result<Place, LayoutError> {
+        let layout = Arc::new(Layout::read(image, data, content)?);
         let mut images = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let number = images.next;
         images.next += 1;
@@ -102,8 +108,8 @@ impl mirror::Images for Shelf {
 
     fn blob(&self, digest: &Digest) -> Option<Blob> {
         let whole = self.find(|image| {
-            let (_, path, length) = image.blobs.iter().find(|(blob, ..)| blob == digest)?;
-            Some(Blob::Whole { path: path.clone(), length: *length })
+            let blob = image.blobs.iter().find(|blob| blob.digest == *digest)?;
+            Some(Blob::Whole { path: blob.path()?.to_owned(), length: blob.length })
         });
         whole.or_else(|| {
             let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -162,8 +168,8 @@ mod tests {
     fn a_tag_is_that_of_the_image_that_came_last_and_of_the_other_when_it_goes() {
         let shelf = Arc::<Shelf>::default();
         let [(one, first), (two, second)] = ["a", "b"].map(|layer| layout(layer, ImageAccess::Cluster));
-        let one = shelf.put(&first, one.path()).unwrap();
-        let two = shelf.put(&second, two.path()).unwrap();
+        let one = shelf.put(&first, one.path(), None).unwrap();
+        let two = shelf.put(&second, two.path(), None).unwrap();
         assert_eq!(tagged(&shelf).as_ref(), Some(&second.digest));
         assert!(one.layers() != two.layers() && shelf.blob(&Digest::of(b"a")).is_some());
         drop(two);
@@ -178,7 +184,7 @@ mod tests {
         let shelf = Arc::<Shelf>::default();
         let (folder, mut image) = layout("a", ImageAccess::Cluster);
         image.reference = format!("{}@{}", image.reference, image.digest);
-        let place = shelf.put(&image, folder.path()).unwrap();
+        let place = shelf.put(&image, folder.path(), None).unwrap();
         assert_eq!(tagged(&shelf), None);
         let repository = Repository::new("registry.example", "team/app").unwrap();
         let digest = image.digest.parse().unwrap();
@@ -190,15 +196,38 @@ mod tests {
     }
 
     #[test]
+    fn a_layer_is_served_from_where_it_is() {
+        let shelf = Arc::<Shelf>::default();
+        let (folder, image) = layout("a", ImageAccess::Cluster);
+        let other = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(other.path().to_owned()).unwrap();
+        let _place = shelf.put(&image, folder.path(), Some(&content)).unwrap();
+        let served = || match shelf.blob(&Digest::of(b"a"))? {
+            Blob::Whole { path, length } => Some((path, length)),
+            _ => None,
+        };
+        let layer =
+            |folder: &Path| folder.join("blobs/sha256").join(hex::encode(Digest::of(b"a").as_bytes()));
+        let (own, there) = (layer(folder.path()), layer(other.path()));
+        fs::create_dir_all(there.parent().unwrap()).unwrap();
+        fs::copy(&own, &there).unwrap();
+        assert_eq!(served(), Some((own.clone(), 1)));
+        fs::remove_file(own).unwrap();
+        assert_eq!(served(), Some((there.clone(), 1)));
+        fs::remove_file(there).unwrap();
+        assert_eq!(served(), None, "and not from where it is not");
+    }
+
+    #[test]
     fn a_manifest_is_not_served_as_a_blob_and_a_damaged_one_not_at_all() {
         let shelf = Arc::<Shelf>::default();
         let (folder, image) = layout("a", ImageAccess::UpstreamManifests);
         let digest: Digest = image.digest.parse().unwrap();
-        let place = shelf.put(&image, folder.path()).unwrap();
+        let place = shelf.put(&image, folder.path(), None).unwrap();
         assert!(shelf.blob(&digest).is_none());
         drop(place);
         let path = folder.path().join("blobs/sha256").join(hex::encode(digest.as_bytes()));
         fs::write(path, "{}").unwrap();
-        assert!(matches!(shelf.put(&image, folder.path()), Err(LayoutError::Damaged(_))));
+        assert!(matches!(shelf.put(&image, folder.path(), None), Err(LayoutError::Damaged(_))));
     }
 }

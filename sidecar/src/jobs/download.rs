@@ -1,5 +1,6 @@
 //! From metainfo to every byte in `incoming/`, verified: by the engine, or beside a revision that is the same torrent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crds::NodePhase;
@@ -17,7 +18,8 @@ impl Sharing {
     pub(super) async fn download(&mut self, documents: &Documents) -> Result<(), End> {
         let assume = self.prepare(documents).await?.assume;
         let folder = self.context.layout.coming(&self.job.revision);
-        match self.add(documents, folder.data(), Some(folder.journal()), assume).await {
+        let journal = Some(folder.journal());
+        match self.add(documents, folder.data(), journal, assume, BTreeSet::new()).await {
             Ok(()) => {
                 let sizes = documents.metainfo.files().iter().map(|file| file.size);
                 self.serve_what_comes(documents.metainfo.pieces(), documents.layout.iter().zip(sizes));
@@ -52,6 +54,13 @@ impl Sharing {
             let (files, bytes) = (reused.files, reused.bytes);
             tracing::info!(revision, files, bytes, "linked from other revisions");
             self.context.metrics.reused_bytes.inc_by(bytes);
+        }
+        if prepared.is_open {
+            let bytes = self.copy_from_runtime(documents).await?;
+            if bytes > 0 {
+                tracing::info!(revision = self.job.revision, bytes, "copied from the container runtime");
+                self.context.metrics.reused_bytes.inc_by(bytes);
+            }
         }
         Ok(prepared)
     }

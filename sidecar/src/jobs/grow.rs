@@ -1,5 +1,6 @@
 //! From an outline to the torrent: content that is shared while it is still being read, by this node or by others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crds::NodePhase;
@@ -43,9 +44,15 @@ impl Sharing {
             peers: Vec::new(),
             held: found.pieces(),
         };
-        let handle = self.context.engine.grow(&grow).await.map_err(|error| self.not_added(&error))?;
-        self.handle = Some(handle.clone());
         let plan = outline.plan();
+        let places = self.find_places(&grow.folder, plan.files().to_vec(), BTreeSet::new()).await;
+        let grown = match places {
+            Ok(Some(places)) => self.context.engine.grow_with(&grow, places).await,
+            Ok(None) => self.context.engine.grow(&grow).await,
+            Err(error) => Err(error),
+        };
+        let handle = grown.map_err(|error| self.not_added(&error))?;
+        self.handle = Some(handle.clone());
         self.serve_what_comes(plan.pieces(), plan.files().iter().map(|(path, size)| (path, *size)));
         self.job.phase(NodePhase::Downloading);
         let mut reuse = Reuse::begin(found, &self.job, &handle);

@@ -2,6 +2,7 @@
 
 mod documents;
 mod download;
+mod elsewhere;
 mod end;
 mod evidence;
 mod grow;

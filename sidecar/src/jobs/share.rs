@@ -1,5 +1,6 @@
 //! From metainfo to a published, seeded dataset, and back when somebody damages it.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,16 +8,18 @@ use std::time::Duration;
 use crds::NodePhase;
 use operator_api::reason;
 use rand::Rng;
+use swarm::net::storage::Elsewhere;
 use swarm::{AddError, AddTorrent, Assume, TorrentHandle, Trouble};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::documents::Documents;
+use super::elsewhere::away;
 use super::end::{End, RETRY, disk, not_added};
-use super::image::ImageState;
+use super::image::{ImageState, happened};
 use super::keeper::Keeper;
 use super::state::{Context, JobHandle, stoppable};
-use super::steps::{self, Place, Published};
+use super::steps::{self, Look, Place, Published};
 use crate::desired::{Data, Problem};
 use crate::images::HostState;
 use crate::store::{Folder, Record, doubt, is_full, shared_bytes, withdraw};
@@ -45,6 +48,8 @@ pub(super) struct Sharing {
     pub(super) far_bytes: u64,
     /// Where the content is an image: what has become of it.
     pub(super) image: ImageState,
+    /// And where its files lie, where some may lie in the runtime's content store.
+    pub(super) places: Option<Arc<Elsewhere>>,
 }
 
 /// Shares a revision until it is told to stop.
@@ -68,10 +73,12 @@ async fn share_until_stopped(context: Arc<Context>, job: JobHandle) {
         peer_bytes: 0,
         far_bytes: 0,
         image: ImageState::default(),
+        places: None,
     };
     loop {
         let Err(end) = sharing.round().await;
-        sharing.image = ImageState::default();
+        sharing.image = sharing.image.for_next_round();
+        sharing.places = None;
         if let Some(handle) = sharing.handle.take() {
             handle.remove().await;
         }
@@ -94,6 +101,7 @@ impl Sharing {
         let place = self.find().await?;
         if place == Place::Store {
             let documents = self.documents(place).await?;
+            self.wait_while_evicted(&documents).await?;
             self.account(&documents, self.context.layout.published(&self.job.revision)).await?;
             self.open_published(&documents).await?;
             return self.seed(&documents).await;
@@ -185,7 +193,11 @@ impl Sharing {
         folder: std::path::PathBuf,
         journal: Option<std::path::PathBuf>,
         assume: Assume,
+        there: BTreeSet<usize>,
     ) -> Result<(), AddError> {
+        let sizes = documents.metainfo.files().iter().map(|file| file.size);
+        let files = documents.layout.iter().cloned().zip(sizes).collect();
+        let places = self.find_places(&folder, files, there).await?;
         let torrent = AddTorrent {
             metainfo: Arc::clone(&documents.metainfo),
             folder,
@@ -196,7 +208,10 @@ impl Sharing {
             peers: Vec::new(),
             web_seeds: Vec::new(),
         };
-        self.handle = Some(self.context.engine.add(torrent).await?);
+        self.handle = Some(match places {
+            Some(places) => self.context.engine.add_with(torrent, places).await?,
+            None => self.context.engine.add(torrent).await?,
+        });
         Ok(())
     }
 
@@ -272,9 +287,12 @@ impl Sharing {
     }
 
     async fn open_published(&mut self, documents: &Documents) -> Result<(), End> {
-        self.context.ledger.note(&self.job.revision, documents.manifest.total_size());
-        let data = self.context.layout.published(&self.job.revision).data();
-        match self.add(documents, data, None, Assume::Complete).await {
+        let (layout, revision) = (self.context.layout.clone(), self.job.revision.clone());
+        let (data, manifest) = (layout.published(&revision).data(), Arc::clone(&documents.manifest));
+        let there = disk(move || Ok(away(&layout, &revision, &manifest))).await?;
+        let added = self.add(documents, data, None, Assume::Complete, there).await;
+        self.note_published(documents);
+        match added {
             Ok(()) | Err(AddError::Duplicate) => Ok(()),
             Err(error @ AddError::Storage { .. }) => {
                 tracing::warn!(revision = self.job.revision, %error, "the published data is damaged");
@@ -290,10 +308,11 @@ impl Sharing {
         let (mut class, mut token) = (self.context.class.clone(), self.context.session.watch());
         let mut spec = self.job.spec.clone();
         let mut host = self.context.images.as_ref().map(|images| images.host.clone());
+        let mut touched = self.touched();
         let mut from = 0;
         loop {
             let pause = self.look_after(documents, from).await?;
-            let pause = self.look_after_image(pause).await?;
+            let pause = self.look_after_image(documents, pause).await?;
             from += LOOK_FILES;
             if let Some(handle) = &self.handle {
                 let stats = handle.stats();
@@ -315,6 +334,7 @@ impl Sharing {
                 Ok(()) = class.changed() => self.set_trackers(),
                 Ok(()) = token.changed() => self.set_trackers(),
                 () = changed(host.as_mut()) => {}
+                () = happened(touched.as_mut()) => {}
             }
         }
     }
@@ -328,15 +348,20 @@ impl Sharing {
     async fn look_after(&mut self, documents: &Documents, from: usize) -> Result<Duration, End> {
         let (layout, mut record) = (self.context.layout.clone(), self.record().clone());
         let (spec, manifest) = (self.job.spec(), Arc::clone(&documents.manifest));
+        let places = self.places.clone();
         let (published, record) = disk(move || {
-            let spec = spec.as_deref();
-            let published = steps::look_after(&layout, &mut record, spec, &manifest, from, LOOK_FILES)?;
+            let (spec, places) = (spec.as_deref(), places.as_deref());
+            let look = Look { spec, from, count: LOOK_FILES, places };
+            let published = steps::look_after(&layout, &mut record, &manifest, look)?;
             Ok((published, record))
         })
         .await?;
         self.record = Some(record);
         match published {
             Published::Damaged => {
+                if let Some(problem) = self.went_with_image(documents).await? {
+                    return Err(End::Problem(problem));
+                }
                 tracing::warn!(
                     revision = self.job.revision,
                     "published data is missing or was changed: getting it again"

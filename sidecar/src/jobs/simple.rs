@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::elsewhere::bring_back;
 use super::state::{Context, JobHandle, stoppable};
 use crate::desired::Problem;
 use crate::store::{Folder, Layout, Record, StoreError, remove, retain};
@@ -27,6 +28,15 @@ pub async fn remove_job(context: Arc<Context>, job: JobHandle) {
 
 /// Gives a revision to the user. Tries until it works.
 pub async fn retain_job(context: Arc<Context>, job: JobHandle) {
+    let (layout, revision, stop) = (context.layout.clone(), job.revision.clone(), job.stop.clone());
+    let whole = move || match record_of(&layout, &revision, Record::load)? {
+        Some(record) => bring_back(&layout, &record, &stop),
+        None => Ok(()),
+    };
+    // Layers go when the runtime is let go of.
+    if !until_done(&job, whole).await {
+        return;
+    }
     forget_image(&context, &job.revision).await;
     let (layout, revision) = (context.layout.clone(), job.revision.clone());
     if until_done(&job, move || retain(&layout, &revision)).await {

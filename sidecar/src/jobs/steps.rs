@@ -7,10 +7,12 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use swarm::Assume;
+use swarm::net::storage::Elsewhere;
 use torrent::ingest::Outline;
-use torrent::manifest::Manifest;
+use torrent::manifest::{Entry, Manifest};
 use torrent::{IngestId, Limits, Plan, RelPath};
 
+use super::elsewhere::lies_there;
 use super::evidence::{Evidence, assume};
 use crate::store::{
     Folder, Layout, Record, Reused, StoreError, allocated, clean_leftovers, is_whole, link, open_beneath,
@@ -100,6 +102,8 @@ pub struct Prepared {
     pub here: u64,
     /// Bytes that other revisions have too.
     pub shared: BTreeMap<String, u64>,
+    /// Nothing is known of what is here: what else this node has may be put beside it.
+    pub is_open: bool,
 }
 
 /// Gets the folder in `incoming/` ready: writable, empty files made, files of other revisions linked.
@@ -133,7 +137,8 @@ pub fn prepare(
         record.save(&folder)?;
     }
     let shared = shared_bytes(layout, &record.revision, &data, manifest)?;
-    Ok(Prepared { reused, assume, here: allocated(&data), shared })
+    let is_open = !journal && !record.fetched;
+    Ok(Prepared { reused, assume, here: allocated(&data), shared, is_open })
 }
 
 /// Everything that is here has been hashed: from now on the engine's journal speaks for it.
@@ -194,15 +199,22 @@ fn make_files<'a>(data: &Path, paths: impl Iterator<Item = &'a RelPath>) -> Resu
 
 /// Whether every file is there with its size.
 pub fn whole(data: &Path, manifest: &Manifest) -> bool {
-    sound(data, manifest, 0, manifest.entries().len())
+    manifest.entries().iter().all(|entry| stands(data, entry))
 }
 
-/// Whether `count` files from number `from` on (round and round) are there with their sizes.
-pub fn sound(data: &Path, manifest: &Manifest, from: usize, count: usize) -> bool {
-    let entries = manifest.entries();
-    entries.iter().cycle().skip(from % entries.len().max(1)).take(count.min(entries.len())).all(|entry| {
-        fs::symlink_metadata(data.join(entry.path.as_str()))
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.size)
+/// Whether a file is there with its size.
+pub fn stands(data: &Path, entry: &Entry) -> bool {
+    fs::symlink_metadata(data.join(entry.path.as_str()))
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.size)
+}
+
+/// Whether `count` files from number `from` on (round and round) are there with their sizes, or where they lie instead.
+fn sound(data: &Path, manifest: &Manifest, look: &Look<'_>) -> bool {
+    let (entries, Look { from, count, places, .. }) = (manifest.entries(), *look);
+    let round = entries.iter().enumerate().cycle().skip(from % entries.len().max(1));
+    round.take(count.min(entries.len())).all(|(index, entry)| match places {
+        Some(places) if places.is_elsewhere(index) => lies_there(places, index, entry),
+        _ => stands(data, entry),
     })
 }
 
@@ -252,20 +264,31 @@ fn tidy(layout: &Layout, record: &Record) -> Result<Vec<String>, StoreError> {
     Ok(removed)
 }
 
+/// What of a published revision is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// What the API says of it.
+    pub spec: Option<&'a crds::DistributionRevisionSpec>,
+    /// The first file.
+    pub from: usize,
+    /// How many files.
+    pub count: usize,
+    /// Where files lie that are not below the data root.
+    pub places: Option<&'a Elsewhere>,
+}
+
 /// Looks after a published revision: its record follows the API, its link is there, its files are.
 pub fn look_after(
     layout: &Layout,
     record: &mut Record,
-    spec: Option<&crds::DistributionRevisionSpec>,
     manifest: &Manifest,
-    from: usize,
-    count: usize,
+    look: Look<'_>,
 ) -> Result<Published, StoreError> {
     let folder = layout.published(&record.revision);
-    if !is_published(&folder) || !sound(&folder.data(), manifest, from, count) {
+    if !is_published(&folder) || !sound(&folder.data(), manifest, &look) {
         return Ok(Published::Damaged);
     }
-    if spec.is_some_and(|spec| record.update(spec)) {
+    if look.spec.is_some_and(|spec| record.update(spec)) {
         record.save(&folder)?;
     }
     if !record.current {

@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 use torrent::RelPath;
 use torrent::manifest::{Entry, Manifest};
 
+use super::elsewhere::{away, bring_back};
 use super::steps::{self, Place, Published};
 use super::twin::{self, Twin};
 use crate::contents::hex;
 use crate::store::{
-    Layout, Record, Root, clean_leftovers, doubt, publish, retain, scan, shared_bytes, withdraw,
+    ContentStore, Layout, Record, Root, clean_leftovers, doubt, publish, remove_sealed, retain, scan,
+    shared_bytes, withdraw,
 };
 
 const FILES: &[(&str, &[u8])] = &[("a.bin", b"alpha"), ("sub/b.bin", b"beta"), ("leer", b"")];
@@ -178,6 +180,30 @@ fn a_twin_waits_for_the_other_and_then_is_linked_and_hashed() {
     let stop = CancellationToken::new();
     stop.cancel();
     assert_eq!(twin::complete(layout, &record, &manifest, &stop).unwrap(), Twin::Stopped);
+}
+
+#[test]
+fn a_twin_copies_what_the_other_has_left_to_the_runtime() {
+    let (temp, root) = root();
+    let path = format!("blobs/sha256/{}", hex(&Sha256::digest(b"layer")));
+    let files: &[(&str, &[u8])] = &[("index.json", b"{}"), (&path, b"layer")];
+    let there = temp.path().join("content").join(&path);
+    fs::create_dir_all(there.parent().unwrap()).unwrap();
+    fs::write(&there, "layer").unwrap();
+    let content = ContentStore::open(temp.path().join("content")).unwrap();
+    let layout = &root.layout().clone().beside(Some(content));
+    let (other, _) = published(layout, "r1", files);
+    remove_sealed(&layout.published("r1").data(), &RelPath::parse(&path).unwrap()).unwrap();
+    assert!(fs::metadata(layout.published("r1").data().join("blobs/sha256")).unwrap().mode() & 0o222 == 0);
+    assert_eq!(away(layout, "r1", &manifest(files)).into_iter().collect::<Vec<_>>(), [0], "blobs come first");
+    let (record, manifest) = coming(layout, "r2", files);
+    assert_eq!(complete(layout, &record, &manifest), Twin::Whole);
+    assert_eq!(fs::read(layout.coming("r2").data().join(&path)).unwrap(), b"layer");
+    // What is given to the user is whole without the runtime.
+    bring_back(layout, &other, &CancellationToken::new()).unwrap();
+    fs::remove_file(there).unwrap();
+    assert_eq!(fs::read(layout.published("r1").data().join(&path)).unwrap(), b"layer");
+    assert!(away(layout, "r1", &manifest).is_empty());
 }
 
 #[test]

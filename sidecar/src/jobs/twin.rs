@@ -1,4 +1,5 @@
-//! A revision whose bytes the engine already shares under another revision's name: it is made of hard links to that one.
+//! A revision whose bytes the engine already shares under another revision's name: it is made of hard links to that one, and of copies
+//! of what that one has left to the container runtime.
 //!
 //! The engine takes each torrent once, so nobody downloads for the second revision and nobody verifies it: what is published is
 //! hashed here, against the manifest. Synchronous, as all that is disk only.
@@ -83,7 +84,7 @@ impl Making<'_> {
             doubt(&self.layout.coming(&self.record.revision))?;
         }
         remove_tree(path)?;
-        self.donors.link(&(entry.sha256, entry.size), path)
+        self.donors.take(&(entry.sha256, entry.size), path, self.stop)
     }
 
     /// Hashes a file, and once more if the other revision's can take its place: half a download has its full size too.

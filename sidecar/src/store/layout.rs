@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
 use super::root::ensure_folder;
+use super::{ContentStore, StoreError};
 
 /// The folder with the user's files, below a revision's.
 pub const DATA: &str = "data";
@@ -14,6 +14,7 @@ pub const COMPLETE: &str = ".complete";
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    content: Option<ContentStore>,
 }
 
 /// A revision's folder, in `store/` or `incoming/`.
@@ -23,7 +24,18 @@ pub struct Folder(PathBuf);
 impl Layout {
     /// Of this root.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), content: None }
+    }
+
+    /// The same root, beside the container runtime's content store.
+    #[must_use]
+    pub fn beside(self, content: Option<ContentStore>) -> Self {
+        Self { content, ..self }
+    }
+
+    /// Where layers of images may lie instead; none if it cannot be read from here.
+    pub fn content(&self) -> Option<&ContentStore> {
+        self.content.as_ref()
     }
 
     /// The root itself.

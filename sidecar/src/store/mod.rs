@@ -12,6 +12,7 @@
 //! Deliberately synchronous: every call is a handful of system calls in an order that matters, callers wrap them in
 //! `spawn_blocking`, and the tests can cut them anywhere.
 
+mod content;
 mod doubt;
 mod error;
 mod layout;
@@ -28,6 +29,7 @@ mod space;
 mod tests;
 mod tree;
 
+pub use content::{ContentStore, is_blob};
 pub use doubt::{doubt, is_whole};
 pub use error::{StoreError, is_full};
 pub use layout::{COMPLETE, DATA, Folder, Layout, safe_name};
@@ -40,4 +42,4 @@ pub use root::Root;
 pub use scan::{Found, clean_leftovers, remove, retain, scan, scan_one, withdraw};
 pub use shared::shared_bytes;
 pub use space::{SpaceError, allocated, disk_space, free_bytes};
-pub use tree::{open_beneath, remove_tree, seal, sync_tree, unseal};
+pub use tree::{open_beneath, remove_sealed, remove_tree, seal, sync_tree, unseal};

@@ -1,4 +1,4 @@
-//! Files that another revision already holds are linked, not got again.
+//! Files that another revision, or the container runtime, already holds are linked or copied, not got again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use tokio_util::sync::CancellationToken;
 use torrent::RelPath;
 use torrent::manifest::Manifest;
 
-use super::{Layout, Record, StoreError};
+use super::{ContentStore, Layout, Record, StoreError};
 
 /// Identity of a file's bytes: SHA-256 and size.
 pub type Content = ([u8; 32], u64);
@@ -34,12 +35,14 @@ pub(super) fn others(layout: &Layout, revision: &str) -> impl Iterator<Item = (S
     })
 }
 
-/// Where whole revisions keep each content; read from their manifests when it is made.
+/// Where whole revisions keep each content, read from their manifests when it is made; and the container runtime's content store, where
+/// their layers may have gone.
 #[derive(Debug, Default)]
 pub struct Donors {
     revisions: Vec<String>,
     /// Whose it is, and where.
     files: BTreeMap<Content, (usize, PathBuf)>,
+    store: Option<ContentStore>,
 }
 
 impl Donors {
@@ -55,7 +58,7 @@ impl Donors {
     }
 
     fn of(layout: &Layout, revisions: impl Iterator<Item = (String, Record)>) -> Self {
-        let mut donors = Self::default();
+        let mut donors = Self { store: layout.content().cloned(), ..Self::default() };
         for (name, record) in revisions {
             let folder = layout.published(&name);
             let Some(digest) = record.manifest_digest else { continue };
@@ -84,18 +87,29 @@ impl Donors {
         same.then(|| self.revisions[*whose].as_str())
     }
 
-    /// The file that holds this content.
-    pub fn file(&self, content: &Content) -> Option<&Path> {
-        self.files.get(content).map(|(_, path)| path.as_path())
+    /// A file that holds this content, if there is one of that size.
+    pub fn file(&self, content: &Content) -> Option<PathBuf> {
+        let own = self.own(content).map(Path::to_owned);
+        own.or_else(|| self.store.as_ref().filter(|_| content.1 > 0)?.file(content))
+    }
+
+    fn own(&self, content: &Content) -> Option<&Path> {
+        let (_, path) = self.files.get(content)?;
+        let whole = fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.size() == content.1);
+        whole.then_some(path)
+    }
+
+    /// As [`Self::link`], or else copies it from the content store, if it is there and has these bytes.
+    pub fn take(&self, content: &Content, to: &Path, stop: &CancellationToken) -> Result<bool, StoreError> {
+        if content.1 == 0 || self.link(content, to)? {
+            return Ok(content.1 > 0);
+        }
+        self.store.as_ref().map_or(Ok(false), |store| store.copy(content, to, stop))
     }
 
     /// Links the file that holds this content to `to`, if there is one of that size and nothing stands there yet.
     pub fn link(&self, content: &Content, to: &Path) -> Result<bool, StoreError> {
-        let Some((_, from)) = self.files.get(content).filter(|_| content.1 > 0) else { return Ok(false) };
-        let whole = fs::symlink_metadata(from).is_ok_and(|m| m.is_file() && m.size() == content.1);
-        if !whole {
-            return Ok(false);
-        }
+        let Some(from) = self.own(content).filter(|_| content.1 > 0) else { return Ok(false) };
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(StoreError::io("make", parent))?;
         }

@@ -100,6 +100,30 @@ pub fn remove_tree(top: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Removes a file below `data` that is sealed, whose folder stays sealed; nothing there is fine. No link is followed on the way.
+pub fn remove_sealed(data: &Path, path: &RelPath) -> Result<(), StoreError> {
+    let shown = data.join(path.as_str());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let (parents, name) = match path.as_str().rsplit_once('/') {
+        Some((parents, name)) => (Some(parents), name),
+        None => (None, path.as_str()),
+    };
+    let open = |at: &Path| rustix::fs::open(at, flags, Mode::empty());
+    let mut folder = open(data).map_err(StoreError::sys("open", data))?;
+    for part in parents.into_iter().flat_map(|parents| parents.split('/')) {
+        let below = rustix::fs::openat(&folder, part, flags, Mode::empty());
+        folder = below.map_err(StoreError::sys("open the folder of", &shown))?;
+    }
+    let mode = |mode| rustix::fs::fchmod(&folder, Mode::from_raw_mode(mode));
+    mode(OPEN_FOLDER).map_err(StoreError::sys("chmod the folder of", &shown))?;
+    let removed = match rustix::fs::unlinkat(&folder, name, rustix::fs::AtFlags::empty()) {
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        other => other.map_err(StoreError::sys("remove", &shown)),
+    };
+    mode(SEALED_FOLDER).map_err(StoreError::sys("chmod the folder of", &shown))?;
+    removed
+}
+
 /// A folder's entries can only be removed by those who may write it.
 fn open_folders(top: &Path) -> Result<(), StoreError> {
     chmod(top, OPEN_FOLDER)?;

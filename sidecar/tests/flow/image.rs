@@ -22,7 +22,7 @@ const LAYERS: [&str; 3] = ["a-3000000", "b-70000", "c-1"];
 
 /// A registry that sends whoever shows the right thing to where the bytes are, as the large ones do.
 #[derive(Clone)]
-struct Registry {
+pub struct Registry {
     url: String,
     /// Where it sends to.
     store: String,
@@ -31,7 +31,7 @@ struct Registry {
 }
 
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     /// What has to be shown now.
     wanted: String,
     /// From the second request on, this.
@@ -39,13 +39,13 @@ struct Seen {
     refused: usize,
     /// `Authorization`s that came to where the bytes are.
     strayed: usize,
-    given: u64,
+    pub given: u64,
     /// The first body ends early, when the operator has heard from the fetcher so often.
     cut_after: Option<usize>,
 }
 
 impl Registry {
-    async fn start(operator: FakeOperator, wanted: &str) -> Self {
+    pub async fn start(operator: FakeOperator, wanted: &str) -> Self {
         let (front, back) = (
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -60,28 +60,19 @@ impl Registry {
         registry
     }
 
-    fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+    pub fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
         look(&mut self.state.lock().unwrap())
     }
 
-    fn authorization(&self, value: &str) -> Authorization {
+    pub fn authorization(&self, value: &str) -> Authorization {
         Authorization { origin: self.url.clone(), value: value.to_owned() }
     }
 
     /// The files of a layout, as the operator grants them.
-    fn layout(&self, layers: &[&str]) -> Vec<GrantedFile> {
-        let text = |path: &str, text: String| GrantedFile {
-            path: path.to_owned(),
-            url: String::new(),
-            size: text.len() as u64,
-            sha256: Some(digest(text.as_bytes())),
-            text: Some(text),
-            etag: None,
-            last_modified: None,
-        };
+    pub fn layout(&self, layers: &[&str]) -> Vec<GrantedFile> {
         let mut files = vec![
-            text("index.json", r#"{"schemaVersion":2,"manifests":[]}"#.to_owned()),
-            text("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#.to_owned()),
+            granted_text("index.json", r#"{"schemaVersion":2,"manifests":[]}"#.to_owned()),
+            granted_text("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#.to_owned()),
         ];
         files.extend(layers.iter().map(|layer| {
             let bytes = bytes_of(layer);
@@ -100,7 +91,20 @@ impl Registry {
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// A file whose bytes come with the grant.
+pub fn granted_text(path: &str, text: String) -> GrantedFile {
+    GrantedFile {
+        path: path.to_owned(),
+        url: String::new(),
+        size: text.len() as u64,
+        sha256: Some(digest(text.as_bytes())),
+        text: Some(text),
+        etag: None,
+        last_modified: None,
+    }
+}
+
+pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
@@ -249,7 +253,8 @@ async fn a_pull_that_comes_before_the_image_is_whole_gets_what_is_here_and_waits
     let mirror = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let host = tempfile::tempdir().unwrap();
     let host_path = host.path().to_owned();
-    cluster.images = Some(ImagesConfig { mirror, host: host_path, hosts_files: false, spare: 12 });
+    cluster.images =
+        Some(ImagesConfig { mirror, host: host_path, hosts_files: false, spare: 12, content_store: true });
     let _b = cluster.sidecar("b").await;
     let bytes = bytes_of(LAYER);
     let path = format!("blobs/sha256/{}", digest(&bytes));

@@ -10,6 +10,7 @@
 mod cluster;
 mod image;
 mod ingest;
+mod layers;
 mod operator;
 mod repair;
 
