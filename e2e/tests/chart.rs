@@ -288,8 +288,9 @@ fn t120_no_pod_asks_for_more_than_its_work_needs() {
             for volume in pod["volumes"].as_array().into_iter().flatten() {
                 if let Some(path) = volume["hostPath"]["path"].as_str() {
                     let args = list(&pod["containers"][0]["args"]);
+                    let content = "/var/lib/containerd/io.containerd.content.v1.content";
                     let images = args.iter().any(|arg| arg.starts_with("--mirror-port="))
-                        && ["/etc/containerd", "/etc/docker", "/run/containerd"].contains(&path);
+                        && ["/etc/containerd", "/etc/docker", "/run/containerd", content].contains(&path);
                     assert!(sidecar && (images || roots.contains(&path)), "{owner} mounts {path}");
                     assert_eq!(volume["hostPath"]["type"], "DirectoryOrCreate");
                 }
@@ -402,7 +403,7 @@ fn t120_only_sidecars_that_handle_images_see_the_container_runtime() {
     let Some(helm) = helm() else { return };
     let off = defaults(&helm);
     let on = render(&helm, &json!({"images": {"enabled": true}})).expect("it renders");
-    let theirs = json!({"images": {"enabled": true, "configure": "None", "mirrorPort": 7000, "hostPaths": ["/run/k3s"]}});
+    let theirs = json!({"images": {"enabled": true, "configure": "None", "mirrorPort": 7000, "hostPaths": ["/run/k3s"], "contentStore": ""}});
     let theirs = render(&helm, &theirs).expect("it renders");
     let paths = |documents: &[Value]| {
         let pod = sidecar_pod(documents, "default");
@@ -415,10 +416,15 @@ fn t120_only_sidecars_that_handle_images_see_the_container_runtime() {
     assert!(paths(&off).is_empty());
     // containerd 2.2 looks for hosts files below both of the first.
     let expected = ["/host/etc/containerd", "/host/etc/docker", "/host/run/containerd"];
-    assert_eq!(paths(&on), expected.map(|path| (json!(path), false)));
+    let content = (json!("/host/var/lib/containerd/io.containerd.content.v1.content"), true);
+    let expected = expected.map(|path| (json!(path), false)).into_iter().chain([content]);
+    assert_eq!(paths(&on), expected.collect::<Vec<_>>());
+    assert!(
+        list(&sidecar_pod(&on, "default")["containers"][0]["args"]).contains(&"--content-store=IfMounted")
+    );
     assert_eq!(paths(&theirs), [(json!("/host/run/k3s"), true)]);
     let args = list(&sidecar_pod(&theirs, "default")["containers"][0]["args"]);
-    for arg in ["--mirror-port=7000", "--configure-runtime=None"] {
+    for arg in ["--mirror-port=7000", "--configure-runtime=None", "--content-store=Never"] {
         assert!(args.contains(&arg), "{args:?}");
     }
 }
@@ -476,6 +482,7 @@ fn values_that_cannot_work_are_refused() {
         (json!({"uninstall": {"data": "Maybe"}}), "data"),
         (json!({"images": {"enabled": true, "mirrorPort": 6881}}), "same port"),
         (json!({"images": {"hostPaths": ["etc"]}}), "hostPaths"),
+        (json!({"images": {"contentStore": "var/lib"}}), "contentStore"),
         (json!({"image": {"digest": "sha256:12"}}), "digest"),
         (json!({"classes": []}), "classes"),
         (class("root", json!("relative")), "root"),
