@@ -2,6 +2,14 @@
 //! and canary.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[allow(dead_code, clippy::cast_possible_wrap, reason = "of the sidecar's tests, which use all of it")]
+#[path = "../../sidecar/tests/flow/cluster.rs"]
+mod cluster;
+#[path = "image_containerd/layers.rs"]
+mod layers;
+#[path = "../../sidecar/tests/flow/operator.rs"]
+mod operator;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +42,7 @@ fn main() -> ExitCode {
     let discarding = Settings { discard_unpacked_layers: true, ..Settings::default() };
     let parallel = Settings { parallel_fetch: 200_000, only: Some("2.2"), ..Settings::default() };
     let parallel_too = parallel.clone();
+    let discarding_too = discarding.clone();
     Suite::default()
         .scenario("an image that the mirror has comes from the mirror alone", |w| all_here(w).boxed())
         .scenario("an image that it does not have comes from upstream, one 404 each", |w| {
@@ -73,6 +82,13 @@ fn main() -> ExitCode {
         })
         .scenario("leases are an owner's own", |w| owners(w).boxed())
         .scenario("a pin stays until the next pull", |w| pin(w).boxed())
+        .scenario("layers lie on the disk once, and are the runtime's to remove", |w| layers::once(w).boxed())
+        .scenario_with("layers lie on the disk once where they are discarded", discarding_too, |w| {
+            layers::once_though_discarded(w).boxed()
+        })
+        .scenario("blobs lie on the disk once while the kubelet's image is there", |w| {
+            layers::blobs_follow_the_kubelet(w).boxed()
+        })
         .scenario("images are listed, counted and removed", |w| listing(w).boxed())
         .scenario("its configuration says where it looks", |w| configuration(w).boxed())
         .scenario("t101 a runtime that restarts is found again", |w| restart(w).boxed())
