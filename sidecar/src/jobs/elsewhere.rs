@@ -30,12 +30,12 @@ use crate::store::{Content, ContentStore, Layout, Record, StoreError, is_blob, r
 type Blobs = Vec<(usize, Entry)>;
 
 /// What has become of blobs that were to be left to the runtime.
-#[derive(Debug, Default)]
-struct Left {
-    files: usize,
-    bytes: u64,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) files: usize,
+    pub(super) bytes: u64,
     /// The content store's are not what their names say.
-    refused: BTreeSet<usize>,
+    pub(super) refused: BTreeSet<usize>,
 }
 
 impl Sharing {
@@ -177,7 +177,7 @@ impl Sharing {
     }
 
     /// Lets go of the layers: else the disk stays full of what was removed to free it.
-    async fn release(&mut self, runtime: &Runtime) -> Result<(), End> {
+    pub(super) async fn release(&mut self, runtime: &Runtime) -> Result<(), End> {
         self.image.is_leased = false;
         let released = stoppable(&self.job.stop, runtime.release(&self.job.revision)).await?;
         if let Err(error) = released {
@@ -219,7 +219,8 @@ impl Sharing {
     }
 }
 
-fn open_both(
+/// The files of a torrent in `own`, but those that lie `there`; none if the content store cannot be opened.
+pub(super) fn open_both(
     own: &Path,
     content: &ContentStore,
     files: Vec<(RelPath, u64)>,
@@ -238,7 +239,8 @@ fn open_both(
     }
 }
 
-fn leave(
+/// Leaves these blobs to the content store, those of which it has every byte.
+pub(super) fn leave(
     layout: &Layout,
     revision: &str,
     places: &Elsewhere,

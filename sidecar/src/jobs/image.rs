@@ -155,6 +155,7 @@ impl Sharing {
         if !matches!(there, Ok(None)) {
             return Ok(None);
         }
+        self.release(&runtime).await?;
         self.image.evicted.get_or_insert_with(Instant::now);
         Ok(Some(evicted()))
     }

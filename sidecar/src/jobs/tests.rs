@@ -1,5 +1,6 @@
 //! What is believed of a folder, cut everywhere; and a revision made whole beside another.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use torrent::RelPath;
 use torrent::manifest::{Entry, Manifest};
 
-use super::elsewhere::{away, bring_back};
+use super::elsewhere::{Left, away, bring_back, leave, open_both};
 use super::steps::{self, Place, Published};
 use super::twin::{self, Twin};
 use crate::contents::hex;
@@ -180,6 +181,32 @@ fn a_twin_waits_for_the_other_and_then_is_linked_and_hashed() {
     let stop = CancellationToken::new();
     stop.cancel();
     assert_eq!(twin::complete(layout, &record, &manifest, &stop).unwrap(), Twin::Stopped);
+}
+
+#[test]
+fn only_what_the_runtime_really_has_is_left_to_it() {
+    let (temp, root) = root();
+    let [good, rotten] = [b"good layer", b"bad layer!"].map(|bytes| (bytes, hex(&Sha256::digest(bytes))));
+    let path = |(_, digest): &(_, String)| format!("blobs/sha256/{digest}");
+    let paths = [path(&good), path(&rotten)];
+    let files: Vec<(&str, &[u8])> = paths.iter().map(String::as_str).zip([&good.0[..], rotten.0]).collect();
+    let there = temp.path().join("content");
+    fs::create_dir_all(there.join("blobs/sha256")).unwrap();
+    fs::write(there.join(&paths[0]), good.0).unwrap();
+    fs::write(there.join(&paths[1]), b"bad lawyer").unwrap();
+    let content = ContentStore::open(there).unwrap();
+    let layout = &root.layout().clone().beside(Some(content.clone()));
+    let (_, manifest) = published(layout, "r1", &files);
+    let blobs: Vec<_> = manifest.entries().iter().cloned().enumerate().collect();
+    let sizes = blobs.iter().map(|(_, entry)| (entry.path.clone(), entry.size)).collect();
+    let data = layout.published("r1").data();
+    let places = open_both(&data, &content, sizes, &BTreeSet::new()).unwrap().unwrap();
+    let number = |path: &str| blobs.iter().find(|(_, entry)| entry.path.as_str() == path).unwrap().0;
+    let (good, rotten) = (number(&paths[0]), number(&paths[1]));
+    let left = leave(layout, "r1", &places, &blobs, &CancellationToken::new());
+    assert_eq!(left, Left { files: 1, bytes: 10, refused: BTreeSet::from([rotten]) });
+    assert!(places.is_elsewhere(good) && !data.join(&paths[0]).exists());
+    assert!(!places.is_elsewhere(rotten) && data.join(&paths[1]).exists());
 }
 
 #[test]

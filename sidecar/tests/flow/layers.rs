@@ -209,14 +209,19 @@ async fn another_image_takes_layers_from_the_runtime_and_asks_nobody_for_them() 
         assert_eq!(entry.peer_bytes, 0);
         assert!(fs::read(blob(&b.link(name), LAYERS[0])).unwrap() == bytes_of(LAYERS[0]));
     }
-    // And where somebody else has read it.
-    let (image, files) = image(&registry, &[LAYERS[0], "f-2000000"]);
-    let others: u64 = files.iter().map(|file| file.size).sum::<u64>() - 3_000_000;
-    cluster.image = Some(image);
-    cluster.make("third-1", "third", files, &["a"], None).await;
-    cluster.build("third-1").await;
-    let entry = cluster.ready("b", "third-1").await;
-    assert!(entry.peer_bytes as u64 <= others, "{} of {others}", entry.peer_bytes);
+    // And where somebody else reads the rest, now or meanwhile.
+    for (revision, ingest) in [("third-1", false), ("fourth-1", true)] {
+        let name = revision.trim_end_matches("-1");
+        let (image, files) = image(&registry, &[LAYERS[0], if ingest { "f-2000000" } else { "g-2000000" }]);
+        let others: u64 = files.iter().map(|file| file.size).sum::<u64>() - 3_000_000;
+        cluster.image = Some(image);
+        let ingest = ingest.then(|| crate::cluster::ingest_of(revision, &files, 0));
+        cluster.make(revision, name, files, &["a"], ingest).await;
+        cluster.build(revision).await;
+        let entry = cluster.ready("b", revision).await;
+        assert!(entry.peer_bytes as u64 <= others, "{revision}: {} of {others}", entry.peer_bytes);
+        assert!(fs::read(blob(&b.link(name), LAYERS[0])).unwrap() == bytes_of(LAYERS[0]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
