@@ -1,6 +1,7 @@
 //! Layers of images that lie in the container runtime's content store and nowhere else.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,11 +47,15 @@ impl Host {
 
     /// What a sidecar does when the runtime has pulled its image.
     fn take_over(&self, unit: &Path, layers: &[&str]) {
+        let data = unit.join("store/app-1/data");
+        let mode = |mode| fs::set_permissions(data.join(BLOBS), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o755);
         for layer in layers {
-            let own = blob(&unit.join("store/app-1/data"), layer);
+            let own = blob(&data, layer);
             fs::copy(&own, self.blob(layer)).unwrap();
             fs::remove_file(own).unwrap();
         }
+        mode(0o555);
     }
 }
 
@@ -173,6 +178,7 @@ async fn t073_bits_that_flip_in_the_content_store_reach_nobody_and_are_got_again
     a.stop().await;
     let mut rotten = bytes_of(LAYERS[0]);
     rotten[2_500_000] ^= 1;
+    fs::remove_file(host.blob(LAYERS[0])).unwrap();
     fs::write(host.blob(LAYERS[0]), &rotten).unwrap();
     let b = cluster.sidecar("b").await;
     seeds(&cluster, "b").await;
