@@ -424,7 +424,8 @@ pub fn same(folder: &Path, files: &[(&str, &str)]) -> bool {
     files.iter().all(|(path, source)| std::fs::read(folder.join(path)).is_ok_and(|b| b == bytes_of(source)))
 }
 
-fn http() -> reqwest::Client {
+/// A client that needs no provider of TLS for the whole process.
+pub fn http() -> reqwest::Client {
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()

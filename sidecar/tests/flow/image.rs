@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use sidecar::ImagesConfig;
 use tokio::net::TcpListener;
 
-use crate::cluster::{Cluster, bytes_of, eventually, ingest_of};
+use crate::cluster::{Cluster, bytes_of, eventually, http, ingest_of};
 use crate::operator::FakeOperator;
 
 /// Layers, by what their bytes follow from.
@@ -271,7 +271,7 @@ async fn a_pull_that_comes_before_the_image_is_whole_gets_what_is_here_and_waits
     cluster.growing("app-1", "app", &[(&path, LAYER)], &["a"], 0).await;
     let url = format!("http://{mirror}/v2/team/app/blobs/sha256:{}?ns=registry.example", digest(&bytes));
     let mut pull = eventually("the mirror has heard of the layer", || async {
-        let answer = reqwest::get(&url).await.ok()?;
+        let answer = http().get(&url).send().await.ok()?;
         (answer.status() == 200).then_some(answer)
     })
     .await;
@@ -282,6 +282,6 @@ async fn a_pull_that_comes_before_the_image_is_whole_gets_what_is_here_and_waits
         got.extend_from_slice(&chunk);
     }
     assert!(got == bytes);
-    let part = reqwest::Client::new().get(&url).header("range", "bytes=4999990-").send().await.unwrap();
+    let part = http().get(&url).header("range", "bytes=4999990-").send().await.unwrap();
     assert_eq!(part.bytes().await.unwrap(), bytes[4_999_990..]);
 }
