@@ -9,6 +9,7 @@ mod events;
 mod host;
 mod layout;
 mod materialize;
+mod names;
 mod shelf;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use crds::RevisionImage;
 use mirror::{Mirror, Options};
+use runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +32,8 @@ pub use events::Touched;
 use host::Host;
 pub use host::HostState;
 pub use layout::LayoutError;
-pub use materialize::{Materialized, is_in, materialize, runtime_name};
+pub use materialize::{Materialized, Wanted, is_in, materialize, runtime_name};
+pub use names::Names;
 pub use shelf::{Coming, Place, Shelf};
 
 /// How a sidecar has to do with images.
@@ -60,6 +63,8 @@ pub struct Images {
     pub host: watch::Receiver<HostState>,
     /// Whose leases are ours.
     pub owner: String,
+    /// Which revisions want which names there.
+    pub names: Names,
     /// Images that the runtime unpacks, or whose layers are hashed to be left to it, at a time.
     pub pulls: Semaphore,
     events: Events,
@@ -105,7 +110,8 @@ impl Images {
         };
         tokio::spawn(work.run(shutdown.clone()));
         let events = Events::listen(host.clone(), shutdown.clone());
-        Ok(Self { shelf, host, owner: owner.to_owned(), pulls: Semaphore::new(PULLS), events })
+        let (names, pulls) = (Names::default(), Semaphore::new(PULLS));
+        Ok(Self { shelf, host, owner: owner.to_owned(), names, pulls, events })
     }
 
     /// What happens to this image from now on.
@@ -115,6 +121,7 @@ impl Images {
 
     /// Lets the runtime do with an image as it does with any: its layers and its name are kept for nobody any more.
     pub async fn forget(&self, revision: &str, image: Option<&RevisionImage>) {
+        let pinned = image.is_some_and(|image| self.names.release(revision, image));
         // Shortly after a start it may not have been found yet.
         let mut host = self.host.clone();
         let found = host.wait_for(|state| state.runtime.is_some());
@@ -129,9 +136,18 @@ impl Images {
         if let Err(error) = runtime.release(revision).await {
             tracing::warn!(revision, %error, "the container runtime keeps the layers; the next start lets go of them");
         }
-        let Some(image) = image.filter(|image| image.pin) else { return };
-        if let Err(error) = runtime.unpin(&runtime_name(image)).await {
+        let Some(image) = image.filter(|image| image.pin && !pinned) else { return };
+        if let Err(error) = unpin(&runtime, image).await {
             tracing::warn!(revision, image = image.reference, %error, "the container runtime keeps the image pinned");
         }
     }
+}
+
+/// Takes the pin off an image, unless its name is that of another by now: that one's pin is not ours.
+async fn unpin(runtime: &Runtime, image: &RevisionImage) -> Result<(), runtime::Error> {
+    let name = runtime_name(image);
+    if runtime.image(&name).await?.is_some_and(|there| is_in(&there, image)) {
+        runtime.unpin(&name).await?;
+    }
+    Ok(())
 }

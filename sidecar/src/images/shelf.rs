@@ -19,8 +19,15 @@ pub struct Shelf(RwLock<Images>);
 #[derive(Debug, Default)]
 struct Images {
     next: u64,
-    by_number: BTreeMap<u64, Arc<Layout>>,
+    by_number: BTreeMap<u64, Standing>,
     coming: BTreeMap<u64, BTreeMap<Digest, Arc<Arriving>>>,
+}
+
+#[derive(Debug)]
+struct Standing {
+    layout: Arc<Layout>,
+    /// No other revision has replaced its own.
+    current: bool,
 }
 
 /// An image's place on the shelf; it goes with this.
@@ -35,6 +42,14 @@ impl Place {
     /// The layers' digests (`sha256:...`).
     pub fn layers(&self) -> &[String] {
         &self.layout.layers
+    }
+
+    /// Whether no other revision has replaced the image's. One that was stands behind all that were not where both have the same tag.
+    pub fn set_current(&self, current: bool) {
+        let mut images = self.shelf.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(standing) = images.by_number.get_mut(&self.number) {
+            standing.current = current;
+        }
     }
 }
 
@@ -72,23 +87,29 @@ impl Shelf {
     }
 
     /// Serves the layout below `data`, with blobs that lie in `content` instead, until the place is dropped; of two images with the same tag
-    /// the one that was put here last. Reads manifests: not for an async thread.
+    /// the one that is current, and then the one that was put here last. Reads manifests: not for an async thread.
     pub fn put(
         self: &Arc<Self>,
         image: &RevisionImage,
         data: &Path,
         content: Option<&ContentStore>,
+        current: bool,
     ) -> Result<Place, LayoutError> {
         let layout = Arc::new(Layout::read(image, data, content)?);
         let mut images = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let number = images.next;
         images.next += 1;
-        images.by_number.insert(number, layout.clone());
+        images.by_number.insert(number, Standing { layout: layout.clone(), current });
         Ok(Place { shelf: self.clone(), number, layout })
     }
 
-    fn find<T>(&self, look: impl FnMut(&Arc<Layout>) -> Option<T>) -> Option<T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).by_number.values().rev().find_map(look)
+    fn find<T>(&self, mut look: impl FnMut(&Arc<Layout>) -> Option<T>) -> Option<T> {
+        let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut those = |current: bool| {
+            let standing = images.by_number.values().rev().filter(|standing| standing.current == current);
+            standing.map(|standing| &standing.layout).find_map(&mut look)
+        };
+        those(true).or_else(|| those(false))
     }
 }
 
@@ -168,8 +189,8 @@ mod tests {
     fn a_tag_is_that_of_the_image_that_came_last_and_of_the_other_when_it_goes() {
         let shelf = Arc::<Shelf>::default();
         let [(one, first), (two, second)] = ["a", "b"].map(|layer| layout(layer, ImageAccess::Cluster));
-        let one = shelf.put(&first, one.path(), None).unwrap();
-        let two = shelf.put(&second, two.path(), None).unwrap();
+        let one = shelf.put(&first, one.path(), None, true).unwrap();
+        let two = shelf.put(&second, two.path(), None, true).unwrap();
         assert_eq!(tagged(&shelf).as_ref(), Some(&second.digest));
         assert!(one.layers() != two.layers() && shelf.blob(&Digest::of(b"a")).is_some());
         drop(two);
@@ -180,11 +201,27 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_is_that_of_the_image_that_is_current_whenever_it_was_put_here() {
+        let shelf = Arc::<Shelf>::default();
+        let [(one, first), (two, second)] = ["a", "b"].map(|layer| layout(layer, ImageAccess::Cluster));
+        let two = shelf.put(&second, two.path(), None, true).unwrap();
+        // As after a restart.
+        let one = shelf.put(&first, one.path(), false).unwrap();
+        assert_eq!(tagged(&shelf).as_ref(), Some(&second.digest));
+        assert!(shelf.blob(&Digest::of(b"a")).is_some(), "by its digest all of it is there");
+        two.set_current(false);
+        one.set_current(true);
+        assert_eq!(tagged(&shelf).as_ref(), Some(&first.digest));
+        drop(one);
+        assert_eq!(tagged(&shelf).as_ref(), Some(&second.digest), "better than nothing");
+    }
+
+    #[test]
     fn t097_a_digest_that_somebody_writes_beside_a_tag_is_not_what_others_get_for_the_tag() {
         let shelf = Arc::<Shelf>::default();
         let (folder, mut image) = layout("a", ImageAccess::Cluster);
         image.reference = format!("{}@{}", image.reference, image.digest);
-        let place = shelf.put(&image, folder.path(), None).unwrap();
+        let place = shelf.put(&image, folder.path(), None, true).unwrap();
         assert_eq!(tagged(&shelf), None);
         let repository = Repository::new("registry.example", "team/app").unwrap();
         let digest = image.digest.parse().unwrap();
@@ -223,11 +260,11 @@ mod tests {
         let shelf = Arc::<Shelf>::default();
         let (folder, image) = layout("a", ImageAccess::UpstreamManifests);
         let digest: Digest = image.digest.parse().unwrap();
-        let place = shelf.put(&image, folder.path(), None).unwrap();
+        let place = shelf.put(&image, folder.path(), None, true).unwrap();
         assert!(shelf.blob(&digest).is_none());
         drop(place);
         let path = folder.path().join("blobs/sha256").join(hex::encode(digest.as_bytes()));
         fs::write(path, "{}").unwrap();
-        assert!(matches!(shelf.put(&image, folder.path(), None), Err(LayoutError::Damaged(_))));
+        assert!(matches!(shelf.put(&image, folder.path(), None, true), Err(LayoutError::Damaged(_))));
     }
 }

@@ -14,7 +14,9 @@ use super::end::{End, RETRY, disk};
 use super::share::Sharing;
 use super::state::stoppable;
 use crate::desired::Problem;
-use crate::images::{Arriving, Coming, Images, Materialized, Place, Touched, materialize, runtime_name};
+use crate::images::{
+    Arriving, Coming, Images, Materialized, Place, Touched, Wanted, materialize, runtime_name,
+};
 
 /// An image that the kubelet's garbage collection has taken is pulled again after so long, when it was not pinned.
 const EVICTED: Duration = Duration::from_mins(10);
@@ -96,6 +98,9 @@ impl Sharing {
                 }
                 Err(error) => return Ok(self.image_problem(reason::INVALID_MANIFEST, error)),
             }
+        }
+        if let Some(place) = &self.image.place {
+            place.set_current(self.is_current());
         }
         match image.materialize {
             Materialize::Blobs => {
@@ -189,9 +194,9 @@ impl Sharing {
         images: &Images,
         image: &RevisionImage,
     ) -> Result<Result<Place, String>, End> {
-        let (to, image) = (images.shelf.clone(), image.clone());
+        let (to, image, current) = (images.shelf.clone(), image.clone(), self.is_current());
         let (layout, revision) = (self.context.layout.clone(), self.job.revision.clone());
-        let put = move || to.put(&image, &layout.published(&revision).data(), layout.content());
+        let put = move || to.put(&image, &layout.published(&revision).data(), layout.content(), current);
         let put = tokio::task::spawn_blocking(put).await;
         Ok(put.map_err(|_| End::Stopped)?.map_err(|error| error.to_string()))
     }
@@ -205,8 +210,9 @@ impl Sharing {
         let Some(runtime) = images.host.borrow().runtime.clone() else { return Ok(None) };
         let layers = self.image.layers();
         let had = (self.image.had || self.image.is_evicted()) && !image.pin;
-        let revision = self.job.revision.clone();
-        let work = materialize(images, &runtime, &revision, image, layers, had);
+        let revision = self.job.revision.as_str();
+        let wanted = Wanted { revision, image, layers, had, current: self.is_current() };
+        let work = materialize(images, &runtime, wanted);
         match stoppable(&self.job.stop, work).await? {
             Ok(Materialized::Evicted) => {
                 (self.image.had, self.image.is_leased) = (false, false);
