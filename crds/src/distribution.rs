@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fetchers, ImageSource};
+use crate::{Fetchers, ImageSource, Update};
 
 /// Content that every selected node is to have.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +24,8 @@ use crate::{Fetchers, ImageSource};
     printcolumn = r#"{"name":"Revision","type":"string","jsonPath":".status.revision.id"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.ready"}"#,
     printcolumn = r#"{"name":"Progress","type":"string","jsonPath":".status.progress.summary"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    validation = Rule::new("!has(self.spec.expectedDigest) || !has(self.spec.update) || self.spec.update.type != 'Track'").message("expectedDigest says what the content is, and update.type: Track lets it become something else: leave out one of them")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DistributionSpec {
@@ -42,6 +43,9 @@ pub struct DistributionSpec {
     #[schemars(length(equal = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_digest: Option<String>,
+    /// Whether it follows what the source points to.
+    #[serde(default)]
+    pub update: Update,
     /// Which nodes. All nodes that run the class's sidecar, if nothing is said.
     #[serde(default)]
     pub placement: Placement,

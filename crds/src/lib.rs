@@ -18,6 +18,7 @@ mod quantity;
 mod revision;
 mod runtime;
 mod select;
+mod update;
 
 pub use class::{
     ClassTrackerStatus, DistributionClass, DistributionClassSpec, DistributionClassStatus, OperatorEndpoint,
@@ -41,6 +42,7 @@ pub use revision::{
 };
 pub use runtime::RuntimeRules;
 pub use select::{Selection, Taint, select};
+pub use update::{Update, UpdateType};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::backoff;
 use crate::demands::Demands;
+use crate::follow::Follow;
 use crate::grants::{Built, Grants};
 use crate::opened::OpenedOrigins;
 use crate::outline::Outlined;
@@ -71,6 +72,8 @@ pub struct Known {
     doubts: u32,
     /// The generation that was seen last.
     pub generation: i64,
+    /// Where its source is followed: the checks.
+    pub follow: Option<Follow>,
     /// When its deletion was first seen.
     pub deleting_since: Option<Timestamp>,
     /// Since when no whole copy is seen.
@@ -109,12 +112,7 @@ impl Known {
             Ok((resolved, platforms)) => {
                 let changed = resolution.resolved.as_ref() != Some(&resolved);
                 self.failures = 0;
-                *resolution = Resolution {
-                    source_hash: source_hash.to_owned(),
-                    resolved: Some(resolved),
-                    platforms,
-                    ..Resolution::default()
-                };
+                self.found(resolved, platforms, jitter, now);
                 changed
             }
             Err(error) => {
@@ -127,6 +125,60 @@ impl Known {
                 false
             }
         }
+    }
+
+    /// A check of a source that is followed ends, with what it is now if that is another. Says whether it is. One that failed leaves all as
+    /// it was.
+    pub fn end_check(
+        &mut self,
+        source_hash: &str,
+        result: Result<Option<(Resolved, BTreeSet<String>)>, ResolveError>,
+        every: SignedDuration,
+        jitter: f64,
+        now: Timestamp,
+    ) -> bool {
+        if self.resolution.source_hash != source_hash {
+            return false;
+        }
+        self.resolution.running = false;
+        // Its user may have pinned it meanwhile.
+        let Some(follow) = &mut self.follow else { return false };
+        match result {
+            Ok(Some((resolved, platforms))) => {
+                self.found(resolved, platforms, jitter, now);
+                true
+            }
+            Ok(None) => {
+                follow.answered(jitter, now);
+                false
+            }
+            Err(error) => {
+                let asked = error.retry_after().and_then(|asked| SignedDuration::try_from(asked).ok());
+                follow.failed(error.failure(), asked, every, jitter, now);
+                false
+            }
+        }
+    }
+
+    /// This is what the source is now.
+    fn found(&mut self, resolved: Resolved, platforms: BTreeSet<String>, jitter: f64, now: Timestamp) {
+        let source_hash = std::mem::take(&mut self.resolution.source_hash);
+        self.resolution =
+            Resolution { source_hash, resolved: Some(resolved), platforms, ..Resolution::default() };
+        if let Some(follow) = &mut self.follow {
+            follow.answered(jitter, now);
+        }
+    }
+
+    /// Takes note of whether the source is followed, and how often it is then asked. `first`: this operator sees it for the first time;
+    /// else its user has just asked for it, and the first check is due.
+    pub fn follow(&mut self, every: Option<SignedDuration>, first: bool, chance: f64, now: Timestamp) {
+        let Some(every) = every else {
+            self.follow = None;
+            return;
+        };
+        let chance = if first { chance } else { 1.0 };
+        self.follow.get_or_insert_with(|| Follow::begin(every, chance, now));
     }
 
     /// The result is doubted: it is renewed after a pause that grows with the doubts, or when the last failure's pause is over. An
@@ -148,6 +200,9 @@ impl Known {
     pub fn edited(&mut self) {
         self.doubts = 0;
         self.resolution.retry_at = None;
+        if let Some(follow) = &mut self.follow {
+            follow.edited();
+        }
     }
 
     /// Drops the list of files: nobody reads them any more, and there may be a million. A copy that is lost has its source
@@ -247,6 +302,48 @@ mod tests {
         known.begin("a");
         assert!(!known.end("a", Ok((resolved(), BTreeSet::new())), 0.0, at(2)), "nothing has changed");
         assert!(!known.resolution.stale);
+    }
+
+    #[test]
+    fn a_check_leaves_all_as_it_was_unless_it_finds_another() {
+        const EVERY: SignedDuration = SignedDuration::from_mins(10);
+        let mut known = Known::default();
+        known.follow(Some(EVERY), true, 1.0, at(0));
+        let due = |known: &Known| known.follow.as_ref().unwrap().due(EVERY);
+        assert_eq!(due(&known), at(0));
+        let check = |known: &mut Known, result: Result<Option<char>, ResolveError>, second: i64| {
+            known.begin("a");
+            let found = |pin: char| (Resolved::new(pin.to_string(), Vec::new(), 0, None), BTreeSet::new());
+            let result = result.map(|pin| pin.map(found));
+            let moved = known.end_check("a", result, EVERY, 0.5, at(second));
+            assert!(!known.resolution.running);
+            moved
+        };
+        assert!(!check(&mut known, Ok(None), 0));
+        assert_eq!((due(&known), known.resolution.resolved.is_none()), (at(600), true));
+        let error = origin::OriginError::Status {
+            url: "http://h".into(),
+            status: 429,
+            retry_after: Some(std::time::Duration::from_mins(15)),
+        };
+        assert!(!check(&mut known, Err(error.into()), 600));
+        assert_eq!(due(&known), at(1500));
+        assert_eq!(
+            (&known.resolution.failure, known.resolution.retry_at),
+            (&None, None),
+            "nobody waits for it"
+        );
+        assert!(check(&mut known, Ok(Some('b')), 1500));
+        assert_eq!(known.resolution.resolved.as_ref().unwrap().pin, "b");
+        assert_eq!(due(&known), at(2100));
+
+        known.begin("b");
+        assert!(!known.end_check("a", Ok(None), EVERY, 0.5, at(1600)), "its source was edited meanwhile");
+        assert!(known.resolution.running);
+        known.follow(None, false, 1.0, at(1600));
+        assert!(!check(&mut known, Ok(Some('c')), 1600) && known.resolution.resolved.is_none(), "or pinned");
+        known.follow(Some(EVERY), false, 0.0, at(1600));
+        assert_eq!(due(&known), at(1600), "whoever asks for it gets a look at once");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `distribution`, `class` | look, plan, do, for the two kinds that users write |
 //! | `resolve` | from a source to pinned content |
 //! | `outline` | what that content goes by while it is read |
+//! | `follow` | when a source that is followed is asked whether it is another |
 //! | `grants`, `opened`, `ledger` | who reads which origin, by what it is open to them, and what else is only known in memory |
 //! | `demands` | blobs of images that no `Distribution` names, and who reads them |
 //! | `trackers` | what the trackers are to hold, and what they see |
@@ -28,6 +29,7 @@ pub mod demands;
 pub mod distribution;
 mod events;
 pub mod failure;
+pub mod follow;
 pub mod grants;
 pub mod index;
 mod lease;

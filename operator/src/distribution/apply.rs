@@ -94,6 +94,12 @@ pub async fn apply(
                     source::begin(context, key, distribution, class, surroundings);
                 }
             }
+            (Step::Check(known), Some(distribution)) => {
+                if let Some(class) = &observed.class {
+                    let nodes = wanted_platforms(observed, distribution, Timestamp::now());
+                    source::check(context, key, distribution, class, nodes, *known);
+                }
+            }
             (Step::Outline { revision, epoch, key: ingest_key }, Some(distribution)) => {
                 if let Some(resolved) = observed.resolution.resolved.clone() {
                     let outlined = Outlined { epoch, key: ingest_key, name: Name::Pending };
@@ -110,6 +116,7 @@ pub async fn apply(
             (Step::Tell(note), Some(distribution)) => events::tell(context, distribution.as_ref(), note),
             (
                 Step::Resolve
+                | Step::Check(_)
                 | Step::Outline { .. }
                 | Step::AddFinalizer
                 | Step::RemoveFinalizer

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::context::Context;
 use crate::index::{Index, ObjectId, SidecarPod};
 use crate::ledger::Ledger;
-use crate::plan::{NodeView, Observed};
+use crate::plan::{Following, NodeView, Observed, followed};
 
 /// Gathers all that decides. Takes note of what is only known by having looked: generations, deletions.
 pub fn observe(context: &Context, namespace: &str, name: &str, now: Timestamp) -> Observed {
@@ -29,7 +29,7 @@ pub fn observe(context: &Context, namespace: &str, name: &str, now: Timestamp) -
     let ingest_key = context.serving.ingest_key().map(|key| key.public());
     let mut observed =
         Observed { distribution, revisions, class, nodes, ingest_key, crowded_out, ..Observed::default() };
-    consult(&mut context.ledger(), &mut observed, now);
+    consult(&mut context.ledger(), &mut observed, rand::random(), now);
     observed
 }
 
@@ -67,7 +67,7 @@ fn nodes_of(index: &Index, class: &str) -> Vec<NodeView> {
     nodes.collect()
 }
 
-fn consult(ledger: &mut Ledger, observed: &mut Observed, now: Timestamp) {
+fn consult(ledger: &mut Ledger, observed: &mut Observed, chance: f64, now: Timestamp) {
     let Some(distribution) = &observed.distribution else {
         for revision in &observed.revisions {
             ledger.forget(&revision.name_any());
@@ -82,8 +82,10 @@ fn consult(ledger: &mut Ledger, observed: &mut Observed, now: Timestamp) {
         known.deleting_since.get_or_insert(now);
     }
     let generation = distribution.metadata.generation.unwrap_or_default();
-    let edited = std::mem::replace(&mut known.generation, generation) != generation;
-    if edited {
+    let before = std::mem::replace(&mut known.generation, generation);
+    // No object has generation 0: nothing was known of it.
+    known.follow(followed(distribution), before == 0, chance, now);
+    if before != generation {
         // What was wrong may have been put right: no reason to wait any longer.
         known.edited();
         for name in &names {
@@ -138,6 +140,11 @@ fn recall(ledger: &Ledger, uid: &str, names: &[String], observed: &mut Observed)
         observed.rate = known.rate.per_second();
         observed.deleting_since = known.deleting_since;
         observed.copy_missing_since = known.copy_missing_since;
+        let every = observed.distribution.as_ref().and_then(|distribution| followed(distribution));
+        observed.following = Following {
+            due: known.follow.as_ref().zip(every).map(|(follow, every)| follow.due(every)),
+            failure: known.follow.as_ref().and_then(|follow| follow.failure().cloned()),
+        };
     }
     for name in names {
         observed.elections.insert(name.clone(), ledger.grants.view(name));
@@ -190,20 +197,20 @@ mod tests {
         let (mut observed, built) = built();
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
         let mut ledger = Ledger::default();
-        consult(&mut ledger, &mut observed, now);
+        consult(&mut ledger, &mut observed, 0.5, now);
         let known = ledger.distributions.get_mut(UID).unwrap();
         known.copy_missing_since = Some(now - SignedDuration::from_secs(90));
         let election = ledger.grants.of("r");
         election.elect(&["a".to_owned()], now);
         election.open("a", "1".into(), None, now).unwrap();
-        consult(&mut ledger, &mut observed, now);
+        consult(&mut ledger, &mut observed, 0.5, now);
         assert!(
             observed.elections["r"].grant("a").is_some(),
             "who was just elected is not written yet, and stays"
         );
 
         ledger.grants.of("r").complete("a", "1", built).unwrap();
-        consult(&mut ledger, &mut observed, now);
+        consult(&mut ledger, &mut observed, 0.5, now);
         assert!(observed.elections["r"].built.is_none(), "else nobody is elected ever again");
         assert_eq!(observed.copy_missing_since, Some(now), "it gets its time to be published");
     }

@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{Distribution, DistributionClass, ImageSource};
-use jiff::Timestamp;
+use crds::{Content, Distribution, DistributionClass, ImageSource};
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use operator_api::{OriginPolicy, reason};
+use origin::registry::{Image, Reference, Registry};
 use origin::{Options, Origin, PolicyError};
 
 use super::registry;
 use super::room::wait_for_manifest;
 use crate::context::Context;
 use crate::events;
+use crate::ledger::Known;
 use crate::metrics::count;
-use crate::plan::Note;
+use crate::plan::{Note, followed};
 use crate::queue::{Key, Urgency};
 use crate::resolve::{ResolveError, Resolved, as_layout, lacking, platforms, resolve, source_hash};
 
@@ -38,55 +40,165 @@ pub fn begin(
     class: &Arc<DistributionClass>,
     surroundings: Surroundings,
 ) {
-    let hash = source_hash(&distribution.spec);
-    let uid = distribution.uid().unwrap_or_default();
-    context.ledger().distributions.entry(uid.clone()).or_default().begin(&hash);
+    let asked = Asked::about(context, key, distribution);
     let class = class.clone();
-    let (context, key, distribution) = (context.clone(), key.clone(), distribution.clone());
     tokio::spawn(async move {
-        let _manifest = wait_for_manifest(&context.manifests, &distribution).await;
-        let _image = context.images.enter(&distribution).await;
-        let result = tokio::time::timeout(LONGEST, ask(&context, &class, &distribution, &surroundings))
-            .await
-            .unwrap_or_else(|_| {
-                Err(ResolveError::refused(
-                    reason::ORIGIN_UNAVAILABLE,
-                    "the origin did not answer everything within 5 minutes",
-                ))
-            });
-        count(&context.metrics.resolves, "resolve", if result.is_ok() { "ok" } else { "failed" });
+        let result = asked.in_turn(asked.resolved(&class, &surroundings)).await;
+        count(&asked.context.metrics.resolves, "resolve", if result.is_ok() { "ok" } else { "failed" });
         match &result {
-            Ok(resolved) => {
-                tracing::info!(%key, files = resolved.files.len(), bytes = resolved.bytes, "resolved");
-                tell_of_left_out(&context, &distribution, resolved);
-                tell_of_lacking(&context, &distribution, resolved, &surroundings.nodes);
+            Ok(resolved) => asked.tell(resolved, &surroundings.nodes),
+            Err(error) => {
+                tracing::warn!(key = %asked.key, %error, "cannot be resolved; it is tried again");
             }
-            Err(error) => tracing::warn!(%key, %error, "cannot be resolved; it is tried again"),
         }
-        let platforms = if is_auto(&distribution) { surroundings.nodes } else { BTreeSet::new() };
-        take_in(&context, &uid, &hash, result.map(|resolved| (resolved, platforms)));
-        context.queue.touch([(key, Urgency::Now)]);
+        let platforms = asked.platforms(surroundings.nodes);
+        let result = result.map(|resolved| (resolved, platforms));
+        asked.take_in(|known, hash| known.end(hash, result, rand::random(), Timestamp::now()));
     });
 }
 
-async fn ask(
-    context: &Context,
-    class: &DistributionClass,
-    distribution: &Distribution,
-    surroundings: &Surroundings,
-) -> Result<Resolved, ResolveError> {
-    let spec = &distribution.spec;
-    if let Some(image) = &spec.source.image {
+/// Begins to ask whether a source that is followed is still this. What it is otherwise goes into the ledger.
+pub fn check(
+    context: &Arc<Context>,
+    key: &Key,
+    distribution: &Arc<Distribution>,
+    class: &Arc<DistributionClass>,
+    nodes: BTreeSet<String>,
+    known: Content,
+) {
+    let asked = Asked::about(context, key, distribution);
+    let class = class.clone();
+    tokio::spawn(async move {
+        let result = asked.in_turn(asked.moved(&class, &nodes, &known)).await;
+        let outcome = match &result {
+            Ok(None) => "same",
+            Ok(Some(resolved)) => {
+                asked.tell(resolved, &nodes);
+                "changed"
+            }
+            Err(error) => {
+                tracing::warn!(key = %asked.key, %error, "cannot be asked whether it is another; it is tried again");
+                "failed"
+            }
+        };
+        count(&asked.context.metrics.resolves, "check", outcome);
+        let platforms = asked.platforms(nodes);
+        let result = result.map(|moved| moved.map(|resolved| (resolved, platforms)));
+        let every = followed(&asked.distribution).unwrap_or(SignedDuration::MAX);
+        asked.take_in(|known, hash| known.end_check(hash, result, every, rand::random(), Timestamp::now()));
+    });
+}
+
+/// A source that is being asked.
+struct Asked {
+    context: Arc<Context>,
+    key: Key,
+    distribution: Arc<Distribution>,
+    uid: String,
+    /// Of the source as it is written now.
+    hash: String,
+}
+
+impl Asked {
+    fn about(context: &Arc<Context>, key: &Key, distribution: &Arc<Distribution>) -> Self {
+        let hash = source_hash(&distribution.spec);
+        let uid = distribution.uid().unwrap_or_default();
+        context.ledger().distributions.entry(uid.clone()).or_default().begin(&hash);
+        Self { context: context.clone(), key: key.clone(), distribution: distribution.clone(), uid, hash }
+    }
+
+    /// Waits until there is room for it, and not for ever.
+    async fn in_turn<T>(
+        &self,
+        asking: impl Future<Output = Result<T, ResolveError>>,
+    ) -> Result<T, ResolveError> {
+        let _manifest = wait_for_manifest(&self.context.manifests, &self.distribution).await;
+        let _image = self.context.images.enter(&self.distribution).await;
+        tokio::time::timeout(LONGEST, asking).await.unwrap_or_else(|_| {
+            let message = "the origin did not answer everything within 5 minutes";
+            Err(ResolveError::refused(reason::ORIGIN_UNAVAILABLE, message))
+        })
+    }
+
+    /// What it is now, or what it was when it was pinned.
+    async fn resolved(
+        &self,
+        class: &DistributionClass,
+        surroundings: &Surroundings,
+    ) -> Result<Resolved, ResolveError> {
+        let Some(image) = &self.distribution.spec.source.image else { return self.files(class).await };
         let wanted = platforms(image, &surroundings.nodes)?;
         let pinned = surroundings.pinned.as_deref();
-        let (reference, registry) =
-            registry::of(context, class, distribution, &image.reference, pinned).await?;
-        let found = registry.image(&wanted).await?;
-        return as_layout(&registry, &reference, found, image, spec.torrent.version);
+        let asked = registry::of(&self.context, class, &self.distribution, &image.reference, pinned).await?;
+        let found = asked.1.image(&wanted).await?;
+        self.layout(image, &asked, found)
     }
-    let options = Options { denied: context.settings.api_server.clone(), ..Options::default() };
-    let origin = Origin::new(&policy(class), options).map_err(|error| bad_rules(&error))?;
-    resolve(&origin, spec).await
+
+    /// What it is now, if that is not what is known. An image that is the same costs one request.
+    async fn moved(
+        &self,
+        class: &DistributionClass,
+        nodes: &BTreeSet<String>,
+        known: &Content,
+    ) -> Result<Option<Resolved>, ResolveError> {
+        let Some(image) = &self.distribution.spec.source.image else {
+            let files = self.files(class).await?;
+            return Ok(Some(files).filter(|files| files.pin != known.pin));
+        };
+        let asked = registry::of(&self.context, class, &self.distribution, &image.reference, None).await?;
+        let digest = asked.1.digest().await?;
+        if known.image.as_ref().is_some_and(|known| known.digest == digest.to_string()) {
+            return Ok(None);
+        }
+        let found = asked.1.image_of(digest, &platforms(image, nodes)?).await?;
+        self.layout(image, &asked, found).map(Some)
+    }
+
+    fn layout(
+        &self,
+        image: &ImageSource,
+        (reference, registry): &(Reference, Registry),
+        found: Image,
+    ) -> Result<Resolved, ResolveError> {
+        as_layout(registry, reference, found, image, self.distribution.spec.torrent.version)
+    }
+
+    async fn files(&self, class: &DistributionClass) -> Result<Resolved, ResolveError> {
+        let options = Options { denied: self.context.settings.api_server.clone(), ..Options::default() };
+        let origin = Origin::new(&policy(class), options).map_err(|error| bad_rules(&error))?;
+        resolve(&origin, &self.distribution.spec).await
+    }
+
+    fn tell(&self, resolved: &Resolved, nodes: &BTreeSet<String>) {
+        let (key, files, bytes) = (&self.key, resolved.files.len(), resolved.bytes);
+        tracing::info!(%key, files, bytes, "resolved");
+        tell_of_left_out(&self.context, &self.distribution, resolved);
+        tell_of_lacking(&self.context, &self.distribution, resolved, nodes);
+    }
+
+    /// For which platforms it was looked for, if the source leaves them open.
+    fn platforms(&self, nodes: BTreeSet<String>) -> BTreeSet<String> {
+        if is_auto(&self.distribution) { nodes } else { BTreeSet::new() }
+    }
+
+    /// Takes note of how it ended. Where the origin shows something else than before, nobody waits any longer to read it.
+    fn take_in(self, end: impl FnOnce(&mut Known, &str) -> bool) {
+        let revisions: Vec<String> = {
+            let index = self.context.index();
+            let own = index.revisions.iter().filter(|revision| revision.spec.distribution.uid == self.uid);
+            own.map(|revision| revision.name_any()).collect()
+        };
+        {
+            let mut ledger = self.context.ledger();
+            let known = ledger.distributions.get_mut(&self.uid);
+            if known.is_some_and(|known| end(known, &self.hash)) {
+                for revision in revisions {
+                    ledger.grants.of(&revision).retry_now();
+                }
+            }
+        }
+        self.context.queue.touch([(self.key, Urgency::Now)]);
+    }
 }
 
 /// What a class says about origins cannot be read.
@@ -123,26 +235,6 @@ fn tell_of_lacking(
         let message = format!("the image is not there for nodes that are {}", lacking.join(", "));
         let note = Note { warning: true, reason: reason::NO_SUCH_PLATFORM.to_owned(), message };
         events::tell(context, distribution, note);
-    }
-}
-
-fn take_in(
-    context: &Context,
-    uid: &str,
-    hash: &str,
-    result: Result<(Resolved, BTreeSet<String>), ResolveError>,
-) {
-    let revisions: Vec<String> = {
-        let index = context.index();
-        let own = index.revisions.iter().filter(|revision| revision.spec.distribution.uid == uid);
-        own.map(|revision| revision.name_any()).collect()
-    };
-    let mut ledger = context.ledger();
-    let Some(known) = ledger.distributions.get_mut(uid) else { return };
-    if known.end(hash, result, rand::random(), Timestamp::now()) {
-        for revision in revisions {
-            ledger.grants.of(&revision).retry_now();
-        }
     }
 }
 

@@ -9,6 +9,8 @@ use super::status::Picture;
 use crate::failure::cut;
 use crate::grants::Reading;
 
+/// The reason of `Resolved` where it stays true although a source that is followed cannot be asked whether it is another.
+pub const CHECK_FAILED: &str = "UpdateCheckFailed";
 /// The longest message of a condition, in bytes.
 const LONGEST_MESSAGE: usize = 300;
 
@@ -62,7 +64,14 @@ pub fn whole_seconds(at: Timestamp) -> Timestamp {
 
 fn resolved(picture: &Picture<'_>) -> Verdict {
     if picture.target.is_some() {
-        return verdict(RESOLVED, true, "Resolved", "");
+        return picture.check_problem.as_ref().map_or_else(
+            || verdict(RESOLVED, true, "Resolved", ""),
+            |problem| {
+                let message =
+                    format!("what is there stays until the source says what it is now: {}", problem.message);
+                verdict(RESOLVED, true, CHECK_FAILED, message)
+            },
+        );
     }
     match picture.unresolved_problem() {
         Some(problem) => verdict(RESOLVED, false, &problem.reason, problem.message.as_str()),

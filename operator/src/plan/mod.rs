@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `revisions` | which revision is current, whether to resolve or make one |
 //! | `platforms` | for which platforms an image is looked for |
+//! | `following` | whether a source that is followed is to be asked again, or is another |
 //! | `retiring` | which revisions nobody needs any more |
 //! | `fetching` | who reads the origin, and what the revisions' policies say |
 //! | `ingest` | under which name the content is shared while it is read |
@@ -17,6 +18,7 @@ mod conditions;
 mod deletion;
 mod failures;
 mod fetching;
+mod following;
 mod ingest;
 mod nodes;
 mod platforms;
@@ -32,7 +34,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::{
-    Distribution, DistributionClass, DistributionRevision, DistributionStatus, FINALIZER, NodeDistribution,
+    Content, Distribution, DistributionClass, DistributionRevision, DistributionStatus, FINALIZER,
+    NodeDistribution,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -40,6 +43,7 @@ use torrent::ingest::PublicKey;
 
 pub use conditions::whole_seconds;
 pub use deletion::LONGEST_WAIT;
+pub use following::followed;
 pub use nodes::UNREACHABLE_AFTER;
 pub use platforms::{PLATFORMS_ANNOTATION, wanted_platforms};
 pub use progress::{SwarmView, human_size};
@@ -71,6 +75,15 @@ pub struct Resolution {
     pub running: bool,
 }
 
+/// What is known of the checks of a source that is followed.
+#[derive(Clone, Debug, Default)]
+pub struct Following {
+    /// When it is to be asked; none if it is not followed.
+    pub due: Option<Timestamp>,
+    /// Why it cannot be found out what it is now.
+    pub failure: Option<Failure>,
+}
+
 /// One node, as far as a class is concerned.
 #[derive(Clone, Debug)]
 pub struct NodeView {
@@ -95,6 +108,8 @@ pub struct Observed {
     pub nodes: Vec<NodeView>,
     /// What is known of the source.
     pub resolution: Resolution,
+    /// Whether it is followed.
+    pub following: Following,
     /// The elections of its revisions.
     pub elections: BTreeMap<String, Election>,
     /// The operator's ingest key, once there is one.
@@ -122,6 +137,8 @@ pub enum Step {
     RemoveFinalizer,
     /// Ask the origin what the source is now.
     Resolve,
+    /// Ask the origin whether the source is still this.
+    Check(Box<Content>),
     /// Make a revision.
     CreateRevision(Box<DistributionRevision>),
     /// Write a revision whose policy, torrents or annotation have to change. Carries the resource version it was made from.
@@ -245,6 +262,9 @@ fn present(
     if choice.resolve {
         plan.step(Step::Resolve);
     }
+    if let Some(known) = choice.check.clone() {
+        plan.step(Step::Check(Box::new(known)));
+    }
     plan.wake(choice.wake_at);
     if let Some(revision) = choice.create {
         // What comes after follows when the new revision is seen.
@@ -253,9 +273,11 @@ fn present(
     }
     let picture = status::Picture::new(observed, distribution, &choice, own, &crowd);
     plan.copy_missing = picture.copy_missing();
-    plan.origin_done = !choice.needs_origin && !choice.widening && picture.is_built();
     let surplus = retiring::surplus(distribution, &choice, own, &picture, &crowd);
     fetching::plan(plan, observed, distribution, &choice, &crowd, &surplus, now);
+    // What was found is needed until it stands in the revisions.
+    let written = !plan.steps.iter().any(|step| matches!(step, Step::UpdateRevision(_)));
+    plan.origin_done = !choice.needs_origin && !choice.widening && picture.is_built() && written;
     retiring::delete(plan, &surplus);
     status::plan(plan, observed, distribution, &picture, now);
 }

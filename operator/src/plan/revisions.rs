@@ -9,6 +9,7 @@ use crds::{
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use super::following::{self, Followed, followed};
 use super::nodes::Crowd;
 use super::{Observed, Plan, Resolution, Step, fetching, platforms};
 use crate::resolve::{Resolved, revision_name, source_hash};
@@ -36,6 +37,8 @@ pub struct Choice<'a> {
     pub needs_origin: bool,
     /// What is there is not for all nodes: it is looked for whether there is more of it.
     pub widening: bool,
+    /// What is there is to be held against what the source is now.
+    pub check: Option<Content>,
     /// When to try that again.
     pub wake_at: Option<Timestamp>,
 }
@@ -70,12 +73,14 @@ pub fn choose<'a>(
         resolve: false,
         needs_origin: observed.class.is_some() && (built.is_none() || copy_lost),
         widening: false,
+        check: None,
         wake_at: None,
         source_hash: source_hash.clone(),
     };
     if let Some(old) = built.filter(|_| !copy_lost) {
         choice.wake_at = observed.copy_missing_since.map(|since| since + COPY_LOST_AFTER);
-        if !widen(&mut choice, observed, distribution, old, crowd, now) {
+        let wider = widen(&mut choice, observed, distribution, old, crowd, now);
+        if !follow(&mut choice, observed, distribution, old, now) && !wider {
             return choice;
         }
         choice.needs_origin = true;
@@ -95,10 +100,39 @@ pub fn choose<'a>(
     if let (Some(resolved), None) = (fresh, choice.target) {
         choice.create = Some(make(distribution, resolved, resolution, &choice.source_hash));
     }
-    if fresh.is_none() {
-        ask(&mut choice, resolution, now);
+    match choice.target {
+        _ if fresh.is_none() => ask(&mut choice, resolution, now),
+        // One that was replaced before is what the source is again: it is there already.
+        Some(target) if is_built(target) => {
+            choice.needs_origin = built.is_some_and(|built| Arc::ptr_eq(built, target));
+        }
+        // What cannot be read may have made room for something else.
+        Some(target) if cannot_be_read(observed, target) => {
+            follow(&mut choice, observed, distribution, target, now);
+        }
+        _ => {}
     }
     choice
+}
+
+fn cannot_be_read(observed: &Observed, revision: &DistributionRevision) -> bool {
+    observed.elections.get(&revision.name_any()).is_some_and(|election| election.failure().is_some())
+}
+
+/// Whether a source that is followed is another than this revision. It is asked when that is due.
+fn follow(
+    choice: &mut Choice<'_>,
+    observed: &Observed,
+    distribution: &Distribution,
+    there: &DistributionRevision,
+    now: Timestamp,
+) -> bool {
+    let Followed { moved, check, wake_at } =
+        following::look(observed, distribution, &choice.source_hash, there, now);
+    // One question at a time.
+    choice.check = check.filter(|_| !choice.resolve);
+    choice.wake_at = [choice.wake_at, wake_at].into_iter().flatten().min();
+    moved
 }
 
 /// The source is asked for, as soon as it may be.
@@ -134,8 +168,11 @@ fn widen(
 }
 
 /// What the reference of an image stood for when this very source was resolved before: a tag is looked up once (T95), however often
-/// the rest is asked for again.
+/// the rest is asked for again. None where the tag is followed: there it is what it stands for now.
 pub fn pinned_digest(observed: &Observed, distribution: &Distribution) -> Option<String> {
+    if followed(distribution).is_some() {
+        return None;
+    }
     let hash = source_hash(&distribution.spec);
     let own = observed.revisions.iter().filter(|revision| {
         Some(&revision.spec.distribution.uid) == distribution.metadata.uid.as_ref()

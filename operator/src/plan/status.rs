@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::condition::{BUILT, READY, STALLED};
+use crds::condition::{BUILT, READY, RESOLVED, STALLED};
 use crds::{
     Distribution, DistributionRevision, DistributionStatus, FailureGroup, NodeCounts, ProgressStatus,
     RevisionImage, RevisionStatus, TransferStatus,
@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
-use super::conditions::{conditions, whole_seconds};
+use super::conditions::{CHECK_FAILED, conditions, whole_seconds};
 use super::nodes::{Crowd, Standing};
 use super::problems::{class_problem, copy_problem, digest_problem, room_problem};
 use super::progress::{human_size, percent};
@@ -43,6 +43,8 @@ pub struct Picture<'a> {
     pub digest_problem: Option<Failure>,
     pub(super) class_problem: Option<Failure>,
     pub(super) resolve_problem: Option<Failure>,
+    /// Why it cannot be found out whether a source that is followed is another.
+    pub(super) check_problem: Option<Failure>,
     pub(super) fetch_problem: Option<Failure>,
     pub(super) copy_problem: Option<Failure>,
     pub(super) room_problem: Option<Failure>,
@@ -75,6 +77,7 @@ impl<'a> Picture<'a> {
             digest_problem: digest_problem(distribution, choice.target),
             class_problem: class_problem(observed, distribution),
             resolve_problem: observed.resolution.failure.clone().filter(|_| choice.needs_origin),
+            check_problem: observed.following.failure.clone().filter(|_| !choice.needs_origin),
             fetch_problem: election
                 .and_then(|election| election.failure().cloned())
                 .filter(|_| choice.needs_origin),
@@ -332,6 +335,9 @@ fn notes(old: &DistributionStatus, new: &DistributionStatus) -> Vec<Note> {
     }
     if let Some(ready) = turned(READY) {
         tell(false, "Ready", ready.message);
+    }
+    if let Some(resolved) = turned(RESOLVED).filter(|resolved| resolved.reason == CHECK_FAILED) {
+        tell(true, CHECK_FAILED, resolved.message);
     }
     if let Some(stalled) = turned(STALLED) {
         tell(true, &stalled.reason, stalled.message);

@@ -1,6 +1,7 @@
 //! Tables: what is seen, and what is then done.
 
 mod clocks;
+mod following;
 mod ingest;
 mod lost;
 mod platforms;
@@ -105,7 +106,7 @@ fn carry_out(observed: &mut Observed, steps: Vec<Step>) {
             Step::WriteStatus(status) => {
                 Arc::make_mut(observed.distribution.as_mut().unwrap()).status = Some(*status);
             }
-            Step::Resolve => observed.resolution.running = true,
+            Step::Resolve | Step::Check(_) => observed.resolution.running = true,
             Step::Outline { revision, epoch, key } => {
                 let id = torrent::IngestId::of(format!("{revision} {epoch} {key}").as_bytes());
                 observed.outlines.insert(revision, Outlined { epoch, key, name: Name::Known(id) });

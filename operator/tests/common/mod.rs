@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 mod origin;
+mod registry;
 mod sidecar;
 
 use std::net::Ipv4Addr;
@@ -23,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use origin::OriginServer;
+#[allow(unused_imports)] // not by all test programs
+pub use registry::ScriptedRegistry;
 #[allow(unused_imports)] // not by all test programs
 pub use sidecar::{Built, FakeSidecar};
 

@@ -206,7 +206,7 @@ mod tests {
         let [(one, first), (two, second)] = ["a", "b"].map(|layer| layout(layer, ImageAccess::Cluster));
         let two = shelf.put(&second, two.path(), None, true).unwrap();
         // As after a restart.
-        let one = shelf.put(&first, one.path(), false).unwrap();
+        let one = shelf.put(&first, one.path(), None, false).unwrap();
         assert_eq!(tagged(&shelf).as_ref(), Some(&second.digest));
         assert!(shelf.blob(&Digest::of(b"a")).is_some(), "by its digest all of it is there");
         two.set_current(false);
@@ -238,7 +238,7 @@ mod tests {
         let (folder, image) = layout("a", ImageAccess::Cluster);
         let other = tempfile::tempdir().unwrap();
         let content = ContentStore::open(other.path().to_owned()).unwrap();
-        let _place = shelf.put(&image, folder.path(), Some(&content)).unwrap();
+        let _place = shelf.put(&image, folder.path(), Some(&content), true).unwrap();
         let served = || match shelf.blob(&Digest::of(b"a"))? {
             Blob::Whole { path, length } => Some((path, length)),
             _ => None,

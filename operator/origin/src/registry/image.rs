@@ -71,7 +71,11 @@ struct Gathered {
 impl Registry {
     /// Resolves the image: what its reference stands for, and all that belongs to it for these platforms.
     pub async fn image(&self, wanted: &Platforms) -> Result<Image, RegistryError> {
-        let digest = self.digest().await?;
+        self.image_of(self.digest().await?, wanted).await
+    }
+
+    /// The same where it is known already what the reference stands for.
+    pub async fn image_of(&self, digest: Digest, wanted: &Platforms) -> Result<Image, RegistryError> {
         let mut gathered = Gathered::default();
         let (document, media_type) = self.read(&digest, None, &mut gathered).await?;
         match document {

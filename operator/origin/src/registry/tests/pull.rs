@@ -61,6 +61,26 @@ async fn t095_a_tag_is_looked_up_once_and_a_digest_never() {
 }
 
 #[tokio::test]
+async fn what_a_tag_stands_for_costs_one_head_and_a_get_where_a_registry_knows_none() {
+    let registry = Scripted::start().await;
+    let entry = registry.put_image(("linux", "amd64"), &[b"layer"], Some("latest"));
+    let digest = entry["digest"].as_str().unwrap();
+    let asked = async |expected: &[&str]| {
+        let before = registry.asked().len();
+        assert_eq!(registry.registry(None).digest().await.unwrap().to_string(), digest);
+        assert_eq!(registry.asked()[before..], *expected);
+    };
+    asked(&["HEAD manifests/latest"]).await;
+    for status in [405, 501] {
+        registry.set(|script| script.headless = Some(status));
+        asked(&["HEAD manifests/latest", "GET manifests/latest"]).await;
+    }
+    registry.set(|script| script.headless = Some(503));
+    let error = registry.registry(None).digest().await.unwrap_err();
+    assert_eq!(error.reason(), reason::ORIGIN_UNAVAILABLE, "that is no answer");
+}
+
+#[tokio::test]
 async fn bytes_that_are_not_those_of_the_digest_are_refused() {
     let registry = Scripted::start().await;
     let entry = registry.put_image(("linux", "amd64"), &[b"layer"], None);

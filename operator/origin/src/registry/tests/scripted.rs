@@ -28,6 +28,8 @@ pub(super) struct Script {
     pub instead: BTreeMap<String, (u16, Vec<(String, String)>)>,
     /// HEAD tells no digest.
     pub silent: bool,
+    /// HEAD is answered with this status.
+    pub headless: Option<u16>,
     /// What opens it is good for one request.
     pub fleeting: Option<AtomicUsize>,
 }
@@ -135,6 +137,9 @@ fn answer(script: &Script, request: &Request) -> Reply {
         && (request.header("authorization") != Some(shown) || stale())
     {
         return Reply::sized(401, &[("WWW-Authenticate", challenge)], b"");
+    }
+    if let Some(status) = script.headless.filter(|_| request.method() == "HEAD") {
+        return Reply::sized(status, &[], b"");
     }
     let Some((media_type, bytes)) = script.stored.get(&path) else { return Reply::sized(404, &[], b"") };
     let digest = Digest::of(bytes).to_string();
