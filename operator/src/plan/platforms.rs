@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use crds::{Distribution, DistributionRevision, ImageSource};
 use jiff::Timestamp;
 use kube::ResourceExt;
+use origin::registry::Platform;
 
 use super::nodes::Crowd;
 use super::revisions::SOURCE_HASH_ANNOTATION;
@@ -45,7 +46,13 @@ pub fn unknown(
         return BTreeSet::new();
     }
     let known = looked_for(revision);
-    crowd.platforms().filter(|one| !known.contains(*one)).map(str::to_owned).collect()
+    let kinds: Vec<Platform> = known.iter().filter_map(|one| Platform::parse(one)).collect();
+    // One that says something odd of itself is known by that.
+    let is_known = |one: &str| {
+        known.contains(one)
+            || Platform::parse(one).is_some_and(|one| kinds.iter().any(|kind| kind.is_like(&one)))
+    };
+    crowd.platforms().filter(|one| !is_known(one)).map(str::to_owned).collect()
 }
 
 /// The revision with what its image was looked for for, where it is what was found.
@@ -63,11 +70,7 @@ fn looked_for(revision: &DistributionRevision) -> BTreeSet<String> {
         return known.split(',').map(str::to_owned).collect();
     }
     let manifests = revision.spec.content.image.iter().flat_map(|image| &image.manifests);
-    manifests.filter_map(|manifest| without_variant(&manifest.platform)).collect()
-}
-
-/// Nodes do not tell theirs.
-fn without_variant(platform: &str) -> Option<String> {
-    let mut parts = platform.split('/');
-    Some(format!("{}/{}", parts.next()?, parts.next()?))
+    let platforms = manifests.filter_map(|manifest| Platform::parse(&manifest.platform));
+    // Nodes do not tell their variant.
+    platforms.map(|platform| platform.without_variant().to_string()).collect()
 }

@@ -37,11 +37,10 @@ pub fn platforms(source: &ImageSource, nodes: &BTreeSet<String>) -> Result<Platf
 /// Those of the nodes' platforms, at most 6, for which an image is not there.
 pub fn lacking(image: &RevisionImage, nodes: &BTreeSet<String>) -> Vec<String> {
     const SHOWN: usize = 6;
+    let has: Vec<Platform> =
+        image.manifests.iter().filter_map(|manifest| Platform::parse(&manifest.platform)).collect();
     let there = |node: &&String| {
-        image
-            .manifests
-            .iter()
-            .any(|manifest| manifest.platform == **node || manifest.platform.starts_with(&format!("{node}/")))
+        Platform::parse(node).is_some_and(|node| has.iter().any(|platform| platform.is_like(&node)))
     };
     nodes.iter().filter(|node| !there(node)).take(SHOWN).cloned().collect()
 }
@@ -158,6 +157,22 @@ mod tests {
             let message = named(&["linux/amd64", wrong]).unwrap_err();
             assert!(message.contains(wrong) && message.contains("like linux/arm64"), "{message}");
         }
+    }
+
+    #[test]
+    fn what_an_image_lacks_is_told_whatever_words_its_nodes_have() {
+        let manifests: Vec<_> = ["linux/amd64/v2", "linux/arm/v7"]
+            .iter()
+            .map(|platform| json!({"platform": platform, "digest": "d", "mediaType": "m"}))
+            .collect();
+        let image: RevisionImage = serde_json::from_value(json!({
+            "reference": "a", "digest": "d", "mediaType": "m", "manifests": manifests,
+            "access": "Cluster", "materialize": "Image", "pin": false,
+        }))
+        .unwrap();
+        let nodes = ["linux/amd64", "linux/x86_64", "linux/arm", "linux/arm64", "windows/amd64", "x y/z"];
+        let nodes = nodes.iter().map(|&node| node.to_owned()).collect();
+        assert_eq!(lacking(&image, &nodes), ["linux/arm64", "windows/amd64", "x y/z"]);
     }
 
     #[test]

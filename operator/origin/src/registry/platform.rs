@@ -62,8 +62,15 @@ impl Platform {
         }
     }
 
-    fn is_like(&self, other: &Self) -> bool {
+    /// Whether it is the same but for the variant: nodes do not tell theirs.
+    pub fn is_like(&self, other: &Self) -> bool {
         self.os == other.os && self.architecture == other.architecture
+    }
+
+    /// The same without its variant.
+    #[must_use]
+    pub fn without_variant(&self) -> Self {
+        Self { variant: None, ..self.clone() }
     }
 }
 
