@@ -68,10 +68,11 @@ impl OpenedOrigins {
         known.refusal = asked.map(|_| failure);
     }
 
-    /// Why a registry that asked to be left alone is not asked now.
-    pub fn refusal(&self, revision: &str, now: Instant) -> Option<Failure> {
-        let known = self.0.get(revision).filter(|known| known.retry_at.is_some_and(|at| at > now))?;
-        known.refusal.clone()
+    /// Why a registry that asked to be left alone is not asked now, and for how long.
+    pub fn refusal(&self, revision: &str, now: Instant) -> Option<(Failure, Duration)> {
+        let known = self.0.get(revision)?;
+        let left = known.retry_at?.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        Some((known.refusal.clone()?, left))
     }
 
     /// What is good now. Whoever is told to renew is the only one until it says how that ended.
@@ -163,7 +164,7 @@ mod tests {
         let failure = Failure::new("OriginUnavailable", "429");
         let after = |seconds| now + Duration::from_secs(seconds);
         all.fail("r", failure.clone(), Some(Duration::from_secs(100)), 0.0, now);
-        assert_eq!(all.refusal("r", after(99)), Some(failure.clone()));
+        assert_eq!(all.refusal("r", after(99)), Some((failure.clone(), Duration::from_secs(1))));
         assert_eq!(all.refusal("r", after(100)), None);
         all.fail("r", failure.clone(), Some(Duration::from_hours(1)), 0.0, now);
         all.lock("r");

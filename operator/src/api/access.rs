@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use operator_api::Authorization;
 use origin::registry::Opened;
 
-use super::grants::{Subject, fail};
+use super::grants::{Subject, fail, rest};
 use super::{ApiFailure, Caller};
 use crate::context::Context;
 use crate::distribution;
@@ -17,7 +17,8 @@ use crate::resolve::ResolveError;
 /// A registry and its token server may take so long. Whoever waits for its grant must hear of it well before it lapses.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// For a grant that was just opened. If it cannot be had the grant has failed, and the user hears why.
+/// For a grant that was just opened. If it cannot be had the grant has failed, and the user hears why; where the registry itself names a
+/// time it has ended, and no node has failed.
 pub(super) async fn open(
     context: &Context,
     caller: &Caller,
@@ -25,16 +26,21 @@ pub(super) async fn open(
     grant: &str,
 ) -> Result<Option<Authorization>, ApiFailure> {
     let name = subject.revision.name_any();
-    let refusal = context.ledger().opened.refusal(&name, Instant::now());
-    let failure = match refusal {
-        Some(refusal) => refusal,
+    let refusal = || context.ledger().opened.refusal(&name, Instant::now());
+    let known = refusal();
+    let failure = match known {
+        Some((failure, _)) => failure,
         None => match ask(context, caller, subject).await {
             Ok(opened) => return Ok(keep(context, subject, opened)),
             Err(error) => took_failure(context, &name, &error),
         },
     };
-    let message = failure.message.clone();
-    fail(context, caller, subject, grant, failure)?;
+    let (message, left_alone) = (failure.message.clone(), refusal());
+    match left_alone {
+        // Whichever node asks.
+        Some((_, pause)) => rest(context, caller, subject, grant, failure, pause)?,
+        None => drop(fail(context, caller, subject, grant, failure)?),
+    }
     Err(ApiFailure::unavailable(message))
 }
 

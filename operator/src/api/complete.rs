@@ -14,8 +14,8 @@ use kube::ResourceExt;
 use operator_api::{Completed, reason};
 use tokio::time::Instant;
 
-use super::grants::{Subject, doubt, fail, resolved, subject};
-use super::{Api, ApiFailure, Caller, body};
+use super::grants::{Subject, doubt, fail, resolved};
+use super::{Api, ApiFailure, Caller};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::grants::{Built, Refusal};
@@ -36,9 +36,7 @@ pub(super) async fn complete(
     request: Body,
 ) -> Response {
     let result = async {
-        let caller = api.caller(&headers).await?;
-        let said: Completed = body(request).await?;
-        let subject = subject(&api.context, &caller, &revision)?;
+        let (caller, said, subject) = api.heard::<Completed>(&revision, &headers, request).await?;
         if confirms(&subject.revision, &said) && subject.revision.spec.policy.fetchers.is_empty() {
             // The answer to the first time was lost.
             return Ok(StatusCode::NO_CONTENT);

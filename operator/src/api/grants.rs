@@ -1,6 +1,7 @@
 //! Grants: opened, kept alive, given back with a failure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -17,7 +18,7 @@ use operator_api::{
 use torrent::ingest::PublicKey;
 
 use super::granted::{Granted, Head};
-use super::{Api, ApiFailure, Caller, access, body, body_if_any, warrant};
+use super::{Api, ApiFailure, Caller, access, body_if_any, warrant};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::grants::{Place, Refusal};
@@ -164,9 +165,7 @@ pub(super) async fn progress(
     request: Body,
 ) -> Response {
     let result = async {
-        let caller = api.caller(&headers).await?;
-        let progress: Progress = body(request).await?;
-        let subject = subject(&api.context, &caller, &revision)?;
+        let (caller, progress, subject) = api.heard::<Progress>(&revision, &headers, request).await?;
         let place =
             api.context.ledger().grants.of(&revision).progress(&caller.node, &progress, Timestamp::now())?;
         api.context.queue.touch([(owner_key(&subject.revision), Urgency::Soon)]);
@@ -186,9 +185,7 @@ pub(super) async fn failed(
     request: Body,
 ) -> Response {
     let result = async {
-        let caller = api.caller(&headers).await?;
-        let failed: Failed = body(request).await?;
-        let subject = subject(&api.context, &caller, &revision)?;
+        let (caller, failed, subject) = api.heard::<Failed>(&revision, &headers, request).await?;
         let failure = Failure::new(&reason(&failed.reason), failed.message);
         let after_seconds = fail(&api.context, &caller, &subject, &failed.grant, failure)?;
         Ok(Json(Retry { after_seconds }).into_response())
@@ -218,6 +215,26 @@ pub(super) fn fail(
     drop(ledger);
     context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
     Ok(after_seconds)
+}
+
+/// The registry wants to be left alone for so long: the grant ends, and that is no failure of its node.
+pub(super) fn rest(
+    context: &Context,
+    caller: &Caller,
+    subject: &Subject,
+    grant: &str,
+    failure: Failure,
+    pause: Duration,
+) -> Result<(), ApiFailure> {
+    let name = subject.revision.name_any();
+    tracing::warn!(revision = %name, reason = %failure.reason, message = %failure.message, "the registry names a time");
+    let now = Timestamp::now();
+    let mut ledger = context.ledger();
+    ledger.grants.of(&name).rest(&caller.node, grant, failure, now.checked_add(pause).unwrap_or(now))?;
+    context.metrics.grants.set(ledger.grants.running());
+    drop(ledger);
+    context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);
+    Ok(())
 }
 
 /// The source has to be looked at again before anybody reads.

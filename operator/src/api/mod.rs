@@ -20,12 +20,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use daemon::{BodyLimits, CancellationToken, ServeOptions};
 use operator_api::{DEMANDS_PATH, GRANTS_PATH, SESSION_PATH, Session};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 pub use auth::{Caller, Identity, Reviews, admit, identify};
 pub use failure::ApiFailure;
 
+use self::grants::{Subject, subject};
 use crate::context::Context;
 use crate::metrics::count;
 
@@ -76,6 +78,19 @@ impl Api {
         self.reviews.caller(&self.context, headers).await
     }
 
+    /// Who asks, what it says, and of which revision.
+    async fn heard<T: DeserializeOwned>(
+        &self,
+        revision: &str,
+        headers: &HeaderMap,
+        request: Body,
+    ) -> Result<(Caller, T, Subject), ApiFailure> {
+        let caller = self.caller(headers).await?;
+        let said = body(request).await?;
+        let subject = subject(&self.context, &caller, revision)?;
+        Ok((caller, said, subject))
+    }
+
     /// Counts the answer and makes a response of it.
     fn answer<T: IntoResponse>(&self, what: &'static str, result: Result<T, ApiFailure>) -> Response {
         let outcome = result.as_ref().map_or_else(ApiFailure::outcome, |_| "ok");
@@ -103,17 +118,17 @@ async fn session(State(api): State<Api>, headers: HeaderMap) -> Response {
 }
 
 /// A small JSON body.
-async fn body<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, ApiFailure> {
+async fn body<T: DeserializeOwned>(body: Body) -> Result<T, ApiFailure> {
     parse(&daemon::read_body(body, BODY).await?)
 }
 
 /// A small JSON body, or none at all.
-async fn body_if_any<T: serde::de::DeserializeOwned + Default>(body: Body) -> Result<T, ApiFailure> {
+async fn body_if_any<T: DeserializeOwned + Default>(body: Body) -> Result<T, ApiFailure> {
     let bytes = daemon::read_body(body, BODY).await?;
     if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes) }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiFailure> {
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiFailure> {
     serde_json::from_slice(bytes)
         .map_err(|error| ApiFailure::bad_request(format!("the body cannot be read: {error}")))
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use operator_api::{Verdict, Witnessed};
 
-use super::grants::{Subject, doubt, reason, subject};
-use super::{Api, ApiFailure, Caller, body};
+use super::grants::{Subject, doubt, reason};
+use super::{Api, ApiFailure, Caller};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::grants::Refusal;
@@ -23,9 +23,7 @@ pub(super) async fn witness(
     request: Body,
 ) -> Response {
     let result = async {
-        let caller = api.caller(&headers).await?;
-        let said: Witnessed = body(request).await?;
-        let subject = subject(&api.context, &caller, &revision)?;
+        let (caller, said, subject) = api.heard::<Witnessed>(&revision, &headers, request).await?;
         // Most of its words it has said before, and they change nothing.
         if take_in(&api.context, &caller, &subject, said)? {
             api.context.queue.touch([(owner_key(&subject.revision), Urgency::Now)]);

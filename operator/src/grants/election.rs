@@ -274,6 +274,16 @@ impl Election {
         pause
     }
 
+    /// The origin itself wants to be left alone until then: the grant ends, its node keeps the seat, and nothing counts as a failure of the
+    /// node or of the way to the origin.
+    pub fn rest(&mut self, node: &str, id: &str, failure: Failure, until: Timestamp) -> Result<(), Refusal> {
+        let seat = self.holding(node, id)?;
+        seat.grant = None;
+        seat.trouble.retry_at = Some(until);
+        seat.trouble.failure = Some(failure);
+        Ok(())
+    }
+
     /// The source shows another face than the one that failed: no reason to wait any longer.
     pub fn retry_now(&mut self) {
         for seat in &mut self.seats {

@@ -150,6 +150,26 @@ fn a_way_that_fails_again_and_again_is_left() {
 }
 
 #[test]
+fn an_origin_that_names_a_time_is_no_failure_of_the_node() {
+    let (mut election, first, _) = elected();
+    for second in [0, 300, 600, 900] {
+        election.open(&first, "1".into(), None, at(second)).unwrap();
+        election.rest(&first, "1", failure(reason::ORIGIN_UNAVAILABLE), at(second + 300)).unwrap();
+        assert_eq!(
+            choose(&mut election, &["a", "b"], second + 299).unwrap(),
+            first,
+            "another would fare no better"
+        );
+        assert_eq!(election.open(&first, "2".into(), None, at(second + 299)), Err(Refusal::Later(1)));
+        assert_eq!(election.failure(), Some(&failure(reason::ORIGIN_UNAVAILABLE)), "the user hears of it");
+    }
+    election.open(&first, "3".into(), None, at(1200)).unwrap();
+    let pause = election.fail(&first, "3", failure(reason::ORIGIN_UNAVAILABLE), 0.0, at(1200));
+    assert_eq!(pause, Ok(1), "it is the first");
+    assert_eq!(election.rest(&first, "3", failure("x"), at(1300)), Err(Refusal::Lost));
+}
+
+#[test]
 fn pauses_grow_to_thirty_seconds_and_new_bytes_end_them() {
     let mut election = Election::default();
     choose(&mut election, &["a"], 0);
