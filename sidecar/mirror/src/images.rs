@@ -48,6 +48,7 @@ pub struct Manifest {
     digest: Digest,
     bytes: Bytes,
     access: Access,
+    whole: bool,
 }
 
 /// A manifest that no registry would hand out.
@@ -71,7 +72,19 @@ impl Manifest {
         if media_type.len() > 255 || !media_type.contains('/') || !media_type.bytes().all(token) {
             return Err(ManifestError::MediaType(media_type.chars().take(64).collect()));
         }
-        Ok(Self { media_type: media_type.to_owned(), digest: Digest::of(&bytes), bytes, access })
+        Ok(Self {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(&bytes),
+            bytes,
+            access,
+            whole: false,
+        })
+    }
+
+    /// The same, where a pull that begins with it finds all that it can need on this node.
+    #[must_use]
+    pub fn whole(self, whole: bool) -> Self {
+        Self { whole, ..self }
     }
 
     /// Its media type.
@@ -87,6 +100,12 @@ impl Manifest {
     /// Its bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Whether a pull that begins with it finds all that it can need on this node. CRI-O gets everything from where the first manifest
+    /// came from, and fails where something is missing.
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Who may have it.

@@ -11,9 +11,18 @@ pub(crate) enum Route {
     /// `/v2/`: is this a registry?
     Base,
     /// `/v2/<name>/manifests/<reference>`
-    Manifest(Repository, Reference),
+    Manifest(Repository, Reference, Form),
     /// `/v2/<name>/blobs/<digest>`
     Blob(Repository, Digest),
+}
+
+/// Where the registry of a name stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// In the query (containerd), or nowhere.
+    Beside,
+    /// In front of the repository (CRI-O).
+    InPath,
 }
 
 /// Why it is nothing that is served here. All are answered with 404, so that a runtime asks upstream.
@@ -45,11 +54,11 @@ pub(crate) fn route(
     let (name, kind) = rest.rsplit_once('/').ok_or(Unroutable::Unsupported)?;
     match kind {
         "manifests" => {
-            let repository = repository(name, namespace(query)?, default_host)?;
-            Ok(Route::Manifest(repository, last.parse().map_err(|_| Unroutable::Reference)?))
+            let (repository, form) = repository(name, namespace(query)?, default_host)?;
+            Ok(Route::Manifest(repository, last.parse().map_err(|_| Unroutable::Reference)?, form))
         }
         "blobs" => {
-            let repository = repository(name, namespace(query)?, default_host)?;
+            let (repository, _) = repository(name, namespace(query)?, default_host)?;
             Ok(Route::Blob(repository, last.parse().map_err(|_| Unroutable::Digest)?))
         }
         _ => Err(Unroutable::Unsupported),
@@ -84,15 +93,15 @@ fn repository(
     name: &str,
     namespace: Option<String>,
     default_host: Option<&str>,
-) -> Result<Repository, Unroutable> {
-    let made = if let Some(host) = namespace {
-        Repository::new(&host, name)
+) -> Result<(Repository, Form), Unroutable> {
+    let (made, form) = if let Some(host) = namespace {
+        (Repository::new(&host, name), Form::Beside)
     } else if let Some((host, path)) = name.split_once('/').filter(|(first, _)| is_like_a_host(first)) {
-        Repository::new(host, path)
+        (Repository::new(host, path), Form::InPath)
     } else {
-        Repository::new(default_host.ok_or(Unroutable::NoRegistry)?, name)
+        (Repository::new(default_host.ok_or(Unroutable::NoRegistry)?, name), Form::Beside)
     };
-    made.map_err(|_: NameError| Unroutable::Name)
+    Ok((made.map_err(|_: NameError| Unroutable::Name)?, form))
 }
 
 /// As in an image's reference: what has a dot or a colon is a registry, and so is `localhost`.
@@ -105,7 +114,11 @@ mod tests {
     use super::*;
 
     fn manifest(host: &str, path: &str, reference: &str) -> Route {
-        Route::Manifest(Repository::new(host, path).unwrap(), reference.parse().unwrap())
+        Route::Manifest(Repository::new(host, path).unwrap(), reference.parse().unwrap(), Form::Beside)
+    }
+
+    fn in_path(host: &str, path: &str, reference: &str) -> Route {
+        Route::Manifest(Repository::new(host, path).unwrap(), reference.parse().unwrap(), Form::InPath)
     }
 
     #[test]
@@ -122,10 +135,10 @@ mod tests {
 
     #[test]
     fn cri_o_names_the_registry_in_the_path() {
-        assert_eq!(route("/v2/quay.io/a/b/manifests/v1", None, None), Ok(manifest("quay.io", "a/b", "v1")));
+        assert_eq!(route("/v2/quay.io/a/b/manifests/v1", None, None), Ok(in_path("quay.io", "a/b", "v1")));
         assert_eq!(
             route("/v2/registry:5000/a/manifests/v1", None, Some("docker.io")),
-            Ok(manifest("registry:5000", "a", "v1"))
+            Ok(in_path("registry:5000", "a", "v1"))
         );
     }
 

@@ -21,7 +21,7 @@ use crate::linger::Lingering;
 use crate::metrics::Metrics;
 use crate::name::{Digest, Reference, Repository};
 use crate::readers::Readers;
-use crate::route::{Route, route};
+use crate::route::{Form, Route, route};
 
 /// Connections at a time. A runtime keeps a few; what is beyond is closed and goes upstream.
 const MAX_CONNECTIONS: usize = 512;
@@ -150,8 +150,8 @@ impl Inner {
         let uri = &request.uri;
         match route(uri.path(), uri.query(), self.default_host.as_deref()) {
             Ok(Route::Base) => ("other", base()),
-            Ok(Route::Manifest(repository, reference)) => {
-                let found = self.manifest(&repository, &reference);
+            Ok(Route::Manifest(repository, reference, form)) => {
+                let found = self.manifest(&repository, &reference, form);
                 ("manifest", in_namespace(found.unwrap_or_else(Problem::response), &repository))
             }
             Ok(Route::Blob(repository, digest)) => {
@@ -162,11 +162,20 @@ impl Inner {
         }
     }
 
-    fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Response<Body>, Problem> {
+    /// Whoever names the registry in the path gets the rest of the image from nowhere else, so that it gets all of it here or nothing.
+    fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        form: Form,
+    ) -> Result<Response<Body>, Problem> {
         let found = self.canary.manifest(repository, reference);
         let manifest = found.or_else(|| self.images.manifest(repository, reference));
         let manifest =
             manifest.filter(|manifest| may_be_given(manifest, reference)).ok_or(MANIFEST_UNKNOWN)?;
+        if form == Form::InPath && !manifest.is_whole() {
+            return Err(MANIFEST_UNKNOWN);
+        }
         let mut response = Response::new(Body::from(manifest.bytes().clone()));
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_str(manifest.media_type()).map_err(|_| MANIFEST_UNKNOWN)?;

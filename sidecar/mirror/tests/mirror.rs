@@ -46,7 +46,7 @@ impl Shelf {
     }
 
     fn tag(&self, host: &str, path: &str, tag: &str, access: Access) -> Manifest {
-        let manifest = Manifest::new(MANIFEST, Bytes::from_static(b"{}"), access).unwrap();
+        let manifest = Manifest::new(MANIFEST, Bytes::from_static(b"{}"), access).unwrap().whole(true);
         let repository = Repository::new(host, path).unwrap();
         self.manifests.lock().unwrap().push((repository, tag.parse().unwrap(), manifest.clone()));
         manifest
@@ -200,6 +200,19 @@ async fn a_manifest_is_found_by_tag_and_by_digest_in_both_forms() {
         assert_eq!((head.status, head.body.len(), head.header("content-length")), (200, 0, Some("2")));
     }
     assert_eq!(served.get("/v2/").await.status, 200);
+}
+
+#[tokio::test]
+async fn who_gets_all_from_where_the_first_manifest_came_from_gets_none_of_an_image_that_is_not_whole() {
+    let served = Served::patient().await;
+    let manifest = served.shelf.tag("docker.io", "library/app", "v1", Access::Node);
+    let (beside, in_path) =
+        ("/v2/library/app/manifests/v1?ns=docker.io", "/v2/docker.io/library/app/manifests/v1");
+    assert_eq!([served.get(beside).await.status, served.get(in_path).await.status], [200, 200]);
+    served.shelf.manifests.lock().unwrap()[0].2 = manifest.whole(false);
+    assert_eq!(served.get(beside).await.status, 200, "containerd asks upstream for what is missing");
+    let answer = served.get(in_path).await;
+    assert_eq!((answer.status, answer.code().as_str()), (404, "MANIFEST_UNKNOWN"));
 }
 
 #[tokio::test]
