@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::{FakeSidecar, NAMESPACE, World};
+use common::{FakeSidecar, NAMESPACE, ScriptedRegistry, World, parse};
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use memory_api::BoundToken;
 use serde_json::json;
@@ -80,4 +81,31 @@ async fn what_makes_no_sense_is_refused_and_harms_nothing() {
     let (status, body) = sidecar.post("/v1/grants/unknown", json!({})).await;
     assert!(status == 404 && body["error"].is_string(), "{body}");
     sidecar.fetch_and_complete(&name).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_names_a_time_is_no_failure_of_the_node_that_asks() {
+    let (registry, world) = (ScriptedRegistry::start().await, World::with_class(129, &["a", "b"]).await);
+    registry.push("1", b"a layer");
+    let source = json!({"image": {"reference": registry.reference("1")}});
+    let object = json!({"metadata": {"name": "app"}, "spec": {"source": source}});
+    world.distributions().create(&PostParams::default(), &parse(object)).await.unwrap();
+    let name = world.revision(|revision| !revision.spec.policy.fetchers.is_empty()).await.name_any();
+    let fetcher = world.fetcher(&name).await;
+    registry.mood(Some((429, Some(1))));
+    registry.asked();
+    // Once more than a node may fail before it makes room for another.
+    for _ in 0..4 {
+        world
+            .until("the registry is asked and names a time", async || {
+                assert_eq!(fetcher.grant(&name).await.unwrap_err(), 503, "it keeps its seat");
+                registry.requests() > 0
+            })
+            .await;
+        assert_eq!(registry.asked().len(), 1, "and nobody asks again before that");
+    }
+    world.until_condition("app", "Built", "False", "OriginUnavailable").await;
+    registry.mood(None);
+    fetcher.patient_grant(&name).await;
+    assert_eq!(world.revision(|_| true).await.spec.policy.fetchers, [fetcher.node]);
 }
