@@ -145,7 +145,7 @@ impl Layout {
 
     /// Finds out which manifests a pull on this node may begin with that gets the rest here too, or fails.
     fn mark_whole(&mut self, image: &RevisionImage, needs: &Needs, this: Option<&Platform>) {
-        let here: BTreeSet<Digest> = self.blobs.iter().map(|(digest, ..)| *digest).collect();
+        let here: BTreeSet<Digest> = self.blobs.iter().map(|blob| blob.digest).collect();
         let complete = |digest: &Digest| needs.get(digest).is_some_and(|needs| needs.is_subset(&here));
         let fits = |platform: &PlatformManifest| {
             Platform::parse(&platform.platform)
@@ -240,7 +240,7 @@ mod tests {
 
     /// Whether index and manifest are whole for a node of this kind.
     fn whole(image: &RevisionImage, folder: &Path, this: &str) -> [bool; 2] {
-        let layout = Layout::read_for(image, folder, Platform::parse(this).as_ref()).unwrap();
+        let layout = Layout::read_for(image, folder, None, Platform::parse(this).as_ref()).unwrap();
         let of =
             |digest: &str| layout.manifests.iter().find(|one| one.digest().to_string() == digest).unwrap();
         [of(&image.digest).is_whole(), of(&image.manifests[0].digest).is_whole()]

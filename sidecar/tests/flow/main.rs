@@ -13,6 +13,8 @@ mod ingest;
 mod layers;
 mod operator;
 mod repair;
+mod replaced;
+mod runtime;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
