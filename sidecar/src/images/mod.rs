@@ -121,7 +121,19 @@ impl Images {
 
     /// Lets the runtime do with an image as it does with any: its layers and its name are kept for nobody any more.
     pub async fn forget(&self, revision: &str, image: Option<&RevisionImage>) {
-        let pinned = image.is_some_and(|image| self.names.release(revision, image));
+        let released = self.release(revision).await;
+        // Only now: the one that replaces it may have come meanwhile.
+        let others = image.is_some_and(|image| self.names.release(revision, image));
+        let (Some(runtime), Some(image)) = (released, image.filter(|image| image.pin && !others)) else {
+            return;
+        };
+        if let Err(error) = unpin(&runtime, image).await {
+            tracing::warn!(revision, image = image.reference, %error, "the container runtime keeps the image pinned");
+        }
+    }
+
+    /// Lets go of its layers, and answers where.
+    async fn release(&self, revision: &str) -> Option<Runtime> {
         // Shortly after a start it may not have been found yet.
         let mut host = self.host.clone();
         let found = host.wait_for(|state| state.runtime.is_some());
@@ -131,15 +143,12 @@ impl Images {
                 revision,
                 "no container runtime to let go of the image; the next start lets go of its layers"
             );
-            return;
+            return None;
         };
         if let Err(error) = runtime.release(revision).await {
             tracing::warn!(revision, %error, "the container runtime keeps the layers; the next start lets go of them");
         }
-        let Some(image) = image.filter(|image| image.pin && !pinned) else { return };
-        if let Err(error) = unpin(&runtime, image).await {
-            tracing::warn!(revision, image = image.reference, %error, "the container runtime keeps the image pinned");
-        }
+        Some(runtime)
     }
 }
 

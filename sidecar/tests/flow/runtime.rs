@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -103,6 +104,11 @@ async fn answer(State(runtime): State<FakeRuntime>, request: Request) -> Respons
         "PullImage" => runtime.pull(&image).await,
         "Get" => runtime.labels(&text(&at(&question, 1))),
         "Update" => runtime.label(&at(&question, 1)),
+        // A lease goes when the garbage has been collected.
+        "Delete" => {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(Vec::new())
+        }
         // Leases; the canary is removed.
         _ => Ok(Vec::new()),
     };
