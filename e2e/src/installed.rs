@@ -1,9 +1,9 @@
 //! Samara on a cluster of the tests: the image, the release, datasets, and what the nodes have of them.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use crds::{Distribution, DistributionClass, NodeDistribution};
 use k8s_openapi::api::core::v1 as core;
 use kube::api::Api;
@@ -20,6 +20,8 @@ pub const NAMESPACE: &str = "samara";
 pub const USERS: &str = "default";
 /// Images lie on the nodes already, so pods start within seconds; beside a compiler they may take a minute.
 const INSTALL_TIMEOUT: Duration = Duration::from_mins(3);
+/// Ten nodes that all read 96 MiB over one link of 16 MB/s take more than one minute.
+const RUN_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Builds the image (a no-op when nothing changed), gives it to the nodes, and installs the chart with `options`.
 pub async fn install(cluster: &mut Cluster, options: &[&str]) -> Result<()> {
@@ -162,6 +164,42 @@ pub async fn check_all(cluster: &mut Cluster, file: (&str, &str), sha256: &str) 
         check_node(cluster, number, file, sha256).await?;
     }
     Ok(())
+}
+
+/// Runs a pod of `image` on every node and takes them away again; answers how long it took from applying it until all ran.
+pub async fn run_everywhere(cluster: &Cluster, name: &str, image: &str) -> Result<Duration> {
+    let labels = json!({ "app": name });
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": name, "namespace": USERS },
+        "spec": {
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": {
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [{ "name": "app", "image": image, "imagePullPolicy": "IfNotPresent" }],
+                },
+            },
+        },
+    });
+    let start = Instant::now();
+    cluster.apply(set).await?;
+    let (what, timeout) = (format!("daemonset/{name}"), format!("--timeout={}s", RUN_TIMEOUT.as_secs()));
+    cluster.kubectl(&["rollout", "status", &what, "--namespace", USERS, &timeout]).await?;
+    let took = start.elapsed();
+    cluster.kubectl(&["delete", &what, "--namespace", USERS, "--wait=true", "--timeout=60s"]).await?;
+    Ok(took)
+}
+
+/// Waits until pulls of `node` go through its mirror.
+pub async fn wait_mirror(cluster: &Cluster, node: &str) -> Result<()> {
+    eventually(&format!("{node}: pulls through the mirror"), INSTALL_TIMEOUT, || async {
+        let status = node_report(cluster, node).await?.and_then(|report| report.status).unwrap_or_default();
+        let ready = status.conditions.iter().any(|c| c.type_ == "ImageMirrorReady" && c.status == "True");
+        ensure!(ready, "{:?}", status.conditions);
+        Ok(true)
+    })
+    .await
 }
 
 /// `kubectl delete`, and the wait for the finalizer, as a user does.

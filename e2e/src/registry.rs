@@ -7,9 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use xtask::oci;
+use xtask::tools::Tools;
 
 use crate::cluster::process::{Daemon, output, until};
 use crate::cluster::{Namespace, Traffic};
+use crate::payload;
 
 /// Where it listens.
 const PORT: u16 = 5000;
@@ -20,6 +23,39 @@ const PUSH_TIMEOUT: Duration = Duration::from_mins(2);
 #[derive(Debug, Clone)]
 pub struct Layer(pub Vec<u8>);
 
+impl Layer {
+    /// The program that the images made here run.
+    pub fn program() -> Result<Self> {
+        Self::other_program(0, 0)
+    }
+
+    /// The same program with bytes of stream `seed` behind it, `size` in all: a layer that no node has.
+    pub fn other_program(seed: u64, size: usize) -> Result<Self> {
+        let mut content = std::fs::read(Tools::locate().path("toolbox"))?;
+        content.extend(payload::bytes(seed, size.saturating_sub(content.len())));
+        Self::of("toolbox".into(), content)
+    }
+
+    /// `size` bytes that do not compress, in a file.
+    pub fn noise(seed: u64, size: usize) -> Result<Self> {
+        Self::of(format!("data-{seed}"), payload::bytes(seed, size))
+    }
+
+    fn of(path: String, content: Vec<u8>) -> Result<Self> {
+        Ok(Self(oci::tar(&oci::Layer { path, content })?))
+    }
+
+    /// Its bytes.
+    pub fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// `sha256:<hex>`.
+    pub fn digest(&self) -> String {
+        digest(&self.0)
+    }
+}
+
 /// An image that was pushed.
 #[derive(Debug, Clone)]
 pub struct Pushed {
@@ -27,6 +63,15 @@ pub struct Pushed {
     pub reference: String,
     /// Of its manifest.
     pub digest: String,
+}
+
+/// Bytes of a blob that were given in one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The address that asked.
+    pub to: String,
+    /// How many; a client that went away in the middle may have got fewer.
+    pub bytes: u64,
 }
 
 /// A registry, which ends with this.
@@ -52,7 +97,7 @@ impl Registry {
         std::fs::write(&path, config.to_string())?;
         let mut command = namespace.command("docker-registry");
         command.arg("serve").arg(&path);
-        let daemon = Daemon::spawn(command, &folder.join("log"))?;
+        let daemon = Daemon::spawn(command, &log(&folder))?;
         let registry = Self { namespace, host: format!("{address}:{PORT}"), folder, daemon };
         until("docker-registry", Duration::from_secs(20), || async {
             let mut get = registry.namespace.command("curl");
@@ -73,9 +118,15 @@ impl Registry {
         self.namespace.traffic().await
     }
 
+    /// What it has given of a blob, by its access log: an answer is there when it has ended.
+    pub fn given(&self, digest: &str) -> Result<Vec<Given>> {
+        let log = std::fs::read_to_string(log(&self.folder))?;
+        Ok(log.lines().filter_map(|line| given(line, digest)).collect())
+    }
+
     /// Pushes an image of the machine's platform, from inside the registry's own network, under `tag`.
     pub async fn push(&self, repository: &str, tag: &str, layers: &[Layer]) -> Result<Pushed> {
-        let digests: Vec<String> = layers.iter().map(|layer| digest(&layer.0)).collect();
+        let digests: Vec<String> = layers.iter().map(Layer::digest).collect();
         let config = json!({
             "architecture": "amd64", "os": "linux", "config": { "Entrypoint": ["/toolbox"], "Cmd": ["pause"] },
             "rootfs": { "type": "layers", "diff_ids": digests },
@@ -141,7 +192,48 @@ impl Drop for Registry {
     }
 }
 
+fn log(folder: &Path) -> PathBuf {
+    folder.join("log")
+}
+
 /// `sha256:<hex>`.
 fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// A line of Apache's combined log, if it is of a GET of this blob.
+fn given(line: &str, digest: &str) -> Option<Given> {
+    let (to, rest) = line.split_once(" - ")?;
+    let (_, rest) = rest.split_once(" \"GET ")?;
+    let (path, rest) = rest.split_once(" HTTP/1.1\" ")?;
+    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let (_, bytes) = (path.rsplit_once("/blobs/")?.1 == digest).then(|| rest.split_once(' '))??;
+    let bytes = bytes.split(' ').next()?.parse().ok()?;
+    Some(Given { to: to.to_owned(), bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_of_a_blob_is_read_from_the_access_log() {
+        let of = |request: &str, rest: &str| {
+            given(
+                &format!(
+                    "10.88.1.2 - - [29/Nov/2026:18:23:30 +0000] \"{request} HTTP/1.1\" {rest} \"\" \"curl\""
+                ),
+                "sha256:ab",
+            )
+        };
+        let bytes = |bytes| Some(Given { to: "10.88.1.2".into(), bytes });
+        assert_eq!(of("GET /v2/team/app/blobs/sha256:ab", "200 3000000"), bytes(3_000_000));
+        assert_eq!(of("GET /v2/team/app/blobs/sha256:ab?ns=other.example", "206 100"), bytes(100));
+        assert_eq!(of("GET /v2/team/app/blobs/sha256:abc", "200 7"), None);
+        assert_eq!(of("HEAD /v2/team/app/blobs/sha256:ab", "200 0"), None);
+        assert_eq!(of("GET /v2/team/app/manifests/sha256:ab", "200 7"), None);
+        let other =
+            "time=\"2026-11-29T18:23:29Z\" level=info msg=\"response completed\" http.request.method=GET";
+        assert_eq!(given(other, "sha256:ab"), None);
+    }
 }

@@ -6,12 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use e2e::cluster::Cluster;
 use e2e::installed::{self, NAMESPACE, distribution, wait_ready};
-use e2e::payload;
 use e2e::registry::{Layer, Registry};
 use e2e::suite::{Needs, Suite, eventually};
 use serde_json::json;
-use xtask::oci;
-use xtask::tools::Tools;
 
 const MIB: usize = 1 << 20;
 /// The registry's link.
@@ -48,16 +45,6 @@ async fn install(cluster: &mut Cluster) -> Result<()> {
     installed::install(cluster, &["--set-json", &format!("classes={classes}")]).await
 }
 
-fn toolbox() -> Result<Layer> {
-    let content = std::fs::read(Tools::locate().path("toolbox"))?;
-    Ok(Layer(oci::tar(&oci::Layer { path: "toolbox".into(), content })?))
-}
-
-/// A layer of bytes that do not compress.
-fn layer(seed: u64, size: usize) -> Result<Layer> {
-    Ok(Layer(oci::tar(&oci::Layer { path: format!("data-{seed}"), content: payload::bytes(seed, size) })?))
-}
-
 async fn distribute(cluster: &Cluster, name: &str, image: serde_json::Value) -> Result<()> {
     cluster.apply(distribution(name, &json!({ "image": image }))).await?;
     eventually(&format!("{name} as it was applied"), Duration::from_mins(1), || async {
@@ -71,7 +58,7 @@ async fn distribute(cluster: &Cluster, name: &str, image: serde_json::Value) -> 
 
 async fn read_once(cluster: &mut Cluster) -> Result<()> {
     let registry = cluster.registry().await?;
-    let layers = [toolbox()?, layer(1, 40 * MIB)?, layer(2, 40 * MIB)?];
+    let layers = [Layer::program()?, Layer::noise(1, 40 * MIB)?, Layer::noise(2, 40 * MIB)?];
     let size: usize = layers.iter().map(|layer| layer.0.len()).sum();
     let reference = registry.push("team/app", "v1", &layers).await?.reference;
     registry.limit(Some(LINK)).await?;
@@ -106,38 +93,21 @@ async fn starts_everywhere(
     reference: &str,
 ) -> Result<()> {
     let before = registry.traffic().await?.sent;
-    let labels = json!({ "app": name });
-    cluster
-        .apply(json!({
-            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": name, "namespace": "default" },
-            "spec": {
-                "selector": { "matchLabels": labels },
-                "template": {
-                    "metadata": { "labels": labels },
-                    "spec": {
-                        "terminationGracePeriodSeconds": 0,
-                        "containers": [{ "name": "app", "image": reference, "imagePullPolicy": "IfNotPresent" }],
-                    },
-                },
-            },
-        }))
-        .await?;
-    let start = Instant::now();
-    cluster.kubectl(&["rollout", "status", &format!("daemonset/{name}"), "--timeout=120s"]).await?;
+    let took = installed::run_everywhere(cluster, name, reference).await?;
     let sent = registry.traffic().await?.sent - before;
     eprintln!(
-        "{name}: pods on all nodes after {:.1} s, {sent} bytes from the registry",
-        start.elapsed().as_secs_f64()
+        "{name}: pods on all nodes {:.1} s after they were applied, {sent} bytes from the registry",
+        took.as_secs_f64()
     );
     ensure!(sent <= SMALL, "the registry sent {sent} bytes for pods of an image that is on their nodes");
-    cluster.kubectl(&["delete", "daemonset", name, "--wait=true", "--timeout=60s"]).await.map(drop)
+    Ok(())
 }
 
 async fn shared_layers(cluster: &mut Cluster) -> Result<()> {
     let registry = cluster.registry().await?;
-    let (base, own) = (layer(3, 24 * MIB)?, layer(4, 8 * MIB)?);
-    let first = registry.push("team/one", "v1", &[toolbox()?, base.clone()]).await?;
-    let second = registry.push("team/two", "v1", &[toolbox()?, base, own.clone()]).await?;
+    let (base, own) = (Layer::noise(3, 24 * MIB)?, Layer::noise(4, 8 * MIB)?);
+    let first = registry.push("team/one", "v1", &[Layer::program()?, base.clone()]).await?;
+    let second = registry.push("team/two", "v1", &[Layer::program()?, base, own.clone()]).await?;
     distribute(cluster, "one", json!({ "reference": first.reference })).await?;
     let before = registry.traffic().await?.sent;
     distribute(cluster, "two", json!({ "reference": second.reference })).await?;
@@ -165,7 +135,8 @@ async fn shared_layers(cluster: &mut Cluster) -> Result<()> {
 
 async fn blobs_only(cluster: &mut Cluster) -> Result<()> {
     let registry = cluster.registry().await?;
-    let reference = registry.push("team/blobs", "v1", &[toolbox()?, layer(5, 16 * MIB)?]).await?.reference;
+    let reference =
+        registry.push("team/blobs", "v1", &[Layer::program()?, Layer::noise(5, 16 * MIB)?]).await?.reference;
     distribute(cluster, "blobs", json!({ "reference": reference, "materialize": "Blobs" })).await?;
     for node in cluster.nodes()? {
         let images =
@@ -177,9 +148,9 @@ async fn blobs_only(cluster: &mut Cluster) -> Result<()> {
 
 async fn moved_tag(cluster: &mut Cluster) -> Result<()> {
     let registry = cluster.registry().await?;
-    let old = registry.push("team/moving", "v1", &[toolbox()?, layer(6, MIB)?]).await?;
+    let old = registry.push("team/moving", "v1", &[Layer::program()?, Layer::noise(6, MIB)?]).await?;
     distribute(cluster, "moving", json!({ "reference": old.reference })).await?;
-    let new = registry.push("team/moving", "v1", &[toolbox()?, layer(7, MIB)?]).await?;
+    let new = registry.push("team/moving", "v1", &[Layer::program()?, Layer::noise(7, MIB)?]).await?;
     // With the tag as pods name it, then with the digest as well.
     for (reference, name) in [
         (new.reference.clone(), new.reference.clone()),

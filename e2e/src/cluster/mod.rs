@@ -72,6 +72,8 @@ struct Own {
     nodes: Vec<Node>,
     control_plane: Vec<Daemon>,
     images: Vec<PathBuf>,
+    /// Names and URLs of registries that runtimes would not find by themselves.
+    registries: Vec<(String, String)>,
     origins: usize,
     /// Whether it outlives this process.
     detached: bool,
@@ -103,8 +105,9 @@ impl Cluster {
         let (client, control_plane) = control_plane::start(&slot, &tools).await?;
         let kubeconfig = slot.kubeconfig();
         let (nodes, count) = (Vec::new(), options.nodes);
+        let (images, registries) = (vec![toolbox], Vec::new());
         let own =
-            Own { slot, options, nodes, control_plane, images: vec![toolbox], origins: 0, detached: false };
+            Own { slot, options, nodes, control_plane, images, registries, origins: 0, detached: false };
         let mut cluster = Self { client, kubeconfig, tools, own: Some(own) };
         cluster.add_nodes(count).await?;
         Ok(cluster)
@@ -173,7 +176,9 @@ impl Cluster {
             bail!("a cluster has at most {} nodes", slot::MAX_NODES);
         }
         for number in first..first + count {
-            own.nodes.push(Node::create(&own.slot, &tools, number, own.options.data_disk).await?);
+            let node = Node::create(&own.slot, &tools, number, own.options.data_disk).await?;
+            own.registries.iter().try_for_each(|(name, url)| node.name_registry(name, url))?;
+            own.nodes.push(node);
         }
         let (images, new) = (&own.images, own.nodes.iter_mut().filter(|node| node.number >= first));
         try_join_all(new.map(|node| node.start(images))).await?;
@@ -231,6 +236,14 @@ impl Cluster {
     pub async fn registry(&mut self) -> Result<Registry> {
         let (namespace, address) = self.outside().await?;
         Registry::start(namespace, address, &self.own()?.slot.dir).await
+    }
+
+    /// Makes the runtimes of all nodes, also of those that come later, ask the registry at `url` for images whose names begin with `name`.
+    pub fn name_registry(&mut self, name: &str, url: &str) -> Result<()> {
+        let own = self.own_mut()?;
+        own.nodes.iter().try_for_each(|node| node.name_registry(name, url))?;
+        own.registries.push((name.to_owned(), url.to_owned()));
+        Ok(())
     }
 
     /// A network of its own on the bridge, with its address.

@@ -240,6 +240,12 @@ impl Node {
         self.ctr(&["images", "import", archive]).await.map(drop)
     }
 
+    /// A hosts file for the node's runtime, which reads it at each pull: images whose names begin with `name` are at `url`.
+    pub(super) fn name_registry(&self, name: &str, url: &str) -> Result<()> {
+        let path = self.dir().join("etc-containerd/certs.d").join(name).join("hosts.toml");
+        self.slot.write(&path, format!("server = \"{url}\"\n"))
+    }
+
     /// Where the node's `path` is for this process, whatever is mounted on the node.
     /// Absolute symbolic links lead out of it; relative ones are followed as on the node.
     pub fn path(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
