@@ -63,7 +63,9 @@ fn image(layer: &str, pin: bool) -> (RevisionImage, Vec<GrantedFile>) {
 async fn replaced(cluster: &mut Cluster, host: &std::path::Path, pin: bool) -> (FakeRuntime, [String; 2]) {
     let mirror = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let runtime = FakeRuntime::start(host, mirror);
-    cluster.images = Some(ImagesConfig { mirror, host: host.to_owned(), hosts_files: false, spare: 12 });
+    let host_path = host.to_owned();
+    cluster.images =
+        Some(ImagesConfig { mirror, host: host_path, hosts_files: false, spare: 12, content_store: false });
     let _a = cluster.sidecar("a").await;
     let images = [image("one", pin), image("two", pin)];
     let digests = [images[0].0.digest.clone(), images[1].0.digest.clone()];
