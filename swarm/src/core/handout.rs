@@ -94,7 +94,7 @@ impl Handout {
         &mut self,
         (key, has): (PeerKey, &Bitfield),
         piece: u32,
-        picker: &Picker,
+        (picker, is_whole): (&Picker, impl FnOnce() -> bool),
         now: Duration,
         rng: &mut impl RngCore,
     ) -> Admission {
@@ -118,8 +118,8 @@ impl Handout {
                 self.suggested.insert(key, (other, now));
                 Admission::Redirect(other)
             }
-            // It is on its way to another, who will pass it on sooner than a second copy could arrive.
-            None if !elsewhere && given.is_some_and(|given| !self.is_late(given, now)) => Admission::Reject,
+            // It is on its way to another, who passes it on sooner than a second copy could arrive.
+            None if given.is_some_and(|given| !self.is_late(given, now)) && !is_whole() => Admission::Reject,
             None => {
                 if !elsewhere {
                     self.give(key, piece, now);

@@ -398,7 +398,8 @@ impl TorrentCore {
         }
         match peer {
             Some(peer) if peer.is_own && (self.is_seed() || self.origin.is_read()) => {
-                self.handout.admit((key, &peer.has), piece, &self.picker, now, rng)
+                let is_whole = || self.peers.values().any(|other| other.has.contains(piece));
+                self.handout.admit((key, &peer.has), piece, (&self.picker, is_whole), now, rng)
             }
             _ => Admission::Serve,
         }

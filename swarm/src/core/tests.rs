@@ -278,6 +278,17 @@ fn a_cold_swarm_gets_each_piece_once_before_any_twice() {
 }
 
 #[test]
+fn what_a_peer_passes_on_while_it_gets_it_is_not_sent_to_another_as_long_as_it_gets_on() {
+    let (mut core, keys) = all_but_one_out();
+    core.peer_coming(keys[0], 3).unwrap();
+    let at = |seconds| Duration::from_secs(seconds);
+    assert_eq!(core.admit(keys[1], 3, at(6), &mut TestRng(2)), Admission::Reject);
+    core.sent(keys[0], 3, 1, at(10));
+    assert_eq!(core.admit(keys[1], 3, at(14), &mut TestRng(2)), Admission::Reject);
+    assert_eq!(core.admit(keys[1], 3, at(16), &mut TestRng(2)), Admission::Serve);
+}
+
+#[test]
 fn what_went_to_a_peer_that_left_is_given_to_another() {
     let (mut core, keys) = seed_with(2);
     assert_eq!(core.admit(keys[0], 3, ZERO, &mut TestRng(1)), Admission::Serve);
