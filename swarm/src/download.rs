@@ -95,12 +95,11 @@ impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
         self.rate.per_second(now)
     }
 
-    /// How many requests should be out at least.
+    /// How many requests should be out at most.
     pub fn target(&self, now: Duration) -> usize {
         let round_trips = self.round_trip.unwrap_or_default() * 2;
         let bytes = self.rate.per_second(now) as f64 * (round_trips + COVER).as_secs_f64();
-        let most = (self.reqq * 2).div_ceil(3);
-        (bytes as usize / BLOCK as usize).clamp(MIN_OUTSTANDING, MAX_OUTSTANDING).min(most)
+        (bytes as usize / BLOCK as usize).clamp(MIN_OUTSTANDING, MAX_OUTSTANDING).min(self.reqq)
     }
 
     /// How many requests are out.
@@ -130,20 +129,19 @@ impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
         self.pieces.push(InFlight { assembly, asked });
     }
 
-    /// When no more requests are out than the target, asks for half as many more, which are added to `requests`; says whether there is
+    /// When a quarter of the target is answered, asks for blocks up to the target, which are added to `requests`; says whether there is
     /// room for another piece.
     pub fn fill(&mut self, now: Duration, requests: &mut Vec<Block>) -> bool {
         let target = self.target(now);
-        if requests.is_empty() && self.outstanding.len() > target {
+        if requests.is_empty() && self.outstanding.len() > target - target / 4 {
             return false;
         }
-        let most = (target + target / 2).min(self.reqq);
         if self.outstanding.is_empty() {
             self.last_block = now;
         }
         for piece in &mut self.pieces {
             for index in 0..piece.assembly.block_count() {
-                if self.outstanding.len() >= most {
+                if self.outstanding.len() >= target {
                     return false;
                 }
                 if !piece.asked[index as usize] {
@@ -154,7 +152,7 @@ impl<B: Keep, P: Copy + PartialEq> Download<B, P> {
                 }
             }
         }
-        self.outstanding.len() < most
+        self.outstanding.len() < target
     }
 
     /// A PIECE message.
@@ -257,7 +255,7 @@ mod tests {
         let mut download = download(&[3, 4]);
         let (mut first, mut second) = (Vec::new(), Vec::new());
         assert!(!download.fill(SECOND, &mut first));
-        assert_eq!(first.len(), MIN_OUTSTANDING + MIN_OUTSTANDING / 2);
+        assert_eq!(first.len(), MIN_OUTSTANDING);
         let data = [5; BLOCK as usize];
         // So slow that the target stays what it is.
         for (block, at) in first.iter().zip(2..) {
@@ -265,7 +263,9 @@ mod tests {
             let out = download.outstanding();
             second.clear();
             download.fill(at * SECOND, &mut second);
-            assert!(out >= MIN_OUTSTANDING && second.len() == if out == MIN_OUTSTANDING { 4 } else { 0 });
+            let quarter = MIN_OUTSTANDING / 4;
+            let is_due = out == MIN_OUTSTANDING - quarter;
+            assert!(out >= MIN_OUTSTANDING - quarter && second.len() == if is_due { quarter } else { 0 });
         }
     }
 
@@ -279,7 +279,7 @@ mod tests {
             assert!(matches!(download.arrived(block.piece, block.begin, &data, SECOND), Arrival::Block));
         }
         // So much at once is a fast peer: the rest of the piece is asked for, and there is room for more.
-        assert!(download.fill(SECOND, &mut requests));
+        assert_eq!(download.fill(SECOND, &mut requests), requests.len() < download.target(SECOND));
         assert_eq!(requests.len(), 16 - asked);
         assert_eq!(requests[0].begin, asked as u32 * BLOCK);
     }

