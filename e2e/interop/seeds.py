@@ -19,7 +19,7 @@ session = lt.session({
     "enable_incoming_utp": False, "enable_outgoing_utp": False, "allow_multiple_connections_per_ip": True,
     # All connect at once; with the default of 5 it refuses most of them.
     "listen_queue_size": job["connections"],
-    "connections_limit": job["connections"], "active_seeds": -1, "active_limit": -1, "active_tracker_limit": -1,
+    "connections_limit": 4 * job["connections"], "active_seeds": -1, "active_limit": -1, "active_tracker_limit": -1,
 })
 handles = []
 for name in sorted(os.listdir(job["torrents"])):
