@@ -27,6 +27,8 @@ use crate::wire::{Block, HashRequest, LT_DONTHAVE, Message, SM_BAD, SM_COMING, S
 const IDLE: Duration = Duration::from_mins(3);
 /// How often a conversation has to be given the time ([`Conversation::tick`]).
 pub const TICK: Duration = Duration::from_millis(200);
+/// The same while we want nothing of the peer.
+pub const RESTING_TICK: Duration = Duration::from_secs(1);
 
 /// A piece on its way in.
 pub type Piece<H> = Assembly<<H as Host>::Buffer, Source>;
@@ -305,7 +307,12 @@ impl<B: Keep> Conversation<B> {
         self.show_interest(scene)
     }
 
-    /// Time has passed; at least every [`TICK`].
+    /// Whether nothing is wanted of the peer, and nothing is on its way from it: then [`RESTING_TICK`] is often enough.
+    pub fn is_resting(&self) -> bool {
+        !self.interested && self.download.outstanding() == 0
+    }
+
+    /// Time has passed; at least every [`TICK`], or [`RESTING_TICK`].
     pub fn tick<H: Host<Buffer = B>, O: Outlet>(&mut self, scene: &mut Scene<'_, H, O>) -> Result<(), End> {
         if scene.now.saturating_sub(self.last_heard) > IDLE {
             return Err(End::Idle);

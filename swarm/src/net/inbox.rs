@@ -2,17 +2,29 @@
 
 use crate::wire::{self, Decoded, Message, WireError};
 
-/// The buffer of one connection. It grows to the longest frame that [`wire::decode`] lets through.
+/// Room for what is read at a time of a connection at which little happens.
+const LEAST: usize = 4 << 10;
+/// A room that was filled grows so many times.
+const GROWTH: usize = 4;
+/// Looks in a row at which nothing had come, until the room is small again.
+const QUIET: u32 = 10;
+
+/// The buffer of one connection. It grows with what comes, and to the longest frame that [`wire::decode`] lets through: of thousands of
+/// connections most are silent.
 #[derive(Debug, Default)]
 pub struct Inbox {
     buffer: Vec<u8>,
     filled: usize,
+    /// What is read at a time at most.
+    most: usize,
+    /// See [`QUIET`].
+    quiet: u32,
 }
 
 impl Inbox {
-    /// With room for so many bytes at a time.
-    pub fn new(room: usize) -> Self {
-        Self { buffer: vec![0; room], filled: 0 }
+    /// With room for so many bytes at a time at most.
+    pub fn new(most: usize) -> Self {
+        Self { buffer: vec![0; most.min(LEAST)], filled: 0, most, quiet: 0 }
     }
 
     /// Where the next bytes go; never empty.
@@ -22,7 +34,15 @@ impl Inbox {
 
     /// So many bytes have come.
     pub fn came(&mut self, bytes: usize) {
-        self.filled += bytes;
+        (self.filled, self.quiet) = (self.filled + bytes, 0);
+    }
+
+    /// Time passes: when nothing has come for long, the memory goes.
+    pub fn look(&mut self) {
+        self.quiet += 1;
+        if self.quiet >= QUIET && self.filled == 0 && self.buffer.len() > LEAST {
+            self.buffer = vec![0; self.most.min(LEAST)];
+        }
     }
 
     /// Handles all whole messages, until one ends it.
@@ -30,7 +50,7 @@ impl Inbox {
         &mut self,
         mut handle: impl FnMut(Message<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut used = 0;
+        let (mut used, is_full) = (0, self.filled == self.buffer.len());
         let needed = loop {
             match wire::decode(&self.buffer[used..self.filled])? {
                 Decoded::Message(message, len) => {
@@ -42,8 +62,9 @@ impl Inbox {
         };
         self.buffer.copy_within(used..self.filled, 0);
         self.filled -= used;
-        if self.buffer.len() < needed {
-            self.buffer.resize(needed, 0);
+        let grown = if is_full { (self.buffer.len() * GROWTH).min(self.most) } else { 0 };
+        if self.buffer.len() < needed.max(grown) {
+            self.buffer.resize(needed.max(grown), 0);
         }
         Ok(())
     }
@@ -75,6 +96,26 @@ mod tests {
             inbox.each(handle).unwrap();
         }
         assert_eq!(seen, ["Have(1)", "Bitfield", "Unchoke"]);
+    }
+
+    #[test]
+    fn the_room_grows_with_what_comes_and_goes_when_nothing_does() {
+        let mut inbox = Inbox::new(10 * LEAST);
+        let come = |inbox: &mut Inbox, bytes: usize| {
+            // Zeros are messages that keep alive.
+            inbox.room()[..bytes].fill(0);
+            inbox.came(bytes);
+            inbox.each(|_| Ok::<_, WireError>(())).unwrap();
+            inbox.room().len()
+        };
+        assert_eq!(come(&mut inbox, LEAST / 2), LEAST);
+        assert_eq!(come(&mut inbox, LEAST), 4 * LEAST);
+        assert_eq!(come(&mut inbox, 4 * LEAST), 10 * LEAST);
+        assert_eq!(come(&mut inbox, 10 * LEAST), 10 * LEAST);
+        (1..QUIET).for_each(|_| inbox.look());
+        assert_eq!(inbox.room().len(), 10 * LEAST);
+        inbox.look();
+        assert_eq!(inbox.room().len(), LEAST);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::connection::Closed;
 use super::inbox::Inbox;
 use super::link::Link;
 use super::torrent::Torrent;
-use crate::conversation::{Conversation, End, Scene, TICK};
+use crate::conversation::{Conversation, End, RESTING_TICK, Scene, TICK};
 use crate::wire::Message;
 
 /// Read from the socket at a time.
@@ -64,7 +64,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     self.consume()?;
                 }
                 _ = news.changed() => self.step(Conversation::look_again)?,
-                _ = tick.tick() => self.step(Conversation::tick)?,
+                _ = tick.tick() => {
+                    self.step(Conversation::tick)?;
+                    self.inbox.look();
+                    if self.talk.is_resting() {
+                        tick.reset_after(RESTING_TICK);
+                    }
+                }
             }
             self.step(Conversation::refill)?;
             if self.unpaid > 0 {
