@@ -46,12 +46,20 @@ async fn three_nodes_pull_at_once_and_each_byte_is_read_once() {
 
     // Now it is here, also in parts; what is small is the registry's.
     let url = format!("http://{}/v2/team/app/blobs/{blob}?ns={}", units[1].mirror, registry.host);
-    let part = blobs::http().get(&url).header("range", "bytes=8999990-").send().await.unwrap();
+    let part = common::http(rustls::RootCertStore::empty())
+        .get(&url)
+        .header("range", "bytes=8999990-")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(part.bytes().await.unwrap(), bytes(1, LENGTH)[LENGTH - 10..]);
     let before = registry.given();
     assert!(units[0].whole(&registry.host, &small).await.is_none());
     let manifest = format!("http://{}/v2/team/app/manifests/v1?ns={}", units[0].mirror, registry.host);
-    assert_eq!(blobs::http().get(manifest).send().await.unwrap().status(), 404);
+    assert_eq!(
+        common::http(rustls::RootCertStore::empty()).get(manifest).send().await.unwrap().status(),
+        404
+    );
 
     // A node that comes later has it from the others.
     world.add_node("late");

@@ -12,12 +12,13 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 use axum::routing::get;
 use daemon::CancellationToken;
 use futures::StreamExt;
+use rustls::RootCertStore;
 use sha2::{Digest as _, Sha256};
 use sidecar::{ImagesConfig, SidecarConfig, TokenSource};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::common::World;
+use crate::common::{World, http};
 
 /// Sent at a time.
 const CHUNK: usize = 64 << 10;
@@ -203,7 +204,7 @@ impl Unit {
     /// What the mirror answers to a pull of this blob.
     pub async fn pull(&self, host: &str, digest: &str) -> reqwest::Result<reqwest::Response> {
         let url = format!("http://{}/v2/team/app/blobs/{digest}?ns={host}", self.mirror);
-        http().get(url).send().await
+        http(RootCertStore::empty()).get(url).send().await
     }
 
     /// All of it, or `None` for 404.
@@ -220,7 +221,7 @@ impl Unit {
     pub async fn until_ready(&self, world: &World) {
         world
             .until("the mirror answers", async || {
-                http().get(format!("http://{}/v2/", self.mirror)).send().await.is_ok()
+                http(RootCertStore::empty()).get(format!("http://{}/v2/", self.mirror)).send().await.is_ok()
             })
             .await;
         world
@@ -230,14 +231,4 @@ impl Unit {
             })
             .await;
     }
-}
-
-pub fn http() -> reqwest::Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
 }

@@ -33,6 +33,17 @@ pub const NAMESPACE: &str = "samara-system";
 /// What has not come about by then does not.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// A client that trusts these alone, and needs no provider of TLS for the whole process.
+pub fn http(roots: rustls::RootCertStore) -> reqwest::Client {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+}
+
 pub struct World {
     pub api: MemoryApi,
     pub client: Client,

@@ -40,16 +40,10 @@ impl FakeSidecar {
         for certificate in rustls_pki_types::pem::PemObject::pem_slice_iter(operator.ca_bundle.as_bytes()) {
             roots.add(certificate.unwrap()).unwrap();
         }
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         Self {
             node: node.into(),
             client: world.client.clone(),
-            http: reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap(),
+            http: super::http(roots),
             url: operator.url,
             trackers: status.trackers.into_iter().map(|tracker| tracker.url).collect(),
             token: token.into(),

@@ -20,6 +20,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+use crate::common::http;
+
 /// `me:secret` as an `Authorization`.
 pub const LOGIN: &str = "Basic bWU6c2VjcmV0";
 /// `htpasswd -nbB me secret`.
@@ -70,7 +72,7 @@ impl RealRegistry {
             }
         };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let http = http();
+        let http = http(rustls::RootCertStore::empty());
         Some(Self { host, http, shown, _child: child, _folder: folder })
     }
 
@@ -256,14 +258,4 @@ fn raw(der: &[u8]) -> Vec<u8> {
 
 fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
-}
-
-fn http() -> reqwest::Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
 }
