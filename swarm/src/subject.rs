@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use torrent::ingest::{Batch, HashTable, IngestError, Outline, PublicKey};
+use torrent::ingest::{Batch, HashTable, IngestError, News, Outline, PublicKey};
 use torrent::merkle::{self, Hash};
 use torrent::{IngestId, Metainfo, PieceHash, PieceHashes, PieceMap, PieceVerifier, Plan, Sides, WireId};
 
@@ -242,8 +242,8 @@ impl Growth {
     /// Takes in signed hashes, whoever has brought them; answers the pieces that can be verified now and could not before.
     pub fn learn(&self, batch: &[u8]) -> Result<Vec<u32>, IngestError> {
         let batch = Batch::decode(batch, self.plan.pieces().sides())?;
-        let is_echo = self.read(|table| table.is_echo(&batch));
-        if !is_echo && self.read(|table| table.knows(&batch)) {
+        let news = self.read(|table| table.news(&batch));
+        if news == News::Nothing {
             return Ok(Vec::new());
         }
         // Outside of the lock: it takes longer than all else.
@@ -251,7 +251,7 @@ impl Growth {
             return Err(IngestError::Signature);
         }
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if is_echo {
+        if news == News::Echo {
             table.repeats(&batch)?;
             return Ok(Vec::new());
         }

@@ -23,7 +23,7 @@ mod warrant;
 pub use batch::{Batch, MAX_BATCH};
 pub use keys::{PublicKey, SigningKey};
 pub use outline::{Outline, OutlineError};
-pub use table::HashTable;
+pub use table::{HashTable, News};
 pub use warrant::{MAX_FETCHER_NAME, Warrant};
 
 /// Why hashes are not believed.

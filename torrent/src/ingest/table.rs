@@ -14,6 +14,17 @@ pub(super) const MAX_FETCHERS: usize = 256;
 /// Repetitions that are remembered. They are few: who sees that another reads the same stops.
 const MAX_REPEATED: usize = 4096;
 
+/// What a batch tells beyond what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Hashes.
+    Hashes,
+    /// That its fetcher has read this too. It is not passed on: whoever else reads the same hears of it from the fetcher itself.
+    Echo,
+    /// Nothing.
+    Nothing,
+}
+
 /// What the pieces hash to, as far as it is known, and who said so. It holds 55 bytes for each piece.
 #[derive(Debug, Clone)]
 pub struct HashTable {
@@ -81,7 +92,7 @@ impl HashTable {
         self.known == self.hashes.len()
     }
 
-    /// Whether a batch tells nothing new: then it need not be verified.
+    /// Whether all hashes of a batch are known.
     pub fn knows(&self, batch: &Batch) -> bool {
         batch.pieces().all(|(piece, hashes)| self.get(piece) == Some(hashes))
     }
@@ -111,10 +122,17 @@ impl HashTable {
         Ok(fresh)
     }
 
-    /// Whether a batch tells nothing new, but that its fetcher has read this too. It is not passed on: whoever else reads the same hears
-    /// of it from the fetcher itself.
-    pub fn is_echo(&self, batch: &Batch) -> bool {
-        if self.repeated.len() >= MAX_REPEATED || !self.knows(batch) {
+    /// What a batch tells.
+    pub fn news(&self, batch: &Batch) -> News {
+        match self.knows(batch) {
+            false => News::Hashes,
+            true if self.is_echo(batch) => News::Echo,
+            true => News::Nothing,
+        }
+    }
+
+    fn is_echo(&self, batch: &Batch) -> bool {
+        if self.repeated.len() >= MAX_REPEATED {
             return false;
         }
         let Some(signer) = self.fetchers.iter().position(|known| known == batch.fetcher()) else {
@@ -127,7 +145,7 @@ impl HashTable {
         batch.pieces().any(|(piece, _)| is_new(piece))
     }
 
-    /// Takes note of an [echo](Self::is_echo) whose signatures are good, once for each piece and fetcher.
+    /// Takes note of an [echo](News::Echo) whose signatures are good, once for each piece and fetcher.
     pub fn repeats(&mut self, batch: &Batch) -> Result<(), IngestError> {
         let signer = self.fetcher(batch.fetcher())?;
         for (piece, hashes) in batch.pieces() {

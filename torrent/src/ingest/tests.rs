@@ -100,12 +100,12 @@ fn two_that_read_the_same_in_step_are_both_seen() {
     };
     let (first, second) = (by("first"), by("second"));
     let mut table = HashTable::new(outline.plan().clone());
-    assert!(!table.is_echo(&first));
+    assert_eq!(table.news(&first), News::Hashes);
     table.accept(&first).unwrap();
-    assert!(table.knows(&second) && table.is_echo(&second) && !table.is_echo(&first));
+    assert_eq!((table.news(&second), table.news(&first)), (News::Echo, News::Nothing));
     for _ in 0..2 {
         table.repeats(&second).unwrap();
-        assert!(!table.is_echo(&second), "once for each piece");
+        assert_eq!(table.news(&second), News::Nothing, "once for each piece");
     }
     assert_eq!(table.fetchers().collect::<Vec<_>>(), [("first", 1), ("second", 1)]);
     assert_eq!((table.known(), table.signer(0)), (1, Some("first")));
