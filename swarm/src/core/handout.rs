@@ -3,7 +3,7 @@
 //! Every byte that a seed sends twice before each byte was sent once makes the whole swarm wait. So a seed remembers which
 //! piece it has given out, and answers a request of one of our own for such a piece with REJECT and SUGGEST (both BEP 6) of
 //! one that it has given to nobody. When all are out, everything is served again but what is under way to another and nowhere
-//! else.
+//! whole.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -34,7 +34,7 @@ impl Turnover {
 
 impl TorrentCore {
     /// Whether the torrent has all the connections that it may have.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.connected_peers().count() >= self.max_peers
     }
 

@@ -70,6 +70,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, conne
     if yields.is_some() {
         torrent.bump();
     }
+    torrent.stats_now.notify_one();
     let link = Arc::new(Link::default());
     let speaks = handshake.capabilities;
     let mut talk = Conversation::new(key, Source { id: new.id, ip: address.ip() }, speaks.fast, now);

@@ -32,14 +32,15 @@ const SEEDING_DIALS: usize = 4;
 pub async fn dial_loop(torrent: Arc<Torrent>) {
     let (turns, mut lull) = (Arc::new(Semaphore::new(MAX_DIALS)), Lull::new(LOOK, REST));
     loop {
-        let due = {
+        let (due, is_busy) = {
             let now = torrent.engine.clock.now();
             let mut core = torrent.core();
             let under_way = MAX_DIALS - turns.available_permits();
             let most = if core.is_complete() { SEEDING_DIALS } else { MAX_DIALS };
-            core.to_dial(most, under_way, now)
+            // One that is full tries somebody new now and then.
+            (core.to_dial(most, under_way, now), under_way > 0 || core.is_full())
         };
-        let wait = lull.after(!due.is_empty());
+        let wait = lull.after(is_busy || !due.is_empty());
         for address in due {
             let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
             torrent.tasks.spawn(dial(torrent.clone(), address, turn));

@@ -48,7 +48,8 @@ impl TorrentHandle {
         self.torrent.ledger().journal().0
     }
 
-    /// Figures that follow the torrent: twice a second while they change, and at once when phase or trouble changes.
+    /// Figures that follow the torrent: twice a second while they change, and at once when phase or trouble changes, or somebody comes or
+    /// goes. What begins to move after a rest shows within 2 s.
     pub fn changed(&self) -> watch::Receiver<Stats> {
         self.torrent.stats.subscribe()
     }
