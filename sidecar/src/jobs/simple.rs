@@ -33,8 +33,8 @@ pub async fn retain_job(context: Arc<Context>, job: JobHandle) {
         Some(record) => bring_back(&layout, &record, &stop),
         None => Ok(()),
     };
-    // Layers go when the runtime is let go of.
-    if !until_done(&job, whole).await {
+    // Layers go when the runtime is let go of: not before all of them are here.
+    if !until_done(&job, whole).await || job.stop.is_cancelled() {
         return;
     }
     forget_image(&context, &job.revision).await;
