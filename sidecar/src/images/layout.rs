@@ -10,7 +10,7 @@ use origin::registry::{Contents, Platform, Reference, ReferenceError};
 
 use crate::store::ContentStore;
 
-/// Where blobs lie in a layout, and in the content store.
+/// Where blobs lie in a layout.
 const BLOBS: &str = "blobs/sha256";
 
 /// An image that is here.
@@ -132,10 +132,11 @@ impl Layout {
             layout.manifests.push(manifest(&folder, layout.digest, &image.media_type, access)?);
         }
         for name in names {
-            let folders = [Some(folder.clone()), content.map(|content| content.folder().join(BLOBS))];
-            let places = folders.map(|folder| folder.map(|folder| folder.join(name.hex())));
+            let digest: Digest = name.to_string().parse()?;
+            let places =
+                [Some(folder.join(name.hex())), content.map(|content| content.place(digest.as_bytes()))];
             // What was left out is upstream's.
-            layout.blobs.extend(Blob::in_one_of(name.to_string().parse()?, places));
+            layout.blobs.extend(Blob::in_one_of(digest, places));
         }
         layout.layers.sort();
         layout.layers.dedup();

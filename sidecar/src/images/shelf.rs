@@ -128,11 +128,16 @@ impl mirror::Images for Shelf {
     }
 
     fn blob(&self, digest: &Digest) -> Option<Blob> {
-        let whole = self.find(|image| {
-            let blob = image.blobs.iter().find(|blob| blob.digest == *digest)?;
-            Some(Blob::Whole { path: blob.path()?.to_owned(), length: blob.length })
+        let mut those = Vec::new();
+        self.find(|image| -> Option<()> {
+            those.extend(image.blobs.iter().any(|blob| blob.digest == *digest).then(|| image.clone()));
+            None
         });
-        whole.or_else(|| {
+        // The disk is asked without the lock: it may hang.
+        let whole = those.iter().flat_map(|image| &image.blobs).filter(|blob| blob.digest == *digest);
+        let mut whole =
+            whole.filter_map(|blob| Some(Blob::Whole { path: blob.path()?.to_owned(), length: blob.length }));
+        whole.next().or_else(|| {
             let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
             let coming = images.coming.values().find_map(|blobs| blobs.get(digest));
             coming.map(|blob| Blob::Growing(blob.clone()))

@@ -250,19 +250,14 @@ pub(super) fn leave(
     let (data, mut left) = (layout.published(revision).data(), Left::default());
     for (index, entry) in blobs {
         // Once, while there is another copy: what the disk has made of it since containerd has checked it, nobody knows.
-        match layout.content().map(|content| content.prove(&content_of(entry), stop)) {
-            Some(Ok(Some(true))) => {}
-            Some(Ok(Some(false))) => {
-                tracing::warn!(revision, blob = %entry.path, "the container runtime's blob has other bytes: the own copy stays");
+        match layout.content().and_then(|content| content.prove(&content_of(entry), stop)) {
+            Some(true) => {}
+            Some(false) => {
+                tracing::warn!(revision, blob = %entry.path, "the own copy of a layer stays");
                 left.refused.insert(*index);
                 continue;
             }
-            Some(Err(error)) => {
-                tracing::warn!(revision, %error, "a layer cannot be read in the content store: the own copy stays");
-                left.refused.insert(*index);
-                continue;
-            }
-            None | Some(Ok(None)) => return left,
+            None => return left,
         }
         places.leave(*index);
         if let Err(error) = remove_sealed(&data, &entry.path) {
@@ -282,7 +277,7 @@ pub(super) fn away(layout: &Layout, revision: &str, manifest: &Manifest) -> BTre
         looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     };
     let entries = manifest.entries().iter().enumerate();
-    let away = entries.filter(|(_, entry)| is_absent(entry) && file_in(layout.content(), entry).is_some());
+    let away = entries.filter(|(_, entry)| file_in(layout.content(), entry).is_some() && is_absent(entry));
     away.map(|(index, _)| index).collect()
 }
 
@@ -307,6 +302,8 @@ pub(super) fn bring_back(
         crate::store::remove_tree(&copy)?;
         if content.copy(&content_of(entry), &copy, stop)? {
             fs::rename(&copy, &to).map_err(StoreError::io("rename", &copy))?;
+        } else if !stop.is_cancelled() {
+            tracing::warn!(revision = record.revision, blob = %entry.path, "what is given to the user lacks a layer");
         }
     }
     crate::store::seal(&data)?;

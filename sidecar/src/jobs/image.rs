@@ -167,6 +167,9 @@ impl Sharing {
 
     /// Takes what the container runtime has of an image that is coming in. Answers the bytes.
     pub(super) async fn copy_from_runtime(&self, documents: &Documents) -> Result<u64, End> {
+        if self.known_image().is_none() {
+            return Ok(0);
+        }
         let (layout, revision) = (self.context.layout.clone(), self.job.revision.clone());
         let (manifest, stop) = (documents.manifest.clone(), self.job.stop.clone());
         disk(move || copy_here(&layout, &revision, &manifest, &stop)).await

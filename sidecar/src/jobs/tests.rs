@@ -223,11 +223,23 @@ fn a_twin_copies_what_the_other_has_left_to_the_runtime() {
     remove_sealed(&layout.published("r1").data(), &RelPath::parse(&path).unwrap()).unwrap();
     assert!(fs::metadata(layout.published("r1").data().join("blobs/sha256")).unwrap().mode() & 0o222 == 0);
     assert_eq!(away(layout, "r1", &manifest(files)).into_iter().collect::<Vec<_>>(), [0], "blobs come first");
-    let (record, manifest) = coming(layout, "r2", files);
+    let (mut record, manifest) = coming(layout, "r2", files);
+    let here = layout.coming("r2").data().join(&path);
+    assert_eq!(complete(layout, &record, &manifest), Twin::Waits, "a dataset gets nothing of the runtime's");
+    assert!(!here.exists());
+    let image = serde_json::json!({
+        "reference": "r.example/a:1", "digest": "d", "mediaType": "a/b", "manifests": [],
+        "access": "Cluster", "materialize": "Image", "pin": false,
+    });
+    record.image = Some(serde_json::from_value(image).unwrap());
     assert_eq!(complete(layout, &record, &manifest), Twin::Whole);
-    assert_eq!(fs::read(layout.coming("r2").data().join(&path)).unwrap(), b"layer");
+    assert_eq!(fs::read(here).unwrap(), b"layer");
     // What is given to the user is whole without the runtime.
-    bring_back(layout, &other, &CancellationToken::new()).unwrap();
+    let (go, stopped) = (CancellationToken::new(), CancellationToken::new());
+    stopped.cancel();
+    bring_back(layout, &other, &stopped).unwrap();
+    assert!(!away(layout, "r1", &manifest).is_empty(), "and is begun anew after a stop");
+    bring_back(layout, &other, &go).unwrap();
     fs::remove_file(there).unwrap();
     assert_eq!(fs::read(layout.published("r1").data().join(&path)).unwrap(), b"layer");
     assert!(away(layout, "r1", &manifest).is_empty());

@@ -37,20 +37,25 @@ impl ContentStore {
         &self.folder
     }
 
-    /// Where it would keep this content, if it has a blob of that size. What is in it has the digest that its name says, as long as the disk
+    /// Where it would keep a blob.
+    pub fn place(&self, sha256: &[u8; 32]) -> PathBuf {
+        self.folder.join(blob_path(sha256).as_str())
+    }
+
+    /// Where it keeps this content, if it has a blob of that size. What is in it has the digest that its name says, as long as the disk
     /// keeps it: who gives it out or copies it checks.
     pub fn file(&self, content: &Content) -> Option<PathBuf> {
-        let path = self.folder.join(blob_path(&content.0).as_str());
+        let path = self.place(&content.0);
         fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() == content.1).then_some(path)
     }
 
-    /// Whether every byte is what its name says; `None` if it was told to stop.
-    pub fn prove(&self, content: &Content, stop: &CancellationToken) -> Result<Option<bool>, StoreError> {
-        self.read(content, stop, |_| Ok(()))
+    /// Whether every byte can be read and is what its name says; `None` if it was told to stop.
+    pub fn prove(&self, content: &Content, stop: &CancellationToken) -> Option<bool> {
+        self.read(content, stop, |_| Ok(())).unwrap_or(Some(false))
     }
 
-    /// Copies a blob to `to`, where nothing may stand; `false` if there is none, or not with these bytes, or if it was told to stop: then
-    /// nothing stands there.
+    /// Copies a blob to `to`, where nothing may stand; `false` if there is none, or not with these bytes, or it cannot be read, or if it was
+    /// told to stop: then nothing stands there, and the content is to be got elsewhere. An error is one of `to`.
     pub fn copy(&self, content: &Content, to: &Path, stop: &CancellationToken) -> Result<bool, StoreError> {
         if self.file(content).is_none() {
             return Ok(false);
@@ -63,41 +68,51 @@ impl ContentStore {
             other => other.map_err(StoreError::io("make", to))?,
         };
         let copied = self.read(content, stop, |bytes| file.write_all(bytes));
-        match copied {
-            Ok(Some(true)) => return Ok(true),
-            Ok(Some(false)) => {
-                tracing::warn!(path = %to.display(), "the container runtime's blob of this name has other bytes");
-            }
-            Ok(None) | Err(_) => {}
+        if matches!(copied, Ok(Some(true))) {
+            return Ok(true);
         }
         remove_tree(to)?;
-        copied.map(|_| false)
+        copied.map(|_| false).map_err(StoreError::io("write", to))
     }
 
+    /// Whether it is what it has to be. That it cannot be read is somebody else's disk, or their garbage collection: no failure of ours. The only
+    /// errors are those of `take`.
     fn read(
         &self,
         content: &Content,
         stop: &CancellationToken,
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<Option<bool>, StoreError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(&self.folder, flags, Mode::empty());
-        let folder = folder.map_err(StoreError::sys("open", &self.folder))?;
-        let mut file: File = open_beneath(&folder, &blob_path(&content.0), OFlags::RDONLY)?;
+    ) -> io::Result<Option<bool>> {
+        let blob = blob_path(&content.0);
+        let unlike = |why: &dyn std::fmt::Display| {
+            tracing::warn!(%blob, %why, "the container runtime's blob is of no use");
+            Ok(Some(false))
+        };
+        let mut file = match self.open_blob(&blob) {
+            Ok(file) => file,
+            Err(error) => return unlike(&error),
+        };
         let (mut hasher, mut buffer, mut length) = (Sha256::new(), vec![0; READ], 0);
         while !stop.is_cancelled() {
             match file.read(&mut buffer) {
-                Ok(0) => return Ok(Some((hasher.finalize().into(), length) == *content)),
+                Ok(0) if (hasher.finalize_reset().into(), length) == *content => return Ok(Some(true)),
+                Ok(0) => return unlike(&"it has other bytes"),
                 Ok(count) => {
                     length += count as u64;
                     hasher.update(&buffer[..count]);
-                    take(&buffer[..count]).map_err(StoreError::io("copy from", &self.folder))?;
+                    take(&buffer[..count])?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StoreError::io("read", &self.folder)(error)),
+                Err(error) => return unlike(&error),
             }
         }
         Ok(None)
+    }
+
+    fn open_blob(&self, blob: &RelPath) -> Result<File, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.folder, flags, Mode::empty());
+        open_beneath(&folder.map_err(StoreError::sys("open", &self.folder))?, blob, OFlags::RDONLY)
     }
 }
 
@@ -135,7 +150,7 @@ mod tests {
         let good = put(&store, b"layer", b"layer");
         let (rotten, short) = (put(&store, b"rotten", b"rottem"), put(&store, b"short", b"sho"));
         assert!(!store.copy(&rotten, &to, &go).unwrap() && !to.exists());
-        assert_eq!(store.prove(&rotten, &go).unwrap(), Some(false));
+        assert_eq!(store.prove(&rotten, &go), Some(false));
         assert!(store.file(&short).is_none() && !store.copy(&short, &to, &go).unwrap());
         let stopped = CancellationToken::new();
         stopped.cancel();
@@ -143,7 +158,7 @@ mod tests {
         assert!(store.copy(&good, &to, &go).unwrap());
         assert_eq!(fs::read(&to).unwrap(), b"layer");
         assert!(!store.copy(&good, &to, &go).unwrap(), "what stands there stays");
-        assert_eq!(store.prove(&good, &go).unwrap(), Some(true));
+        assert_eq!(store.prove(&good, &go), Some(true));
         assert!(!store.copy(&([0; 32], 5), &folder.path().join("none"), &go).unwrap());
     }
 
@@ -156,7 +171,19 @@ mod tests {
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("../../secret", path).unwrap();
         assert!(store.file(&content).is_none());
-        assert!(store.prove(&content, &CancellationToken::new()).is_err());
+        assert_eq!(store.prove(&content, &CancellationToken::new()), Some(false));
+    }
+
+    #[test]
+    fn a_blob_that_cannot_be_read_is_to_be_got_elsewhere_and_no_error() {
+        let (folder, store) = store();
+        let (to, go) = (folder.path().join("copy"), CancellationToken::new());
+        let content = put(&store, b"layer", b"layer");
+        let read = |take: fn(&[u8]) -> io::Result<()>| store.read(&content, &go, take);
+        assert!(read(|_| Err(io::ErrorKind::StorageFull.into())).is_err(), "that is of where it goes");
+        fs::remove_file(store.place(&content.0)).unwrap();
+        assert_eq!(read(|_| Ok(())).unwrap(), Some(false), "garbage collection was faster");
+        assert!(!store.copy(&content, &to, &go).unwrap() && !to.exists());
     }
 
     #[test]

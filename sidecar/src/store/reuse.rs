@@ -48,17 +48,21 @@ pub struct Donors {
 impl Donors {
     /// Of all published revisions but `revision` itself. What cannot be read is no donor.
     pub fn gather(layout: &Layout, revision: &str) -> Self {
-        Self::of(layout, others(layout, revision))
+        let record = Record::load(&layout.coming(revision)).ok().flatten().unwrap_or_default();
+        Self::of(layout, &record, others(layout, revision))
     }
 
     /// Of those that are the same torrent as `record`'s revision and that are ours to look after.
     pub fn twins(layout: &Layout, record: &Record) -> Self {
         let twin = |(_, other): &(String, Record)| !other.retained && other.same_torrent(record);
-        Self::of(layout, others(layout, &record.revision).filter(twin))
+        Self::of(layout, record, others(layout, &record.revision).filter(twin))
     }
 
-    fn of(layout: &Layout, revisions: impl Iterator<Item = (String, Record)>) -> Self {
-        let mut donors = Self { store: layout.content().cloned(), ..Self::default() };
+    /// The runtime's content store gives to images alone: what was never given to us, somebody's private layer too, would else be had by
+    /// whoever declares its digest in a dataset.
+    fn of(layout: &Layout, record: &Record, revisions: impl Iterator<Item = (String, Record)>) -> Self {
+        let store = layout.content().filter(|_| record.image.is_some()).cloned();
+        let mut donors = Self { store, ..Self::default() };
         for (name, record) in revisions {
             let folder = layout.published(&name);
             let Some(digest) = record.manifest_digest else { continue };
