@@ -17,6 +17,8 @@ const MIB: u64 = 1 << 20;
 const PAYLOAD: u64 = 32 * MIB;
 /// The field that the older CRD of these tests lacks.
 const NEW_FIELD: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/expectedDigest";
+/// Rules over several fields: those that name the new one came with it.
+const RULES: &str = "/spec/versions/0/schema/openAPIV3Schema/x-kubernetes-validations";
 const DISTRIBUTIONS: &str = "distributions.samara.dev";
 /// The second release and its namespace.
 const ELSEWHERE: &str = "elsewhere";
@@ -62,6 +64,8 @@ fn older(crd: &CustomResourceDefinition) -> Result<Value> {
         let (parent, field) = NEW_FIELD.rsplit_once('/').context("a path")?;
         let fields = value.pointer_mut(parent).and_then(Value::as_object_mut).context("the CRD's schema")?;
         fields.remove(field).context("the CRD has no such field to take out")?;
+        let rules = value.pointer_mut(RULES).and_then(Value::as_array_mut).context("the CRD's rules")?;
+        rules.retain(|rule| !rule.to_string().contains(field));
     }
     Ok(value)
 }
