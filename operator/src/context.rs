@@ -63,6 +63,10 @@ pub struct Context {
     pub certificate_wanted: Notify,
     /// What trackers should hold may have changed.
     pub registry_changed: Notify,
+    /// A registry has answered for a blob on demand, or will not.
+    pub demand_ended: Notify,
+    /// Registries go to trackers one after the other: an older one must not come after a newer.
+    pub registering: tokio::sync::Mutex<()>,
     /// Manifests that are being read, or whose files are being outlined.
     pub manifests: Semaphore,
     /// Images that are being resolved.
@@ -85,6 +89,8 @@ impl Context {
             queue: Queue::default(),
             certificate_wanted: Notify::new(),
             registry_changed: Notify::new(),
+            demand_ended: Notify::new(),
+            registering: tokio::sync::Mutex::default(),
             manifests: Semaphore::new(MANIFESTS_AT_A_TIME),
             images: ImageRoom::default(),
             index: Mutex::default(),

@@ -81,6 +81,7 @@ async fn what_is_private_or_not_listed_goes_upstream() {
     let (_world, units) = start(142, &["a"], &[&private.host, "*.example.com"]).await;
     assert!(units[0].whole(&private.host, &a).await.is_none());
     let asked = private.requests();
+    assert!(asked > 0, "the registry said itself that it is private");
     assert!(units[0].whole(&private.host, &a).await.is_none());
     assert_eq!(
         (private.requests(), private.given(), private.shown()),
@@ -131,6 +132,7 @@ async fn wrong_bytes_are_served_by_nobody_as_the_blob() {
     for got in join_all(pulls).await {
         assert!(got.is_none_or(|whole| whole.is_err()), "it ends early");
     }
+    assert!(registry.given() > 0, "somebody read it");
     for unit in &units {
         let gone = async || unit.whole(&registry.host, &blob).await.is_none();
         world.until("it goes upstream", gone).await;
@@ -151,12 +153,7 @@ async fn a_full_cache_drops_what_nobody_asks_for_and_gets_it_again() {
     let patch = Patch::Merge(json!({"spec": {"runtime": {"cache": "3M"}}}));
     world.classes().patch("default", &PatchParams::default(), &patch).await.unwrap();
     let kept = |blob: &str| units[0].root.path().join("demand").join(&blob[7..]).exists();
-    world
-        .until("the class has been heard", async || {
-            std::fs::read_to_string(units[0].root.path().join(".class.json"))
-                .is_ok_and(|text| text.contains("3M"))
-        })
-        .await;
+    units[0].until_class_says(&world, "3M").await;
     for (old, (blob, seed)) in [(1, (0, 8)), (0, (1, 9)), (1, (0, 8))] {
         assert!(units[0].whole(&registry.host, &blobs[blob]).await.unwrap().unwrap() == bytes(seed, LENGTH));
         world.until("the other has made room", async || !kept(&blobs[old])).await;

@@ -1,5 +1,6 @@
 //! Images on demand: nodes ask for blobs that no revision has.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use origin::registry::{Digest, Opened, Reference};
 use torrent::ingest::{PublicKey, SigningKey, Warrant};
 
 use super::grants::reason;
-use super::{Api, ApiFailure, Caller, body, warrant};
+use super::{Api, ApiFailure, Caller, warrant};
 use crate::context::Context;
 use crate::demands::{Asked, Name, Part, Refusal, Source, Step, Wanted};
 use crate::distribution;
@@ -29,8 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const FOUND_WITHIN: Duration = Duration::from_secs(3);
 /// ...and the trackers so much.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(1);
-/// How often it is looked whether the registry has answered.
-const LOOK: Duration = Duration::from_millis(20);
 /// What opens a registry is renewed when it lapses within this.
 const MARGIN: Duration = Duration::from_secs(30);
 
@@ -44,11 +43,22 @@ struct Demand {
     opener: SigningKey,
 }
 
+impl Demand {
+    fn fits(&self, source: Source) -> Result<Source, Refusal> {
+        if source.size < SMALLEST_DEMAND {
+            return Err(Refusal::lasting("it has less than 1 MiB"));
+        }
+        if source.size > self.class.spec.runtime.cache_bytes() {
+            return Err(Refusal::lasting("it is larger than runtime.cache of the class"));
+        }
+        Ok(source)
+    }
+}
+
 pub(super) async fn demand(State(api): State<Api>, headers: HeaderMap, request: Body) -> Response {
     let result = async {
-        let caller = api.caller(&headers).await?;
-        let request: DemandRequest = body(request).await?;
-        let demand = read(&api.context, &caller, &request)?;
+        let (caller, request) = api.said::<DemandRequest>(&headers, request).await?;
+        let demand = Arc::new(read(&api.context, &caller, &request)?);
         let name = shared(&api.context, &demand).await?;
         answer(&api.context, &caller, &demand, name, request.stuck).await.map(Json)
     };
@@ -58,8 +68,7 @@ pub(super) async fn demand(State(api): State<Api>, headers: HeaderMap, request: 
 
 pub(super) async fn held(State(api): State<Api>, headers: HeaderMap, request: Body) -> Response {
     let result = async {
-        let caller = api.caller(&headers).await?;
-        let held: Held = body(request).await?;
+        let (caller, held) = api.said::<Held>(&headers, request).await?;
         if held.blobs.len() > MAX_HELD {
             return Err(ApiFailure::bad_request(format!("more than {MAX_HELD} blobs")));
         }
@@ -74,8 +83,7 @@ pub(super) async fn held(State(api): State<Api>, headers: HeaderMap, request: Bo
 
 pub(super) async fn failed(State(api): State<Api>, headers: HeaderMap, request: Body) -> Response {
     let result = async {
-        let caller = api.caller(&headers).await?;
-        let failed: DemandFailed = body(request).await?;
+        let (caller, failed) = api.said::<DemandFailed>(&headers, request).await?;
         let (wanted, why) = (wanted(&caller, &digest(&failed.digest)?), reason(&failed.reason));
         let message: String = failed.message.chars().take(300).collect();
         tracing::warn!(blob = %failed.digest, node = %caller.node, reason = %why, %message, "a blob on demand failed");
@@ -133,94 +141,77 @@ fn read(context: &Context, caller: &Caller, request: &DemandRequest) -> Result<D
 }
 
 /// Waits until the blob is known to be public, and the trackers know its name. One request asks for all.
-async fn shared(context: &Arc<Context>, demand: &Demand) -> Result<Name, ApiFailure> {
+async fn shared(context: &Arc<Context>, demand: &Arc<Demand>) -> Result<Name, ApiFailure> {
     let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
+    loop {
+        // From before the look: what ends right after it is heard of.
+        let mut ended = pin!(context.demand_ended.notified());
+        ended.as_mut().enable();
         let step = context.ledger().demands.step(&demand.asked, demand.opener.public(), Timestamp::now());
         match step {
             Step::Shared(name) => return Ok(name),
             Step::Refused(why) => return Err(ApiFailure::not_shared(why)),
             Step::Full => break,
             Step::Ask => {
-                let (context, asking) = (context.clone(), Asking::of(demand));
+                let asking = Asking { context: context.clone(), demand: demand.clone() };
                 // Not by this request: its node may hang up, and others wait for the same.
-                tokio::spawn(async move { asking.run(&context).await });
+                tokio::spawn(async move { asking.run().await });
             }
             Step::Wait => {}
         }
-        tokio::time::sleep(LOOK).await;
+        if tokio::time::timeout_at(deadline.into(), ended).await.is_err() {
+            break;
+        }
     }
     Err(ApiFailure::unavailable(
         "it is not known yet whether the blob is public, or too many are asked for; ask again",
     ))
 }
 
-/// A question to a registry.
+/// A question to a registry, until it is dropped: however it ends, others may ask then.
 struct Asking {
-    class: Arc<DistributionClass>,
-    asked: Asked,
-    reference: Reference,
-    digest: Digest,
-    key: PublicKey,
+    context: Arc<Context>,
+    demand: Arc<Demand>,
 }
 
 impl Asking {
-    fn of(demand: &Demand) -> Self {
-        Self {
-            class: demand.class.clone(),
-            asked: demand.asked.clone(),
-            reference: demand.reference.clone(),
-            digest: demand.digest.clone(),
-            key: demand.opener.public(),
-        }
-    }
-
-    async fn run(self, context: &Context) {
-        let found = look(context, &self.class, &self.reference, &self.digest).await;
-        let found = found.and_then(|source| self.fits(source));
+    async fn run(&self) {
+        let (context, demand) = (&*self.context, &*self.demand);
+        let found = look(context, demand).await.and_then(|source| demand.fits(source));
         let now = Timestamp::now();
         let is_new = {
             let mut ledger = context.ledger();
             match found {
-                Ok(source) => ledger.demands.found(&self.asked, source, self.key, now),
+                Ok(source) => ledger.demands.found(&demand.asked, source, demand.opener.public(), now),
                 Err(refusal) => {
-                    tracing::debug!(blob = %self.digest, name = self.asked.name, why = refusal.why, "not on demand");
-                    ledger.demands.refuse(&self.asked, refusal, now);
+                    tracing::debug!(blob = %demand.digest, name = demand.asked.name, why = refusal.why, "not on demand");
+                    ledger.demands.refuse(&demand.asked, refusal, now);
                     false
                 }
             }
         };
         if is_new {
             // First the trackers, then the nodes, which announce at once. One that hangs hears of it later.
-            tokio::time::timeout(REGISTERED_WITHIN, register(context, &self.asked.wanted.class)).await.ok();
+            tokio::time::timeout(REGISTERED_WITHIN, register(context, &demand.asked.wanted.class)).await.ok();
             context.registry_changed.notify_one();
         }
-        context.ledger().demands.end(&self.asked);
     }
+}
 
-    fn fits(&self, source: Source) -> Result<Source, Refusal> {
-        if source.size < SMALLEST_DEMAND {
-            return Err(Refusal::lasting("it has less than 1 MiB"));
-        }
-        if source.size > self.class.spec.runtime.cache_bytes() {
-            return Err(Refusal::lasting("it is larger than runtime.cache of the class"));
-        }
-        Ok(source)
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.context.ledger().demands.end(&self.demand.asked);
+        self.context.demand_ended.notify_waiters();
     }
 }
 
 /// Asks a registry, as anybody may, how long a blob is.
-async fn look(
-    context: &Context,
-    class: &DistributionClass,
-    reference: &Reference,
-    digest: &Digest,
-) -> Result<Source, Refusal> {
+async fn look(context: &Context, demand: &Demand) -> Result<Source, Refusal> {
     let asked = async {
-        let _place = context.images.enter_at(reference.api_host()).await;
-        let registry = distribution::anonymous(context, class, reference)
+        let _place = context.images.enter_at(demand.reference.api_host()).await;
+        let registry = distribution::anonymous(context, &demand.class, &demand.reference)
             .map_err(|error| Refusal::lasting(error.to_string()))?;
-        let (size, opened) = registry.look_at(digest).await.map_err(|error| {
+        let (size, opened) = registry.look_at(&demand.digest).await.map_err(|error| {
             let retry_after = error.retry_after().and_then(|after| after.try_into().ok());
             if error.is_final() {
                 Refusal::lasting(error.to_string())
@@ -228,7 +219,7 @@ async fn look(
                 Refusal::passing(error.to_string(), retry_after)
             }
         })?;
-        Ok(Source { url: registry.blob_url(digest), size, opened })
+        Ok(Source { url: registry.blob_url(&demand.digest), size, opened })
     };
     let silent = || Err(Refusal::passing("the registry, or its token server, did not answer in time", None));
     tokio::time::timeout(FOUND_WITHIN, asked).await.unwrap_or_else(|_| silent())
@@ -275,7 +266,7 @@ async fn current(context: &Context, demand: &Demand, opened: Option<Opened>) -> 
     if until.is_none_or(|until| until > Instant::now() + MARGIN) {
         return opened;
     }
-    match look(context, &demand.class, &demand.reference, &demand.digest).await {
+    match look(context, demand).await {
         Ok(source) => {
             context.ledger().demands.reopened(&demand.asked.wanted, source.opened.clone());
             source.opened

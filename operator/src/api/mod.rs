@@ -78,6 +78,16 @@ impl Api {
         self.reviews.caller(&self.context, headers).await
     }
 
+    /// Who asks, and what it says.
+    async fn said<T: DeserializeOwned>(
+        &self,
+        headers: &HeaderMap,
+        request: Body,
+    ) -> Result<(Caller, T), ApiFailure> {
+        let caller = self.caller(headers).await?;
+        Ok((caller, body(request).await?))
+    }
+
     /// Who asks, what it says, and of which revision.
     async fn heard<T: DeserializeOwned>(
         &self,
@@ -85,8 +95,7 @@ impl Api {
         headers: &HeaderMap,
         request: Body,
     ) -> Result<(Caller, T, Subject), ApiFailure> {
-        let caller = self.caller(headers).await?;
-        let said = body(request).await?;
+        let (caller, said) = self.said(headers, request).await?;
         let subject = subject(&self.context, &caller, revision)?;
         Ok((caller, said, subject))
     }

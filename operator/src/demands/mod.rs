@@ -23,7 +23,7 @@ pub const LEASE: SignedDuration = SignedDuration::from_secs(DEMAND_SECONDS.cast_
 pub const HELD: SignedDuration = SignedDuration::from_secs(3 * HELD_SECONDS.cast_signed());
 /// A blob that nobody reads, holds or asks for is forgotten after this.
 pub const IDLE: SignedDuration = SignedDuration::from_mins(10);
-/// A node that could not read is passed over for so long, if there are others.
+/// A node that could not read does not read again for so long.
 const PASSED_OVER: SignedDuration = SignedDuration::from_mins(1);
 /// Bytes that proved wrong are not read again before this.
 pub const SPOILED: SignedDuration = SignedDuration::from_mins(5);
@@ -154,6 +154,11 @@ impl Blob {
     fn is_in_use(&self, now: Timestamp) -> bool {
         self.is_held(now) || self.reader(now).is_some()
     }
+
+    /// Whether it is not forgotten yet.
+    fn lives(&self, now: Timestamp) -> bool {
+        self.is_in_use(now) || now.duration_since(self.asked_at) < IDLE
+    }
 }
 
 #[derive(Debug)]
@@ -262,8 +267,13 @@ impl Demands {
             if (blob.name.size, blob.name.epoch, blob.name.key) == (size, epoch, key) {
                 blob.hold(node, now);
                 blob.seat.take_if(|seat| seat.node == node);
+                return false;
             }
-            return false;
+            // It was begun anew while another operator led.
+            let is_newer = epoch > blob.name.epoch && blob.name.key == key;
+            if !is_newer || blob.is_in_use(now) {
+                return false;
+            }
         }
         // What was spoiled under that epoch, nobody holds.
         if epoch < self.epoch(wanted) || !self.has_room(wanted, now) {
@@ -290,6 +300,7 @@ impl Demands {
         if blob.seat.take_if(|seat| seat.node == node).is_none() {
             return false;
         }
+        blob.passed_over.retain(|_, until| *until > now);
         if blob.passed_over.len() < MAX_PASSED_OVER {
             blob.passed_over.insert(node.to_owned(), now + PASSED_OVER);
         }
@@ -299,12 +310,15 @@ impl Demands {
     }
 
     /// What the trackers of a class are to admit.
-    pub fn names<'a>(&'a self, class: &'a str) -> impl Iterator<Item = IngestId> + 'a {
-        self.blobs.iter().filter(move |(wanted, _)| wanted.class == class).map(|(_, blob)| blob.name.id)
+    pub fn names<'a>(&'a self, class: &'a str, now: Timestamp) -> impl Iterator<Item = IngestId> + 'a {
+        let those = self.blobs.iter().filter(move |(wanted, blob)| wanted.class == class && blob.lives(now));
+        those.map(|(_, blob)| blob.name.id)
     }
 
+    /// The epoch that a blob is at: what nodes hold counts as much as what is remembered of wrong bytes.
     fn epoch(&self, wanted: &Wanted) -> u32 {
-        self.spoiled.get(wanted).map_or(0, |spoiled| spoiled.epoch)
+        let spoiled = self.spoiled.get(wanted).map_or(0, |spoiled| spoiled.epoch);
+        self.blobs.get(wanted).map_or(spoiled, |blob| spoiled.max(blob.name.epoch))
     }
 
     fn spoil(&mut self, wanted: Wanted, spoiled: Spoiled) {
@@ -319,7 +333,7 @@ impl Demands {
 
     /// Whether there is room for this blob; what lies idle makes some.
     fn has_room(&mut self, wanted: &Wanted, now: Timestamp) -> bool {
-        self.blobs.retain(|_, blob| blob.is_in_use(now) || now.duration_since(blob.asked_at) < IDLE);
+        self.blobs.retain(|_, blob| blob.lives(now));
         let of_class = |other: &&Wanted| other.class == wanted.class;
         if self.blobs.contains_key(wanted) || self.blobs.keys().filter(of_class).count() < MAX_BLOBS {
             return true;

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Asked;
 
-/// A registry that says no is not asked again for so long, nor one that wants to be left alone.
+/// A registry that says no is not asked again for so long; the longest that one may ask to be left alone.
 pub const LASTING: SignedDuration = SignedDuration::from_mins(5);
 /// One that does not answer.
 pub const PASSING: SignedDuration = SignedDuration::from_secs(10);

@@ -58,8 +58,8 @@ fn one_asks_the_registry_and_the_others_wait_for_that() {
     let first = name(&mut demands, &blob, at(1));
     let again = name(&mut with(&blob, at(99)), &blob, at(99));
     assert_eq!(first, again, "another operator comes to the same name");
-    assert_eq!(demands.names("default").collect::<Vec<_>>(), [first.id]);
-    assert_eq!(demands.names("other").count(), 0);
+    assert_eq!(demands.names("default", at(1)).collect::<Vec<_>>(), [first.id]);
+    assert_eq!(demands.names("other", at(1)).count(), 0);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn an_operator_that_starts_anew_hears_of_what_there_is() {
     let mut demands = Demands::default();
     assert!(demands.held(&blob.wanted, "a", (SIZE, 0), key(), at(0)), "the trackers have to hear of it");
     assert!(!demands.held(&blob.wanted, "b", (SIZE, 0), key(), at(0)));
-    assert_eq!(demands.names("default").collect::<Vec<_>>(), [before.id]);
+    assert_eq!(demands.names("default", at(0)).collect::<Vec<_>>(), [before.id]);
     assert_eq!(demands.step(&blob, key(), at(1)), Step::Ask, "whether it is public, only the registry tells");
     assert!(!demands.found(&blob, source(), key(), at(1)));
     demands.end(&blob);
@@ -145,6 +145,23 @@ fn an_operator_that_starts_anew_hears_of_what_there_is() {
         "no torrent can be made of that"
     );
     assert_eq!(name(&mut demands, &blob, at(3)), before);
+}
+
+#[test]
+fn what_was_begun_anew_keeps_its_name_with_another_operator() {
+    let (mut demands, blob) = (Demands::default(), asked(1));
+    assert!(demands.held(&blob.wanted, "a", (SIZE, 1), key(), at(0)));
+    find_again(&mut demands, &blob, at(1));
+    assert_eq!(name(&mut demands, &blob, at(1)).epoch, 1, "not under the name that had wrong bytes");
+
+    // The registry was asked before any node had said what it holds.
+    let mut demands = with(&blob, at(0));
+    assert!(reads(&mut demands, &blob, "b", false, at(0)));
+    assert!(!demands.held(&blob.wanted, "a", (SIZE, 1), key(), at(1)), "somebody reads under the known name");
+    assert!(demands.held(&blob.wanted, "a", (SIZE, 1), key(), at(60)));
+    find_again(&mut demands, &blob, at(61));
+    assert_eq!(name(&mut demands, &blob, at(61)).epoch, 1);
+    assert!(!demands.held(&blob.wanted, "b", (SIZE, 0), key(), at(600)), "an older one changes nothing");
 }
 
 #[test]
@@ -179,7 +196,7 @@ fn wrong_bytes_are_read_again_under_another_name_after_a_while() {
     let first = name(&mut demands, &blob, at(0));
     assert!(!demands.fail(&blob.wanted, "b", "another", reason::DIGEST_MISMATCH, at(1)));
     assert!(demands.fail(&blob.wanted, "b", &first.id.to_string(), reason::DIGEST_MISMATCH, at(1)));
-    assert_eq!(demands.names("default").count(), 0);
+    assert_eq!(demands.names("default", at(1)).count(), 0);
     assert!(matches!(demands.step(&blob, key(), at(300)), Step::Refused(_)));
     assert!(!demands.held(&blob.wanted, "a", (SIZE, 0), key(), at(300)), "not under the old name");
     find(&mut demands, &blob, at(301));
@@ -199,10 +216,11 @@ fn there_is_an_end_to_blobs_and_idle_ones_make_room() {
     assert!(!demands.held(&more.wanted, "a", (SIZE, 0), key(), at(0)));
     // Nobody says any more that it holds them.
     assert_eq!(demands.step(&more, key(), at(91)), Step::Ask);
-    assert_eq!(demands.names("default").count(), MAX_BLOBS - 1);
+    assert_eq!(demands.names("default", at(91)).count(), MAX_BLOBS - 1);
+    assert_eq!(demands.names("default", at(600)).count(), 0, "trackers need not admit what nobody asks for");
     let other = Asked { wanted: Wanted { class: "fast".into(), ..more.wanted }, ..more };
     assert_eq!(demands.step(&other, key(), at(601)), Step::Ask);
-    assert_eq!(demands.names("default").count(), 0, "idle for ten minutes");
+    assert!(demands.blobs.is_empty(), "idle for ten minutes");
 }
 
 #[test]
@@ -212,5 +230,5 @@ fn another_key_makes_another_name() {
     let other = SigningKey::from_seed(&[2; 32]).public();
     assert_eq!(demands.step(&blob, other, at(1)), Step::Ask);
     assert!(demands.found(&blob, source(), other, at(1)));
-    assert_eq!(demands.names("default").count(), 1);
+    assert_eq!(demands.names("default", at(1)).count(), 1);
 }

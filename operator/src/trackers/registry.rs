@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::DistributionRevision;
+use jiff::Timestamp;
 use kube::ResourceExt;
 use torrent::IngestId;
 use tracker_api::{RegisteredNode, RegisteredSwarm, Registry};
@@ -12,12 +13,11 @@ use crate::ledger::Ledger;
 use crate::outline::Name;
 
 /// The registry of a class: every revision (with the torrents and the name that are about to be written into it, if it has none yet), the
-/// blobs on demand,
-/// and every node with a sidecar that has an address. Sorted, so that the same state has the same digest.
-pub fn registry(index: &Index, ledger: &Ledger, class: &str) -> Registry {
+/// blobs on demand, and every node with a sidecar that has an address. Sorted, so that the same state has the same digest.
+pub fn registry(index: &Index, ledger: &Ledger, class: &str, now: Timestamp) -> Registry {
     let wanted = index.revisions_of(class).filter(|revision| !revision.spec.policy.deleting);
     let swarms =
-        wanted.map(|revision| swarm(revision, ledger)).chain(ledger.demands.names(class).map(on_demand));
+        wanted.map(|revision| swarm(revision, ledger)).chain(ledger.demands.names(class, now).map(on_demand));
     let mut nodes: BTreeMap<String, RegisteredNode> = BTreeMap::new();
     for pod in index.sidecars.iter().filter(|pod| pod.class == class && !pod.addresses.is_empty()) {
         if pod.leaving && nodes.contains_key(&pod.node) {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crds::DistributionRevision;
 use crds::condition::READY;
 use futures::future::join_all;
+use jiff::Timestamp;
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -65,11 +66,7 @@ pub async fn run(context: Arc<Context>, end: CancellationToken) {
     while !end.is_cancelled() {
         let looks = Instant::now() >= next_look;
         if context.is_acting() {
-            let classes = classes(&context);
-            let rounds = classes.iter().map(|class| round(&context, class, looks));
-            for (class, visits) in classes.iter().zip(join_all(rounds).await) {
-                note_health(&context, &mut failures, class, &visits);
-            }
+            round(&context, &mut failures, looks).await;
         }
         // From the end of the round: trackers that hang are not asked without a pause.
         if looks {
@@ -103,7 +100,7 @@ fn classes(context: &Context) -> Vec<Class> {
 fn class(context: &Context, name: String) -> Option<Class> {
     let index = context.index();
     let ledger = context.ledger();
-    let registry = serde_json::to_vec(&registry(&index, &ledger, &name)).ok()?;
+    let registry = serde_json::to_vec(&registry(&index, &ledger, &name, Timestamp::now())).ok()?;
     Some(Class {
         token: ledger.tokens.get(&name)?.clone(),
         trackers: urls(&index, &name, &context.settings.namespace),
@@ -116,6 +113,7 @@ fn class(context: &Context, name: String) -> Option<Class> {
 
 /// Gives the trackers of a class their registry now. One that cannot be reached gets it in a later round.
 pub async fn register(context: &Context, name: &str) {
+    let _one_at_a_time = context.registering.lock().await;
     let Some(class) = class(context, name.to_owned()) else { return };
     let syncs = class.trackers.iter().map(|(_, url)| sync(context, &class, At { url, token: &class.token }));
     for failed in join_all(syncs).await.into_iter().filter_map(Result::err) {
@@ -149,9 +147,25 @@ fn name_of(revision: &DistributionRevision) -> Option<String> {
     }
 }
 
-/// One round with the trackers of a class: how each visit ended. `looks`: also ask how far the nodes are. That is as much to read as
-/// there are nodes at work, and does not come with every change.
-async fn round(context: &Context, class: &Class, looks: bool) -> Vec<Visit> {
+/// One round with all trackers. `looks`: also ask how far the nodes are. That is as much to read as there are nodes at work, and does not
+/// come with every change.
+async fn round(context: &Context, failures: &mut BTreeMap<String, u32>, looks: bool) {
+    let (classes, visits) = {
+        let _one_at_a_time = context.registering.lock().await;
+        let classes = classes(context);
+        let visits = join_all(classes.iter().map(|class| visit(context, class))).await;
+        (classes, visits)
+    };
+    for (class, visits) in classes.iter().zip(&visits) {
+        note_health(context, failures, class, visits);
+    }
+    if looks {
+        join_all(classes.iter().zip(&visits).map(|(class, visits)| look_at(context, class, visits))).await;
+    }
+}
+
+/// Gives the trackers of a class their registry: how each visit ended.
+async fn visit(context: &Context, class: &Class) -> Vec<Visit> {
     let visits = class.trackers.iter().map(|(name, url)| async move {
         let visit = sync(context, class, At { url, token: &class.token }).await;
         let result = if visit.is_ok() { "ok" } else { "failed" };
@@ -161,18 +175,15 @@ async fn round(context: &Context, class: &Class, looks: bool) -> Vec<Visit> {
             Visit::Failed
         })
     });
-    let visits = join_all(visits).await;
-    let reached: Vec<At<'_>> = class
-        .trackers
-        .iter()
-        .zip(&visits)
-        .filter(|(_, visit)| **visit != Visit::Failed)
-        .map(|((_, url), _)| At { url, token: &class.token })
-        .collect();
-    if looks {
-        join_all(class.work.iter().map(|work| look(context, &reached, work))).await;
-    }
-    visits
+    join_all(visits).await
+}
+
+/// How far the nodes of a class are, from the trackers that were reached.
+async fn look_at(context: &Context, class: &Class, visits: &[Visit]) {
+    let trackers = class.trackers.iter().zip(visits);
+    let reached = trackers.filter(|(_, visit)| **visit != Visit::Failed);
+    let reached: Vec<At<'_>> = reached.map(|((_, url), _)| At { url, token: &class.token }).collect();
+    join_all(class.work.iter().map(|work| look(context, &reached, work))).await;
 }
 
 /// Gives the tracker the registry unless it has it.

@@ -13,12 +13,11 @@ use axum::routing::get;
 use daemon::CancellationToken;
 use futures::StreamExt;
 use rustls::RootCertStore;
-use sha2::{Digest as _, Sha256};
 use sidecar::{ImagesConfig, SidecarConfig, TokenSource};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::common::{World, http};
+use crate::common::{World, digest, http};
 
 /// Sent at a time.
 const CHUNK: usize = 64 << 10;
@@ -73,7 +72,7 @@ impl BlobRegistry {
     /// Bytes that follow from the seed; gives their digest.
     pub fn put(&self, seed: u32, length: usize) -> String {
         let bytes = bytes(seed, length);
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
+        let digest = digest(&bytes);
         self.script.lock().unwrap().blobs.insert(digest.clone(), bytes);
         digest
     }
@@ -224,10 +223,15 @@ impl Unit {
                 http(RootCertStore::empty()).get(format!("http://{}/v2/", self.mirror)).send().await.is_ok()
             })
             .await;
+        self.until_class_says(world, "127.0.0.1:").await;
+    }
+
+    /// Until the sidecar has heard of something that its class says.
+    pub async fn until_class_says(&self, world: &World, what: &str) {
         world
             .until("the class has been heard", async || {
                 std::fs::read_to_string(self.root.path().join(".class.json"))
-                    .is_ok_and(|text| text.contains("127.0.0.1:"))
+                    .is_ok_and(|text| text.contains(what))
             })
             .await;
     }

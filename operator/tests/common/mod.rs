@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 pub use origin::OriginServer;
 #[allow(unused_imports)] // not by all test programs
-pub use registry::ScriptedRegistry;
+pub use registry::{ScriptedRegistry, digest};
 #[allow(unused_imports)] // not by all test programs
 pub use sidecar::{Built, FakeSidecar};
 

@@ -105,6 +105,7 @@ async fn answer(State(content): State<Arc<Mutex<Content>>>, request: Request) ->
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// `sha256:<hex>` of these bytes.
+pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }

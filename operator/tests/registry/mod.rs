@@ -15,12 +15,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rcgen::{CertificateParams, KeyPair, SigningKey as _};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
-use crate::common::http;
+use crate::common::{digest, http};
 
 /// `me:secret` as an `Authorization`.
 pub const LOGIN: &str = "Basic bWU6c2VjcmV0";
@@ -254,8 +253,4 @@ fn raw(der: &[u8]) -> Vec<u8> {
         at += 2 + length;
     }
     raw
-}
-
-fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
