@@ -37,6 +37,17 @@ struct Kept {
     asked: Duration,
 }
 
+/// Whether a blob may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It is.
+    Yes,
+    /// Not again so soon.
+    Refused,
+    /// Too many are on their way.
+    Full,
+}
+
 /// The blobs in numbers.
 #[derive(Debug, Default)]
 pub struct Cache {
@@ -45,14 +56,16 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A blob is asked for that is not here. `false`: not now.
-    pub fn begin(&mut self, digest: Digest, now: Duration) -> bool {
-        let coming = self.blobs.values().filter(|kept| kept.stage != Stage::Whole).count();
-        if coming >= MAX_COMING || self.refused.get(&digest).is_some_and(|until| *until > now) {
-            return false;
+    /// A blob is asked for that is not here.
+    pub fn begin(&mut self, digest: Digest, now: Duration) -> Begun {
+        if self.refused.get(&digest).is_some_and(|until| *until > now) {
+            return Begun::Refused;
+        }
+        if self.blobs.values().filter(|kept| kept.stage != Stage::Whole).count() >= MAX_COMING {
+            return Begun::Full;
         }
         self.blobs.insert(digest, Kept { stage: Stage::Asked, size: 0, asked: now });
-        true
+        Begun::Yes
     }
 
     /// It is to come, with so many bytes. These have to go for that; `None`: there is no room for it.
@@ -64,11 +77,11 @@ impl Cache {
         let over_disk = (ahead + size).saturating_add(space.spare).saturating_sub(space.free);
         let over_count = (self.with_size() + 1).saturating_sub(MAX_HELD);
         let gone = self.oldest(over_limit.max(over_disk), over_count)?;
+        let kept = self.blobs.get_mut(&digest)?;
+        (kept.stage, kept.size) = (Stage::Coming, size);
         for blob in &gone {
             self.blobs.remove(blob);
         }
-        let kept = self.blobs.get_mut(&digest)?;
-        (kept.stage, kept.size) = (Stage::Coming, size);
         Some(gone)
     }
 
@@ -163,7 +176,7 @@ mod tests {
     fn with(sizes: &[u64]) -> Cache {
         let mut cache = Cache::default();
         for (number, size) in sizes.iter().enumerate() {
-            assert!(cache.begin(digest(number), at(number as u64)));
+            assert_eq!(cache.begin(digest(number), at(number as u64)), Begun::Yes);
             assert_eq!(cache.admit(digest(number), *size, ROOMY), Some(Vec::new()));
             cache.whole(&digest(number));
         }
@@ -174,7 +187,7 @@ mod tests {
     fn the_one_that_nobody_has_asked_for_for_longest_goes_first() {
         let mut cache = with(&[40, 40, 20]);
         cache.asked(&digest(0), at(10));
-        assert!(cache.begin(digest(9), at(11)));
+        assert_eq!(cache.begin(digest(9), at(11)), Begun::Yes);
         assert_eq!(cache.admit(digest(9), 30, ROOMY), Some(vec![digest(1)]));
         assert_eq!(cache.bytes(), 90);
         assert_eq!(cache.give_way(1), [digest(2)]);
@@ -205,11 +218,13 @@ mod tests {
     #[test]
     fn everything_has_an_end() {
         let mut cache = Cache::default();
-        let begun = (0..100).filter(|number| cache.begin(digest(*number), at(0))).count();
-        assert_eq!(begun, MAX_COMING);
+        let begun = (0..100).map(|number| cache.begin(digest(number), at(0)));
+        let (taken, others): (Vec<_>, Vec<_>) = begun.partition(|begun| *begun == Begun::Yes);
+        assert_eq!(taken.len(), MAX_COMING);
+        assert!(others.iter().all(|begun| *begun == Begun::Full), "{others:?}");
         let mut cache = Cache::default();
         for number in 0..MAX_HELD + 5 {
-            assert!(cache.begin(digest(number), at(number as u64)));
+            assert_eq!(cache.begin(digest(number), at(number as u64)), Begun::Yes);
             let gone = cache.admit(digest(number), 0, ROOMY).unwrap();
             assert_eq!(gone.len(), usize::from(number >= MAX_HELD), "{number}");
             cache.whole(&digest(number));
@@ -224,7 +239,7 @@ mod tests {
     fn what_was_refused_is_not_asked_for_for_a_while() {
         let mut cache = Cache::default();
         cache.refuse(digest(1), at(60), at(0));
-        assert!(!cache.begin(digest(1), at(59)));
-        assert!(cache.begin(digest(1), at(60)));
+        assert_eq!(cache.begin(digest(1), at(59)), Begun::Refused);
+        assert_eq!(cache.begin(digest(1), at(60)), Begun::Yes);
     }
 }

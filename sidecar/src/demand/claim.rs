@@ -81,12 +81,17 @@ pub async fn ask(
 
 /// Tells the operator what is wrong with a blob; that it does not hear of it is no harm.
 pub async fn tell_failed(context: &Context, claim: &Claim, error: &FetchError) {
-    tracing::warn!(blob = %claim.digest, repository = %claim.repository, %error, "a blob on demand failed");
+    tell_ended(context, claim, error.reason(), error.to_string()).await;
+}
+
+/// Tells the operator why this node has nothing to do with a blob any more: if it was the one that reads, another is.
+pub async fn tell_ended(context: &Context, claim: &Claim, reason: &str, message: String) {
+    tracing::warn!(blob = %claim.digest, repository = %claim.repository, message, "a blob on demand failed");
     let failed = DemandFailed {
         digest: claim.digest.to_string(),
         ingest: claim.outline.id().to_string(),
-        reason: error.reason().to_owned(),
-        message: error.to_string(),
+        reason: reason.to_owned(),
+        message,
     };
     let told = match operator(context) {
         Ok(operator) => within(operator.demand_failed(&failed)).await,

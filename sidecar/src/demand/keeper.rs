@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mirror::{Blob, Digest, Repository};
-use operator_api::{Held, HeldBlob};
+use operator_api::{Held, HeldBlob, reason};
 use prometheus_client::encoding::EncodeLabelSet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cache::{Cache, Space};
-use super::claim::{Claim, Refused, claim};
+use super::cache::{Begun, Cache, Space};
+use super::claim::{Claim, Refused, claim, tell_ended};
 use super::share::{Ended, Share};
 use super::tell::tell;
 use super::{Ask, State};
@@ -138,8 +138,10 @@ impl Keeper {
             answer.send(job.state.subscribe()).ok();
             return;
         }
-        if !self.cache.begin(digest, now) {
-            return self.count("refused");
+        match self.cache.begin(digest, now) {
+            Begun::Yes => {}
+            Begun::Refused => return self.count("refused"),
+            Begun::Full => return self.count("no_room"),
         }
         let job = Job {
             state: watch::Sender::new(State::Asked),
@@ -190,6 +192,12 @@ impl Keeper {
         let Some(gone) = admitted else {
             tracing::info!(blob = %digest, size, "there is no room for a blob on demand");
             self.count("no_room");
+            if claim.read.is_some() {
+                // The others need not wait until its seat has lapsed.
+                let context = self.context.clone();
+                let message = "there is no room for it on this node".to_owned();
+                tokio::spawn(async move { tell_ended(&context, &claim, reason::DISK_FULL, message).await });
+            }
             return self.forget(digest, Some(NO_ROOM));
         };
         self.stop(&gone);
