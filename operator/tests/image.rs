@@ -122,7 +122,7 @@ async fn what_is_done_with_an_image_is_a_revision_of_its_own_and_its_bytes_are_t
     let reference = registry.reference("team/app:1");
     distribute(&world, "app", json!({"reference": reference})).await;
     let old = world.revision(|_| true).await;
-    let one = world.sidecar("a").await.patient_grant(&old.name_any()).await;
+    let one = world.fetcher(&old.name_any()).await.patient_grant(&old.name_any()).await;
     world.carry_through(&old.name_any(), &["a"]).await;
     world.edit("app", json!({"source": {"image": {"reference": reference, "pin": true}}})).await;
     let new =
