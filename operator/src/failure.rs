@@ -12,12 +12,24 @@ pub struct Failure {
     pub reason: String,
     /// What failed, on what, and what to do; without secrets.
     pub message: String,
+    /// Nodes that have signed what is wrong: others read next, where there are any.
+    pub accused: Vec<String>,
 }
 
 impl Failure {
     /// A failure with its message cut to what a condition holds.
     pub fn new(reason: &str, message: impl Into<String>) -> Self {
-        Self { reason: reason.to_owned(), message: cut(&message.into(), LONGEST_MESSAGE) }
+        Self {
+            reason: reason.to_owned(),
+            message: cut(&message.into(), LONGEST_MESSAGE),
+            accused: Vec::new(),
+        }
+    }
+
+    /// The same, with the nodes that have signed what is wrong.
+    #[must_use]
+    pub fn of(self, accused: Vec<String>) -> Self {
+        Self { accused, ..self }
     }
 
     /// Whether another node may well succeed where this one failed.

@@ -233,6 +233,33 @@ async fn declared_digests_count_when_a_node_that_did_not_read_has_confirmed_them
 }
 
 #[tokio::test]
+async fn any_node_that_sees_a_faulty_fetcher_has_everything_read_anew_by_another() {
+    let world = World::with_class(148, &["a", "b", "c"]).await;
+    let url = world.origin.put("x", b"payload", "1");
+    world.distribute("data", json!([{"url": url}])).await;
+    let name = world.revision(|revision| !revision.spec.policy.fetchers.is_empty()).await.name_any();
+    let fetcher = world.fetcher(&name).await;
+    let grant = fetcher.patient_sharing_grant(&name).await;
+    let ingest = world.revisions().get(&name).await.unwrap().spec.policy.ingest.unwrap();
+    assert_eq!(ingest.id, grant.ingest.unwrap().id);
+    let other = ["a", "b", "c"].into_iter().find(|node| *node != fetcher.node).unwrap();
+    let other = world.sidecar(other).await;
+    let path = format!("/v1/grants/{name}/witness");
+    let says = |reason: &str| {
+        let verdict = json!({"reason": reason, "message": "a wrong SHA-1", "accused": [fetcher.node]});
+        json!({"ingest": ingest.id, "verdict": {"contradicts": verdict}})
+    };
+    assert_eq!(other.post(&path, says("DigestMismatch")).await.0, 403, "it was not asked for that");
+    assert_eq!(other.post(&path, says("FetcherFaulty")).await.0, 204);
+    let message = world.until_condition("data", "Stalled", "True", "FetcherFaulty").await;
+    assert!(message.contains(&other.node) && message.contains("a wrong SHA-1"), "{message}");
+    let again = world
+        .revision(|revision| revision.spec.policy.ingest.as_ref().is_some_and(|now| now.epoch == 1))
+        .await;
+    assert!(!again.spec.policy.fetchers.contains(&fetcher.node), "{:?}", again.spec.policy.fetchers);
+}
+
+#[tokio::test]
 async fn a_second_word_against_a_fetcher_has_everything_read_anew() {
     let world = World::with_class(147, &["a", "b"]).await;
     let (name, fetcher, built, witness) = declared(&world, b"payload").await;

@@ -64,7 +64,7 @@ mod test_torrent;
 
 #[cfg(feature = "net")]
 pub use net::{
-    AddError, AddTorrent, Assume, Buffer, Engine, EngineConfig, EngineError, Fetcher, FindTorrent, Found,
-    GraduateError, GrowTorrent, Hurry, LookupHandle, LookupStatus, Phase, PutError, Selection, Stats,
+    AddError, AddTorrent, Assume, Buffer, Engine, EngineConfig, EngineError, Fault, Fetcher, FindTorrent,
+    Found, GraduateError, GrowTorrent, Hurry, LookupHandle, LookupStatus, Phase, PutError, Selection, Stats,
     TorrentHandle, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus, written,
 };

@@ -343,8 +343,10 @@ async fn fetchers_that_contradict_each_other_are_named() {
     let peers = vec![first.addresses()[0], second.addresses()[0]];
     let seen = grow(&witness, &outline, &below(&temp, "3"), peers).await;
     until("the contradiction is seen", || matches!(seen.stats().trouble, Some(Trouble::Faulty(_)))).await;
-    let Some(Trouble::Faulty(what)) = seen.stats().trouble else { unreachable!("it was seen") };
-    assert!(what.contains("node-1") && what.contains("node-2"), "{what}");
+    let Some(Trouble::Faulty(mut fault)) = seen.stats().trouble else { unreachable!("it was seen") };
+    assert!(fault.what.contains("node-1") && fault.what.contains("node-2"), "{fault:?}");
+    fault.fetchers.sort();
+    assert_eq!(fault.fetchers, ["node-1", "node-2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

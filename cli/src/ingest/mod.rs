@@ -235,8 +235,8 @@ impl<'a> Download<'a> {
         loop {
             let now = stats.borrow_and_update().clone();
             report.show(index, &now)?;
-            if let Some(Trouble::Faulty(what)) = &now.trouble {
-                return Err(Spoilt::Faulty { url: self.url.clone(), what: what.clone() }.into());
+            if let Some(Trouble::Faulty(fault)) = &now.trouble {
+                return Err(Spoilt::Faulty { url: self.url.clone(), what: fault.what.clone() }.into());
             }
             if let Some(digest) = digest.filter(|_| now.phase == Phase::Complete) {
                 let grown = self.handle.grown(Some(digest)).context("the torrent has grown")?;

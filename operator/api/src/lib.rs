@@ -20,7 +20,7 @@ pub const AUDIENCE: &str = "samara.dev";
 pub const SESSION_PATH: &str = "/v1/session";
 /// `POST <prefix><revision>` with a [`GrantRequest`] answers a [`Grant`]; below it `/progress` ([`Progress`] -> [`Lease`]), `/complete`
 /// ([`Completed`] -> 204) and `/failed` ([`Failed`] -> [`Retry`]), and of the node that the policy names so `/witness`
-/// ([`Witnessed`] -> 204).
+/// ([`Witnessed`] -> 204); who is not named so may say there that fetchers are faulty ([`reason::FETCHER_FAULTY`]).
 pub const GRANTS_PATH: &str = "/v1/grants/";
 /// How long a grant lasts without a sign of life, in seconds.
 pub const GRANT_SECONDS: u64 = 30;
@@ -228,6 +228,9 @@ pub struct Failed {
     pub reason: String,
     /// What failed, on what, and what to do; without secrets.
     pub message: String,
+    /// The nodes that have signed what is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accused: Vec<String>,
 }
 
 /// The second word on what fetchers read: of a node that got it from its peers.
@@ -255,6 +258,9 @@ pub enum Verdict {
         reason: String,
         /// What is wrong with which file; without secrets.
         message: String,
+        /// The nodes that have signed it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        accused: Vec<String>,
     },
 }
 

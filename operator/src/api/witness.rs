@@ -52,9 +52,9 @@ fn take_in(
     }
     let counts = match said.verdict {
         Verdict::Confirms { manifest_digest } => election.testify(node, &manifest_digest, jitter, now),
-        Verdict::Contradicts { reason: said, message } => {
-            let failure = Failure::new(&reason(&said), message);
-            election.contradict(node, epoch, &failure, jitter, now).and(Err(Refusal::Anew))
+        Verdict::Contradicts { reason: said, message, accused } => {
+            let failure = Failure::new(&reason(&said), message).of(accused);
+            election.contradict(node, epoch, failure, jitter, now).and(Err(Refusal::Anew))
         }
     };
     match counts {

@@ -101,7 +101,12 @@ impl<'a> Ballot<'a> {
     fn freshest(&self) -> Option<&'a str> {
         let lost = |node: &str| self.election.seats.iter().any(|seat| seat.node == node && !self.keeps(seat));
         let fresh = |node: &&str| !lost(node) && !self.election.is_passed_over(node, self.now);
-        self.free().filter(fresh).min_by_key(|node| rank(self.revision, node))
+        self.free().filter(fresh).min_by_key(|node| self.order(node))
+    }
+
+    /// Whoever may have signed what is wrong comes after all others.
+    fn order(&self, node: &str) -> (bool, [u8; 8]) {
+        (self.election.contradicted.contains(node), rank(self.revision, node))
     }
 
     fn free(&self) -> impl Iterator<Item = &'a str> {
@@ -118,7 +123,7 @@ impl<'a> Ballot<'a> {
         let holder = self.election.seats.first().map(|seat| seat.node.as_str());
         let holder = holder.filter(|node| self.is_there(node));
         let others = self.free().filter(|node| Some(*node) != holder);
-        let best = others.min_by_key(|node| (self.back_at(node), rank(self.revision, node)));
+        let best = others.min_by_key(|node| (self.back_at(node), self.order(node)));
         match (best, holder) {
             // Everyone has failed: the one that may try again first.
             (Some(best), Some(holder)) => {

@@ -30,6 +30,8 @@ pub struct Election {
     pub(super) second: Second,
     /// Nodes whose words stood against each other: one of two was wrong, and neither is asked for a second word before others.
     pub(super) contradicted: BTreeSet<String>,
+    /// Nodes that were not asked, and have said that fetchers are faulty.
+    pub(super) heard: BTreeSet<String>,
     /// The result.
     pub built: Option<Built>,
 }
@@ -242,6 +244,7 @@ impl Election {
         };
         // A digest is known to be right when all of it was read.
         let bytes = if failure.reason == reason::DIGEST_MISMATCH { u64::MAX } else { bytes };
+        self.pass_over(&failure.accused, now + pause + PASSED_OVER);
         let failure = match epoch {
             Some(_) => Failure::new(&failure.reason, format!("reading anew: {}", failure.message)),
             None => failure,
@@ -252,6 +255,15 @@ impl Election {
         self.second = Second::default();
         self.doubt = Some(Doubt { failure, times, bytes, epoch, until: Some(now + pause) });
         pause
+    }
+
+    /// Others read, where there are any: what these have signed is wrong, or may be.
+    fn pass_over(&mut self, accused: &[String], until: Timestamp) {
+        let seated = self.seats.iter().map(|seat| &seat.node).filter(|node| accused.contains(node));
+        for node in seated.cloned().collect::<Vec<_>>() {
+            self.passed_over.insert(node.clone(), until);
+            self.contradicted.insert(node);
+        }
     }
 
     /// One node does not get on.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use operator_api::reason;
 
-use super::{Built, Candidate, Election, GRANT, PASSED_OVER, Refusal, rank};
+use super::{Built, Candidate, Election, GRANT, Refusal, rank};
 use crate::failure::Failure;
 
 /// At least so many bytes per second a witness hashes; one that takes longer makes room for another.
@@ -182,21 +182,26 @@ impl Election {
         self.compare(jitter, now)
     }
 
-    /// The witness found out that something is wrong with the bytes of this epoch.
+    /// The witness found out that something is wrong with the bytes of this epoch. That fetchers have signed what cannot be right, any node
+    /// may see; who was not asked is heard once, since nobody can tell whether it is so.
     pub fn contradict(
         &mut self,
         node: &str,
         epoch: i32,
-        failure: &Failure,
+        failure: Failure,
         jitter: f64,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        self.check_witness(node)?;
+        let is_unasked = self.check_witness(node).is_err();
+        if is_unasked && (failure.reason != reason::FETCHER_FAULTY || !self.heard.insert(node.to_owned())) {
+            return Err(Refusal::NotWitness);
+        }
         let message = format!("node {node}, which got the content from its peers: {}", failure.message);
         self.contradicted.insert(node.to_owned());
         let read = self.seats.iter().filter_map(|seat| seat.grant.as_ref()).map(|grant| grant.bytes);
         let bytes = read.max().unwrap_or_default();
-        self.begin_doubt(Failure::new(&failure.reason, message), (Some(epoch), bytes), jitter, now);
+        let failure = Failure::new(&failure.reason, message).of(failure.accused);
+        self.begin_doubt(failure, (Some(epoch), bytes), jitter, now);
         Ok(())
     }
 
@@ -212,11 +217,10 @@ impl Election {
         }
         let (fetcher, epoch, node) = (claim.fetcher.clone(), claim.epoch, word.node.clone());
         let message = format!("the files on node {node} have other digests than fetcher {fetcher} says");
-        let failure = Failure::new(reason::DIGEST_MISMATCH, message);
-        let pause = self.begin_doubt(failure, (epoch, u64::MAX), jitter, now);
         // Either of the two is wrong: another reads next, and another is asked.
-        self.passed_over.insert(fetcher.clone(), now + pause + PASSED_OVER);
-        self.contradicted.extend([fetcher, node]);
+        let failure = Failure::new(reason::DIGEST_MISMATCH, message).of(vec![fetcher]);
+        self.begin_doubt(failure, (epoch, u64::MAX), jitter, now);
+        self.contradicted.insert(node);
         Err(Refusal::Anew)
     }
 

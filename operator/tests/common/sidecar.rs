@@ -145,7 +145,8 @@ impl FakeSidecar {
     }
 
     pub async fn fail(&self, revision: &str, grant: &str, reason: &str, message: &str) -> Result<u64, u16> {
-        let failed = Failed { grant: grant.into(), reason: reason.into(), message: message.into() };
+        let (grant, reason, message) = (grant.into(), reason.into(), message.into());
+        let failed = Failed { grant, reason, message, accused: Vec::new() };
         let path = format!("/v1/grants/{revision}/failed");
         let (status, body) = self.post(&path, serde_json::to_value(failed).unwrap()).await;
         if status == 200 { Ok(parse::<Retry>(body).after_seconds) } else { Err(status) }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use mirror::Blob;
-use operator_api::DemandGrant;
+use operator_api::{DemandGrant, reason};
 use rand::Rng;
 use swarm::{GrowTorrent, TorrentHandle};
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use torrent::ingest::Outline;
 
 use super::State;
-use super::claim::{Claim, ask, tell_failed};
+use super::claim::{Claim, ask, tell_ended, tell_failed};
 use super::reading::Reading;
 use super::withheld::Withheld;
 use crate::contents::hex;
@@ -91,7 +91,7 @@ impl Share {
                 Ended::Failed(FAILED)
             }
             Trouble::Here(why) => {
-                tracing::warn!(blob = %self.claim.digest, why, "a blob on demand is given up");
+                tell_ended(&self.context, &self.claim, reason::DISK_ERROR, why).await;
                 Ended::Failed(STOOD_STILL)
             }
             Trouble::StandsStill => {
@@ -284,7 +284,7 @@ async fn prove(
 
 fn trouble_of(trouble: swarm::Trouble) -> Trouble {
     match trouble {
-        swarm::Trouble::Faulty(what) => Trouble::Wrong(FetchError::Faulty(what)),
+        swarm::Trouble::Faulty(fault) => Trouble::Wrong(FetchError::Faulty(fault)),
         other => Trouble::Here(other.to_string()),
     }
 }

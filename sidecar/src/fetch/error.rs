@@ -2,6 +2,7 @@
 
 use operator_api::reason;
 use origin::OriginError;
+use swarm::Fault;
 use torrent::manifest::ManifestError;
 use torrent::{BuildError, PathConflict, PathError};
 
@@ -59,8 +60,8 @@ pub enum FetchError {
     #[error(transparent)]
     Put(#[from] swarm::PutError),
     /// What the fetchers have read does not fit together.
-    #[error("{0}")]
-    Faulty(String),
+    #[error("{}", .0.what)]
+    Faulty(Fault),
     /// The grant is one for content that is shared when it is whole.
     #[error("the operator grants no reading of content that is shared meanwhile: it is asked again")]
     NoIngest,
@@ -70,6 +71,15 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// The fetchers that have signed what is wrong.
+    pub fn accused(&self) -> Vec<String> {
+        match self {
+            Self::Faulty(fault) => fault.fetchers.clone(),
+            Self::Put(swarm::PutError::Hashes(error)) => Fault::from(error).fetchers,
+            _ => Vec::new(),
+        }
+    }
+
     /// The reason that conditions and entries give.
     pub fn reason(&self) -> &'static str {
         match self {

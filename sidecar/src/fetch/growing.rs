@@ -185,8 +185,8 @@ async fn keep_outline(hold: &Hold, outline: &Outline) {
 async fn count(hold: &Hold, handle: &TorrentHandle, reuse: &Shared) -> FetchError {
     loop {
         count_once(hold, handle, reuse);
-        if let Some(Trouble::Faulty(what)) = handle.stats().trouble {
-            return FetchError::Faulty(what);
+        if let Some(Trouble::Faulty(fault)) = handle.stats().trouble {
+            return FetchError::Faulty(fault);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -164,7 +164,7 @@ impl Hold {
 
     async fn report(&self, error: FetchError, stop: &CancellationToken) -> End {
         let (grant, reason) = (self.id(), error.reason().to_owned());
-        let failed = Failed { grant, reason, message: error.to_string() };
+        let failed = Failed { grant, reason, message: error.to_string(), accused: error.accused() };
         match stoppable(stop, self.operator.failed(&self.job.revision, &failed)).await {
             Err(_) => End::Stopped,
             Ok(Ok(retry)) => End::Failed(error, Duration::from_secs(retry.after_seconds)),

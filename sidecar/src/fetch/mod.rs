@@ -29,4 +29,4 @@ pub use read::{Counters, MAX_FILES, Whole, read_all};
 pub use reader::{ReadTask, Reader};
 pub use reuse::{Found, Reuse, Shared};
 pub use stripes::Seat;
-pub use witness::witness;
+pub use witness::{watch, witness};

@@ -1,4 +1,5 @@
-//! What a node does for the others while content grows: it reads at the origin, or it gives the second word on what was read.
+//! What a node does for the others while content grows: it reads at the origin, or it gives the second word on what was read, or it only
+//! says when something of it cannot be right.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use torrent::ingest::Outline;
 
 use super::state::{Context, JobHandle};
-use crate::fetch::{Shared, fetch_growing, witness};
+use crate::fetch::{Shared, fetch_growing, watch, witness};
 
 /// What the revision's policy asks of this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,7 @@ pub(super) struct Roles {
     reuse: Arc<Shared>,
     fetching: Option<Work>,
     witnessing: Option<Work>,
+    watching: Option<Work>,
 }
 
 impl Roles {
@@ -63,7 +65,7 @@ impl Roles {
         outline: Arc<Outline>,
         reuse: Arc<Shared>,
     ) -> Self {
-        Self { context, job, handle, outline, reuse, fetching: None, witnessing: None }
+        Self { context, job, handle, outline, reuse, fetching: None, witnessing: None, watching: None }
     }
 
     /// Whether it reads at the origin.
@@ -73,33 +75,45 @@ impl Roles {
 
     /// Begins what is asked for, and ends what is not.
     pub async fn play(&mut self, asked: Asked) {
-        if !asked.fetcher {
-            end(&mut self.fetching).await;
-        } else if self.fetching.is_none() {
-            let (reuse, stop) = (self.reuse.clone(), self.job.stop.child_token());
-            let (context, job, handle) = self.world();
-            let task = tokio::spawn(fetch_growing(context, job, handle, reuse, stop.clone()));
-            self.fetching = Some(Work { stop, task });
-        }
-        // Who reads has nothing to say about what was read.
-        if !asked.witness || asked.fetcher {
-            end(&mut self.witnessing).await;
-        } else if self.witnessing.is_none() {
-            let (outline, stop) = (self.outline.clone(), self.job.stop.child_token());
-            let (context, job, handle) = self.world();
-            let task = tokio::spawn(witness(context, job, handle, outline, stop.clone()));
-            self.witnessing = Some(Work { stop, task });
-        }
-    }
-
-    fn world(&self) -> (Arc<Context>, JobHandle, TorrentHandle) {
-        (self.context.clone(), self.job.clone(), self.handle.clone())
+        let (context, job, handle) = (&self.context, &self.job, &self.handle);
+        let (outline, reuse) = (&self.outline, &self.reuse);
+        set(&mut self.fetching, asked.fetcher, job, |stop| {
+            fetch_growing(context.clone(), job.clone(), handle.clone(), reuse.clone(), stop)
+        })
+        .await;
+        // Who reads says with its grant what is wrong.
+        set(&mut self.witnessing, asked.witness && !asked.fetcher, job, |stop| {
+            witness(context.clone(), job.clone(), handle.clone(), outline.clone(), stop)
+        })
+        .await;
+        set(&mut self.watching, !asked.witness && !asked.fetcher, job, |stop| {
+            watch(context.clone(), job.clone(), handle.clone(), outline.clone(), stop)
+        })
+        .await;
     }
 
     /// Ends all of it.
     pub async fn end(mut self) {
         end(&mut self.fetching).await;
         end(&mut self.witnessing).await;
+        end(&mut self.watching).await;
+    }
+}
+
+/// Begins a task that is asked for, or ends one that is not any more.
+async fn set<F>(
+    work: &mut Option<Work>,
+    asked: bool,
+    job: &JobHandle,
+    task: impl FnOnce(CancellationToken) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    if !asked {
+        end(work).await;
+    } else if work.is_none() {
+        let stop = job.stop.child_token();
+        *work = Some(Work { task: tokio::spawn(task(stop.clone())), stop });
     }
 }
 

@@ -21,6 +21,7 @@ use operator_api::{Authorization, Grant, GrantedFile, GrantedIngest, OriginPolic
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sidecar::{ImagesConfig, SidecarConfig, TokenSource};
+use swarm::TrackerSpec;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -160,13 +161,7 @@ impl Cluster {
     pub async fn sidecar_with(&mut self, node: &str, client: kube::Client) -> Unit {
         let root = self.folder.path().join(node);
         std::fs::create_dir_all(&root).unwrap();
-        if !self.registry.nodes.iter().any(|known| known.name == node) {
-            let object: Node = serde_json::from_value(json!({ "metadata": { "name": node } })).unwrap();
-            self.memory.seed(&object).unwrap();
-            let addresses = vec!["127.0.0.1".parse().unwrap()];
-            self.registry.nodes.push(RegisteredNode { name: node.into(), addresses, zone: None });
-            self.register().await;
-        }
+        self.node(node).await;
         let token = TokenSource::Fixed(node.to_owned());
         let mut config = SidecarConfig::new(client, node, CLASS, root.clone(), token);
         config.class_root = Some(ROOT.to_owned());
@@ -176,6 +171,18 @@ impl Cluster {
         let stop = self.stop.child_token();
         let task = tokio::spawn(sidecar::run(config, stop.clone()));
         Unit { root, stop, task }
+    }
+
+    /// Makes the node, if it is new: the trackers know it then.
+    pub async fn node(&mut self, node: &str) {
+        if self.registry.nodes.iter().any(|known| known.name == node) {
+            return;
+        }
+        let object: Node = serde_json::from_value(json!({ "metadata": { "name": node } })).unwrap();
+        self.memory.seed(&object).unwrap();
+        let addresses = vec!["127.0.0.1".parse().unwrap()];
+        self.registry.nodes.push(RegisteredNode { name: node.into(), addresses, zone: None });
+        self.register().await;
     }
 
     async fn register(&self) {
@@ -225,7 +232,7 @@ impl Cluster {
         self.patch(revision, json!({ "policy": policy })).await;
     }
 
-    fn granted(&self, files: &[(&str, &str)]) -> Vec<GrantedFile> {
+    pub fn granted(&self, files: &[(&str, &str)]) -> Vec<GrantedFile> {
         let file = |(path, source): &(&str, &str)| GrantedFile {
             path: (*path).to_owned(),
             url: format!("{}/{source}", self.origin),
@@ -392,6 +399,16 @@ impl Cluster {
         peers.filter(|peer| peer.left == 0).filter_map(|peer| peer.node).collect()
     }
 
+    /// The trackers as an engine of a node takes them.
+    pub fn tracker_specs(&self, node: &str) -> Vec<TrackerSpec> {
+        let spec = |tracker: &String| TrackerSpec {
+            url: format!("{tracker}/announce"),
+            bearer: Some(TOKEN.to_owned()),
+            node: Some(node.to_owned()),
+        };
+        self.trackers.iter().map(spec).collect()
+    }
+
     pub fn origin_bytes(&self) -> u64 {
         self.origin_bytes.load(Ordering::Relaxed)
     }
@@ -399,14 +416,19 @@ impl Cluster {
 
 /// What the operator grants of an ingest of these files; the warrant follows when a node says its key.
 pub fn ingest_of(revision: &str, files: &[GrantedFile], epoch: u32) -> GrantedIngest {
+    let outline = outline_of(revision, files, epoch);
+    let (id, key, warrant) = (outline.id().to_string(), outline.key().to_string(), String::new());
+    GrantedIngest { id, epoch, key, warrant, index: 0, of: 1 }
+}
+
+/// What the nodes share these files by.
+pub fn outline_of(revision: &str, files: &[GrantedFile], epoch: u32) -> Outline {
     let key = crate::operator::opener().public();
     let paths = files.iter().map(|file| (RelPath::parse(&file.path).unwrap(), file.size)).collect();
     let length = piece_length_for(files.iter().map(|file| file.size).sum());
     let declared = files.iter().filter_map(|f| Some((RelPath::parse(&f.path).unwrap(), f.declared()?)));
     let outline = Outline::new(revision, epoch, key, Version::Hybrid, length, paths).unwrap();
-    let outline = outline.declaring(&declared.collect());
-    let (id, key, warrant) = (outline.id().to_string(), key.to_string(), String::new());
-    GrantedIngest { id, epoch, key, warrant, index: 0, of: 1 }
+    outline.declaring(&declared.collect())
 }
 
 /// Waits for something, but not for ever.

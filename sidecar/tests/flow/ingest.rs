@@ -1,11 +1,14 @@
 //! Content that is shared while it is read.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use operator_api::{Verdict, reason};
 use serde_json::json;
+use swarm::{Engine, EngineConfig, Fetcher, GrowTorrent};
+use torrent::ingest::{Outline, SigningKey, Warrant};
 
-use crate::cluster::{Cluster, eventually, same};
+use crate::cluster::{Cluster, eventually, outline_of, same};
 
 const FILES: &[(&str, &str)] =
     &[("data/a.bin", "a-9000000"), ("ü b.bin", "b-100"), ("leer", "c-0"), ("z", "d-1048576")];
@@ -176,7 +179,7 @@ async fn a_node_that_did_not_read_says_whether_declared_digests_are_so() {
     .await;
     let confirms = Verdict::Confirms { manifest_digest: built.manifest_digest };
     assert_eq!(good, ("b".to_owned(), confirms));
-    let (_, Verdict::Contradicts { reason, message }) = said(&ingest("bad").await).await else {
+    let (_, Verdict::Contradicts { reason, message, .. }) = said(&ingest("bad").await).await else {
         panic!("it is not what was declared");
     };
     assert_eq!(reason, reason::DIGEST_MISMATCH);
@@ -200,4 +203,61 @@ async fn all_start_again_and_read_on() {
         assert!(same(&unit.link("set"), files));
     }
     assert!(cluster.origin_bytes() < 12_000_000 + 3_500_000, "{}", cluster.origin_bytes());
+}
+
+/// A node that has a warrant, and signs what is not so of the first piece.
+async fn lie(cluster: &Cluster, node: &str, outline: Outline, folder: &std::path::Path) -> Engine {
+    let key = SigningKey::from_seed(&[9; 32]);
+    let warrant = Warrant::new(&crate::operator::opener(), outline.id(), node, key.public()).unwrap();
+    let length = outline.plan().pieces().len(0);
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let engine = Engine::start(EngineConfig { listen, ..EngineConfig::default() }).await.unwrap();
+    let torrent = GrowTorrent {
+        held: Vec::new(),
+        outline,
+        folder: folder.join("data"),
+        journal: folder.join("journal"),
+        trackers: Vec::new(),
+        peers: Vec::new(),
+    };
+    let handle = engine.grow(&torrent).await.unwrap();
+    let mut buffer = handle.buffer(length).await.unwrap();
+    buffer.as_mut().fill(7);
+    handle.put(&Fetcher { key, warrant }, 0, buffer).await.unwrap();
+    // Before it has heard anything of the others.
+    handle.set_trackers(cluster.tracker_specs(node));
+    engine
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_sees_fetchers_contradict_each_other_says_so_unasked() {
+    let mut cluster = Cluster::start().await;
+    let files = &[("x", "a-2000000")];
+    let mut units = vec![cluster.sidecar("a").await];
+    cluster.node("liar").await;
+    cluster.growing("set-1", "set", files, &["a"], 0).await;
+    eventually("it has been read", || async {
+        cluster.operator.script.lock().unwrap().completed.contains_key("set-1").then_some(())
+    })
+    .await;
+    let outline = outline_of("set-1", &cluster.granted(files), 0);
+    let folder = tempfile::tempdir().unwrap();
+    let _liar = lie(&cluster, "liar", outline, folder.path()).await;
+    // A newcomer is told by both, unless it has told one of them that it knows already what the other says.
+    let script = cluster.operator.script.clone();
+    let seen = || script.lock().unwrap().witnessed.first().cloned();
+    for node in ["b", "c", "d", "e"] {
+        units.push(cluster.sidecar(node).await);
+        let word = eventually("a word", || async { seen().map(drop) });
+        if tokio::time::timeout(Duration::from_secs(15), word).await.is_ok() {
+            break;
+        }
+    }
+    let (node, said) = seen().expect("a node has seen it");
+    assert_ne!(node, "a", "it reads nothing, and was asked nothing");
+    let verdict = said.verdict;
+    let Verdict::Contradicts { reason, message, mut accused } = verdict else { panic!("{verdict:?}") };
+    accused.sort();
+    assert_eq!((reason.as_str(), accused), (reason::FETCHER_FAULTY, vec!["a".to_owned(), "liar".to_owned()]));
+    assert!(message.contains("piece 0"), "{message}");
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use torrent::ingest::Outline;
+use torrent::ingest::{IngestError, Outline};
 use torrent::{Metainfo, RelPath};
 
 /// How an [`super::Engine`] works; [`Default`] is right for a node of a cluster.
@@ -211,8 +211,27 @@ pub enum Trouble {
     #[error("the disk reports an error: {0}")]
     Disk(String),
     /// What was read at the origin cannot be right: nothing of it should be used.
-    #[error("what was read at the origin cannot be right: {0}")]
-    Faulty(String),
+    #[error("what was read at the origin cannot be right: {}", .0.what)]
+    Faulty(Fault),
+}
+
+/// What fetchers have signed and cannot be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong, and with which piece.
+    pub what: String,
+    /// Those that have signed it: one, or the two that contradict each other; nobody where it may be anybody.
+    pub fetchers: Vec<String>,
+}
+
+impl From<&IngestError> for Fault {
+    fn from(error: &IngestError) -> Self {
+        let fetchers = match error {
+            IngestError::Contradiction { before, now, .. } => vec![before.clone(), now.clone()],
+            _ => Vec::new(),
+        };
+        Self { what: error.to_string(), fetchers }
+    }
 }
 
 /// A torrent's figures at one moment. Bytes are payload bytes.

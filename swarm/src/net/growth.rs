@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use torrent::ingest::{Batch, HashTable, IngestError, SigningKey, Warrant};
 use torrent::{Metainfo, PieceHashes};
 
+use super::api::Fault;
 use super::budget::{Buffer, Filling};
 use super::handle::TorrentHandle;
 use super::storage::read_piece;
@@ -162,10 +163,13 @@ impl TorrentHandle {
         let (worker, by) = (self.torrent.clone(), by.cloned());
         let adopted = blocking(move || Ok(worker.adopt(by.as_ref(), piece))).await?;
         match &adopted {
-            Err(PutError::Changed { before, .. }) => self.torrent.fault(format!(
-                "a file that has the declared digest has other bytes in piece {piece} than {before} has read"
-            )),
-            Err(PutError::Hashes(error)) => self.torrent.fault(error.to_string()),
+            Err(PutError::Changed { before, .. }) => self.torrent.fault(Fault {
+                what: format!(
+                    "a file that has the declared digest has other bytes in piece {piece} than {before} has read"
+                ),
+                fetchers: vec![before.clone()],
+            }),
+            Err(PutError::Hashes(error)) => self.torrent.fault(Fault::from(error)),
             _ => {}
         }
         let adopted = adopted?;
@@ -247,7 +251,7 @@ impl Torrent {
             Ok(_) => true,
             Err(error @ (IngestError::Contradiction { .. } | IngestError::TooManyFetchers)) => {
                 // Who passes it on cannot know: the fetchers have signed both.
-                self.fault(error.to_string());
+                self.fault(Fault::from(&error));
                 true
             }
             Err(error) => {
@@ -327,7 +331,10 @@ impl Torrent {
         let Some(mut v1) = self.subject.v1_verifier(piece) else { return };
         if v1.feed(0, bytes).is_err() || !v1.finish() {
             let signer = self.signer(piece).unwrap_or_default();
-            self.fault(format!("the fetcher {signer} has signed a wrong SHA-1 of piece {piece}"));
+            self.fault(Fault {
+                what: format!("the fetcher {signer} has signed a wrong SHA-1 of piece {piece}"),
+                fetchers: vec![signer],
+            });
         }
     }
 

@@ -45,7 +45,7 @@ mod writer;
 mod zeros;
 
 pub use api::{
-    AddError, AddTorrent, Assume, EngineConfig, EngineError, GrowTorrent, Phase, Stats, TrackerSpec,
+    AddError, AddTorrent, Assume, EngineConfig, EngineError, Fault, GrowTorrent, Phase, Stats, TrackerSpec,
     TrackerStatus, Trouble, WebSeedStatus,
 };
 pub use budget::Buffer;

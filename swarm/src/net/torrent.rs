@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use torrent::PieceMap;
 
-use super::api::{Phase, Stats, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus};
+use super::api::{Fault, Phase, Stats, TrackerSpec, TrackerStatus, Trouble, WebSeedStatus};
 use super::budget::Filling;
 use super::doubt::Looking;
 use super::engine::Shared;
@@ -71,7 +71,7 @@ pub struct Torrent {
     /// Bytes that were missing and for which no space was taken then.
     pub unreserved: AtomicU64,
     /// What its fetchers have done wrong: nothing will mend it.
-    fault: OnceLock<String>,
+    fault: OnceLock<Fault>,
     /// Its hashes on disk, if it grows.
     pub hash_log: Mutex<Option<HashLog>>,
     /// Announce URLs and how it goes with them.
@@ -212,22 +212,22 @@ impl Torrent {
     }
 
     /// The fetchers of a torrent that grows contradict each other, or one of them lies.
-    pub fn fault(&self, what: String) {
+    pub fn fault(&self, fault: Fault) {
         if self.fault.get().is_none() {
             tracing::warn!(
                 torrent = self.subject.name(),
-                what,
+                what = fault.what,
                 "what was read at the origin cannot be right"
             );
         }
-        self.fault.get_or_init(|| what);
+        self.fault.get_or_init(|| fault);
         self.stats_now.notify_one();
     }
 
     /// What is wrong.
     pub fn trouble(&self) -> Option<Trouble> {
-        if let Some(what) = self.fault.get() {
-            return Some(Trouble::Faulty(what.clone()));
+        if let Some(fault) = self.fault.get() {
+            return Some(Trouble::Faulty(fault.clone()));
         }
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

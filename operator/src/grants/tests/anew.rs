@@ -53,3 +53,24 @@ fn it_is_told_until_it_was_read_beyond_that() {
     assert!(election.failure().is_some(), "a digest shows at the end");
     assert_eq!(election.fail(&seats[0], "3", failure(reason::DIGEST_MISMATCH), 0.0, at(22)), Ok(8));
 }
+
+#[test]
+fn whoever_has_signed_what_is_wrong_reads_no_more_while_others_can() {
+    let nodes = ["a", "b", "c", "d"];
+    let mut election = Election::default();
+    let seats = seat(&mut election, &nodes, 2, 0);
+    for node in &seats {
+        election.open(node, node.clone(), Some(4), at(0)).unwrap();
+    }
+    let faulty = failure(reason::FETCHER_FAULTY).of(seats.clone());
+    election.fail(&seats[1], &seats[1], faulty, 0.0, at(2)).unwrap();
+    let heirs = seat(&mut election, &nodes, 2, 7);
+    assert!(heirs.iter().all(|node| !seats.contains(node)), "{seats:?} {heirs:?}");
+    assert_eq!(election.open(&seats[0], "2".into(), Some(5), at(7)), Err(Refusal::NotElected));
+    // Long after that, too.
+    let mut left: Vec<&str> = seats.iter().map(String::as_str).collect();
+    left.push("e");
+    assert_eq!(seat(&mut election, &left, 1, 500), ["e"]);
+    // Where nobody else can, they may.
+    assert_eq!(seat(&mut election, &left[..2], 1, 600).len(), 1);
+}

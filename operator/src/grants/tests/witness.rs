@@ -93,7 +93,7 @@ fn a_contradiction_is_of_its_epoch_also_when_nobody_reads() {
     let witness = summon(&mut election, &["a", "b"], 1).unwrap();
     election.fail(&fetcher, "1", failure(reason::ORIGIN_UNAVAILABLE), 0.0, at(2)).unwrap();
     assert_eq!(election.running(), 0);
-    election.contradict(&witness, 0, &failure(reason::DIGEST_MISMATCH), 0.0, at(3)).unwrap();
+    election.contradict(&witness, 0, failure(reason::DIGEST_MISMATCH), 0.0, at(3)).unwrap();
     assert!(election.doubt(0).is_some());
 }
 
@@ -114,9 +114,25 @@ fn a_witness_that_sees_wrong_bytes_need_not_wait_for_the_end() {
     let (mut election, _) = reading(&nodes);
     let witness = summon(&mut election, &nodes, 1).unwrap();
     let failure = Failure::new(reason::DIGEST_MISMATCH, "x has sha256 1, declared is 2");
-    election.contradict(&witness, 0, &failure, 0.0, at(2)).unwrap();
+    election.contradict(&witness, 0, failure, 0.0, at(2)).unwrap();
     let message = &election.doubt(0).unwrap().failure.message;
     assert!(message.contains(&witness) && message.ends_with("declared is 2"), "{message}");
+}
+
+#[test]
+fn any_node_may_say_once_that_fetchers_are_faulty() {
+    let nodes = ["a", "b", "c", "d"];
+    let (mut election, fetcher) = reading(&nodes);
+    let witness = summon(&mut election, &nodes, 1).unwrap();
+    let unasked = nodes.into_iter().find(|node| *node != fetcher && *node != witness).unwrap();
+    let faulty = || failure(reason::FETCHER_FAULTY).of(vec![fetcher.clone(), "of another cluster".into()]);
+    let wrong = failure(reason::DIGEST_MISMATCH);
+    assert_eq!(election.contradict(unasked, 0, wrong, 0.0, at(2)), Err(Refusal::NotWitness));
+    assert_eq!(election.contradict(unasked, 0, faulty(), 0.0, at(2)), Ok(()));
+    let message = &election.doubt(0).unwrap().failure.message;
+    assert!(message.contains(unasked), "{message}");
+    assert_ne!(choose(&mut election, &nodes, 8).unwrap(), fetcher, "another reads now");
+    assert_eq!(election.contradict(unasked, 1, faulty(), 0.0, at(9)), Err(Refusal::NotWitness));
 }
 
 #[test]
