@@ -100,17 +100,20 @@ const ALL: &str = "SAMARA_CONTAINERD_ALL";
 
 fn versions() -> Result<Vec<Version>> {
     let of = |name, program, config, local_pull| Version { name, program, config, local_pull };
-    let mut versions = vec![of("1.6", PathBuf::from("containerd"), 2, true)];
-    if Tools::can_build() {
-        if std::env::var_os(ALL).is_some() {
-            versions.push(of("1.7", Tools::build_containerd("1.7")?, 2, true));
-        }
-        let newer = Tools::build_containerd("2.2")?;
-        versions.push(of("2.2", newer.clone(), 3, false));
-        versions.push(of("2.2 pulling locally", newer, 3, true));
-    } else {
-        skip("containerd 1.7 and 2.2", "no Go to build them: https://go.dev/dl, 1.24 or later")?;
+    let mut versions = vec![of("1.6", PathBuf::from("containerd"), 2, None)];
+    if !Tools::can_build() {
+        skip("newer versions of containerd", "no Go to build them: https://go.dev/dl, 1.24 or later")?;
+        return Ok(versions);
     }
+    if std::env::var_os(ALL).is_some() {
+        versions.push(of("1.7", Tools::build_containerd("1.7")?, 2, None));
+        versions.push(of("2.0", Tools::build_containerd("2.0")?, 3, None));
+        versions.push(of("2.1", Tools::build_containerd("2.1")?, 3, Some(false)));
+        versions.push(of("2.3", Tools::build_containerd("2.3")?, 3, Some(false)));
+    }
+    let newer = Tools::build_containerd("2.2")?;
+    versions.push(of("2.2", newer.clone(), 3, Some(false)));
+    versions.push(of("2.2 pulling locally", newer, 3, Some(true)));
     Ok(versions)
 }
 

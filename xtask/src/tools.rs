@@ -105,7 +105,7 @@ impl Tools {
         Ok(tools.dir.join("bin"))
     }
 
-    /// Builds a containerd that images are tested with besides the machine's own, `1.7` or `2.2`; 1 to 5 minutes the first time.
+    /// Builds a containerd that images are tested with besides the machine's own, as `2.2` (`e2e/containerd-*`); 1 to 5 minutes the first time.
     pub fn build_containerd(release: &str) -> Result<PathBuf> {
         let major = if release.starts_with("1.") { "" } else { "/v2" };
         let name = format!("containerd-{release}");

@@ -22,8 +22,8 @@ pub struct Version {
     pub program: PathBuf,
     /// Of its configuration: 2, or 3 since containerd 2.0.
     pub config: u8,
-    /// Whether newer ones are told to pull without their transfer service.
-    pub local_pull: bool,
+    /// Whether it is told to pull without its transfer service; `None`: it knows no other way, and cannot be told (before 2.1).
+    pub local_pull: Option<bool>,
 }
 
 /// How it is configured.
@@ -98,6 +98,12 @@ impl Drop for Containerd {
 
 fn configuration(version: &Version, folder: &str, config_path: &str, settings: &Settings) -> String {
     let (discard, parallel) = (settings.discard_unpacked_layers, settings.parallel_fetch);
+    let told =
+        version.local_pull.map_or_else(String::new, |local| format!("  use_local_image_pull = {local}\n"));
+    let fetch = format!(
+        "[plugins.\"io.containerd.transfer.v1.local\"]\n  concurrent_layer_fetch_buffer = {parallel}\n"
+    );
+    let transfer = version.local_pull.map_or_else(String::new, |_| fetch);
     let plugins = if version.config == 2 {
         format!(
             r#"[plugins."io.containerd.grpc.v1.cri"]
@@ -115,8 +121,7 @@ fn configuration(version: &Version, folder: &str, config_path: &str, settings: &
     } else {
         format!(
             r#"[plugins."io.containerd.cri.v1.images"]
-  use_local_image_pull = {}
-  discard_unpacked_layers = {discard}
+{told}  discard_unpacked_layers = {discard}
   [plugins."io.containerd.cri.v1.images".registry]
     config_path = "{config_path}"
 [plugins."io.containerd.cri.v1.runtime"]
@@ -125,10 +130,7 @@ fn configuration(version: &Version, folder: &str, config_path: &str, settings: &
     conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri"]
   stream_server_address = "127.0.0.1"
-[plugins."io.containerd.transfer.v1.local"]
-  concurrent_layer_fetch_buffer = {parallel}
-"#,
-            version.local_pull
+{transfer}"#
         )
     };
     format!(
