@@ -63,6 +63,7 @@ pub struct Options {
 pub struct Origin {
     client: reqwest::Client,
     guard: Arc<Guard>,
+    resolver: Guarded,
     access: Arc<Access>,
     pub(crate) timeouts: Timeouts,
     pub(crate) pace: Arc<Pace>,
@@ -87,16 +88,18 @@ impl Origin {
         roots: RootCertStore,
     ) -> Result<Self, PolicyError> {
         let guard = Arc::new(Guard::new(policy, options.denied)?);
+        let resolver = Guarded { guard: Arc::clone(&guard), lookup };
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::config(roots))
-            .dns_resolver(Guarded { guard: Arc::clone(&guard), lookup })
+            .dns_resolver(resolver.clone())
             .redirect(redirect::Policy::none())
             .no_proxy()
             .referer(false)
             .connect_timeout(options.timeouts.connect)
             .build()
             .expect("a client with its TLS configured needs nothing that could be missing");
-        Ok(Self { client, guard, access: options.access, timeouts: options.timeouts, pace: options.pace })
+        let Options { access, timeouts, pace, .. } = options;
+        Ok(Self { client, guard, resolver, access, timeouts, pace })
     }
 
     /// The same client with something else to show. Shares its connections.
@@ -127,6 +130,34 @@ impl Origin {
         Err(OriginError::Redirect { url: redacted(&first), target: redacted(&url), why })
     }
 
+    /// Whether this would be dialled: for where somebody else is sent.
+    pub(crate) async fn may_dial(&self, url: &Url) -> Result<(), OriginError> {
+        self.check_host(url)?;
+        let Some(name) = url.domain() else { return Ok(()) };
+        let found = tokio::time::timeout(self.timeouts.connect, self.resolver.addresses(name)).await;
+        let unreachable = |cause: String| OriginError::Unreachable { url: redacted(url), cause };
+        match found {
+            Ok(Ok(addresses)) if addresses.is_empty() => Err(unreachable("it has no address".to_owned())),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => match error.downcast::<DeniedAddress>() {
+                Ok(denied) => {
+                    Err(OriginError::Denied { url: redacted(url), host: denied.host, rule: denied.rule })
+                }
+                Err(error) => Err(unreachable(error.to_string())),
+            },
+            Err(_) => Err(unreachable("its name is not resolved in time".to_owned())),
+        }
+    }
+
+    /// An error if the host of the URL shows already that it is not dialled.
+    fn check_host(&self, url: &Url) -> Result<(), OriginError> {
+        let denied = url.host().and_then(|host| Some((host.to_string(), self.guard.host_denial(&host)?)));
+        match denied {
+            Some((host, rule)) => Err(OriginError::Denied { url: redacted(url), host, rule }),
+            None => Ok(()),
+        }
+    }
+
     async fn hop(
         &self,
         method: &Method,
@@ -134,11 +165,7 @@ impl Origin {
         url: &Url,
         mut headers: HeaderMap,
     ) -> Result<Response, OriginError> {
-        if let Some((host, rule)) =
-            url.host().and_then(|host| self.guard.host_denial(&host).map(|rule| (host.to_string(), rule)))
-        {
-            return Err(OriginError::Denied { url: redacted(url), host, rule });
-        }
+        self.check_host(url)?;
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         if let Some(value) = self.access.header(url).filter(|_| first.origin() == url.origin()) {

@@ -45,24 +45,41 @@ impl fmt::Display for DeniedAddress {
 impl Error for DeniedAddress {}
 
 /// reqwest's way to addresses.
+#[derive(Clone)]
 pub(crate) struct Guarded {
     pub(crate) guard: Arc<Guard>,
     pub(crate) lookup: Arc<dyn Lookup>,
 }
 
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+/// No addresses.
+type NoWay = Box<dyn Error + Send + Sync>;
+
+impl Guarded {
+    /// The addresses of a name, if every one of them may be dialled.
+    pub(crate) async fn addresses(&self, name: &str) -> Result<Vec<SocketAddr>, NoWay> {
+        let addresses = self.lookup.lookup(name.to_owned()).await?;
+        // One bad address among good ones is denied too: which one gets dialled is chance.
+        for address in &addresses {
+            if let Some(rule) = self.guard.denial(Some(name), address.ip()) {
+                let host = format!("{name} ({})", address.ip());
+                return Err(DeniedAddress { host, rule }.into());
+            }
+        }
+        Ok(addresses)
+    }
+}
+
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
-        let (guard, found) = (Arc::clone(&self.guard), self.lookup.lookup(name.as_str().to_owned()));
+        let this = self.clone();
         Box::pin(async move {
-            let addresses = found.await?;
-            // One bad address among good ones is denied too: which one gets dialled is chance.
-            for address in &addresses {
-                if let Some(rule) = guard.denial(Some(name.as_str()), address.ip()) {
-                    let host = format!("{} ({})", name.as_str(), address.ip());
-                    return Err(DeniedAddress { host, rule }.into());
-                }
-            }
-            let addresses: Addrs = Box::new(addresses.into_iter());
+            let addresses: Addrs = Box::new(this.addresses(name.as_str()).await?.into_iter());
             Ok(addresses)
         })
     }

@@ -21,6 +21,26 @@ pub(super) fn choose<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Chall
     bearer.or(all.first()).cloned()
 }
 
+/// The longest challenge that is passed on.
+const LONGEST: usize = 4 << 10;
+
+/// The first of these headers that asks for a token and for nothing else, and where the token is to be had. For those who pass it on
+/// as it stands, so only one that everybody reads alike: nothing is escaped in it.
+pub(super) fn token_alone<'a>(mut headers: impl Iterator<Item = &'a str>) -> Option<(&'a str, String)> {
+    headers.find_map(|header| {
+        let plain = header.len() <= LONGEST && !header.contains('\\');
+        let scheme = header.split(' ').next().unwrap_or_default();
+        match parse(header).pop() {
+            Some(Challenge::Bearer { realm, .. })
+                if plain && scheme.eq_ignore_ascii_case("bearer") && parse(header).len() == 1 =>
+            {
+                Some((header, realm))
+            }
+            _ => None,
+        }
+    })
+}
+
 /// The challenges of one header that are known here.
 fn parse(header: &str) -> Vec<Challenge> {
     let (mut all, mut rest) = (Vec::new(), header);

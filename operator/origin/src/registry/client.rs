@@ -80,10 +80,7 @@ impl Registry {
         let RegistryOptions { policy, plain_http, logins, client } = options;
         let access = Arc::new(Access::default());
         let origin = Origin::new(&policy, Options { access: access.clone(), ..client })?;
-        let plain = image.is_loopback() || plain_http.has(image.host());
-        let scheme = if plain { "http" } else { "https" };
-        let base = format!("{scheme}://{}/v2/{}/", image.api_host(), image.repository());
-        let base = Url::parse(&base).map_err(|_| PolicyError { rule: image.registry().to_owned() })?;
+        let base = base(&image, &plain_http)?;
         let allowed = HostRules::new(&policy.allow)?;
         let (opened, budget) = (Mutex::default(), Budget::default());
         Ok(Self { origin, access, base, image, logins, allowed, opened, budget })
@@ -231,10 +228,7 @@ impl Registry {
 
     async fn ask(&self, method: &Method, path: &str, more: &HeaderMap) -> Result<Answer, RegistryError> {
         self.budget.ask().map_err(|why| self.refuse(path, &why))?;
-        let mut headers = more.clone();
-        for kind in ACCEPTED {
-            headers.append(ACCEPT, HeaderValue::from_static(kind));
-        }
+        let headers = accepting(more.clone());
         Ok(self.origin.send(method.clone(), &format!("{}{path}", self.base), headers).await?)
     }
 
@@ -329,6 +323,22 @@ impl Registry {
     }
 }
 
+/// Where the API of the image's repository is.
+pub(super) fn base(image: &Reference, plain_http: &HostRules) -> Result<Url, PolicyError> {
+    let plain = image.is_loopback() || plain_http.has(image.host());
+    let scheme = if plain { "http" } else { "https" };
+    let base = format!("{scheme}://{}/v2/{}/", image.api_host(), image.repository());
+    Url::parse(&base).map_err(|_| PolicyError { rule: image.registry().to_owned() })
+}
+
+/// With the kinds of documents that are read here.
+pub(super) fn accepting(mut headers: HeaderMap) -> HeaderMap {
+    for kind in ACCEPTED {
+        headers.append(ACCEPT, HeaderValue::from_static(kind));
+    }
+    headers
+}
+
 fn said_length(headers: &HeaderMap) -> Option<u64> {
     header(headers, CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok())
 }
@@ -339,7 +349,7 @@ fn unusable(realm: &str, why: &str) -> RegistryError {
 }
 
 /// What may stand behind `Bearer` (RFC 6750 section 2.1).
-fn is_token(token: &str) -> bool {
+pub(super) fn is_token(token: &str) -> bool {
     const LONGEST: usize = 32 << 10;
     let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     !token.is_empty() && token.len() <= LONGEST && token.bytes().all(fit)

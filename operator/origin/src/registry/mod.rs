@@ -11,6 +11,7 @@
 //! | `credentials` | docker's configuration in Secrets, matched as the kubelet does |
 //! | `challenge`, `realm` | what a registry asks to be shown, and who may be asked for it |
 //! | `client`, `image`, `budget` | a registry, asked, and how much of it |
+//! | `porter` | whether a registry takes somebody else's token |
 
 mod budget;
 mod challenge;
@@ -21,6 +22,7 @@ mod document;
 mod error;
 mod image;
 mod platform;
+mod porter;
 mod realm;
 mod reference;
 mod strict;
@@ -34,4 +36,5 @@ pub use document::Contents;
 pub use error::RegistryError;
 pub use image::{Image, ImageDocument, ImageManifest};
 pub use platform::{Platform, Platforms};
+pub use porter::{Porter, Verdict};
 pub use reference::{Reference, ReferenceError};

@@ -3,6 +3,7 @@
 mod credentials;
 mod documents;
 mod names;
+mod porter;
 mod pull;
 mod scripted;
 mod tokens;
