@@ -1,5 +1,7 @@
 //! Debian's docker-registry over loopback: open, with passwords, or with tokens of a token server beside it.
 
+mod signer;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -11,18 +13,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rcgen::{CertificateParams, KeyPair, SigningKey as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::common::{digest, http};
+use signer::Signer;
 
 /// `me:secret` as an `Authorization`.
 pub const LOGIN: &str = "Basic bWU6c2VjcmV0";
+/// What tokens are for.
+const REPOSITORY: &str = "team/app";
 /// `htpasswd -nbB me secret`.
 const HTPASSWD: &str = "me:$2y$05$9GTP/mMmaWDVAY9POsXlCu0XtiS7fpTi.PfIjgcAh.xHWiU72U.zi\n";
 
@@ -149,7 +151,10 @@ fn section(auth: &Auth<'_>, folder: &Path) -> (Value, Option<String>) {
             std::fs::write(&path, &server.signer.pem).unwrap();
             let section =
                 json!({"realm": server.url, "service": "reg", "issuer": "iss", "rootcertbundle": path});
-            (json!({"token": section}), Some(format!("Bearer {}", server.signer.token("push,pull", 3600))))
+            (
+                json!({"token": section}),
+                Some(format!("Bearer {}", server.signer.token(REPOSITORY, "push,pull", 3600))),
+            )
         }
     }
 }
@@ -159,29 +164,20 @@ fn section(auth: &Auth<'_>, folder: &Path) -> (Value, Option<String>) {
 pub struct TokenServer {
     pub url: String,
     signer: Arc<Signer>,
+    seconds: Arc<AtomicU64>,
     given: Arc<AtomicUsize>,
     refusing: Arc<Mutex<bool>>,
     hanging: Arc<Mutex<bool>>,
 }
 
-struct Signer {
-    key: KeyPair,
-    pem: String,
-    certificate: String,
-    seconds: AtomicU64,
-}
-
 impl TokenServer {
     /// Its tokens are good for so many seconds.
     pub async fn start(seconds: u64) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
-        let (pem, certificate) = (certificate.pem(), STANDARD.encode(certificate.der()));
-        let signer = Arc::new(Signer { key, pem, certificate, seconds: seconds.into() });
+        let (signer, seconds) = (Arc::new(Signer::new()), Arc::new(AtomicU64::new(seconds)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());
         let (given, refusing): (Arc<AtomicUsize>, Arc<Mutex<bool>>) = (Arc::default(), Arc::default());
-        let server = Self { url, signer, given, refusing, hanging: Arc::default() };
+        let server = Self { url, signer, seconds, given, refusing, hanging: Arc::default() };
         let router = Router::new().route("/token", get(token)).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         server
@@ -194,7 +190,7 @@ impl TokenServer {
 
     /// From now on its tokens are good for so many seconds.
     pub fn last(&self, seconds: u64) {
-        self.signer.seconds.store(seconds, Ordering::Relaxed);
+        self.seconds.store(seconds, Ordering::Relaxed);
     }
 
     pub fn refuse(&self, refuse: bool) {
@@ -218,39 +214,7 @@ async fn token(State(server): State<TokenServer>, headers: HeaderMap) -> Respons
         return StatusCode::UNAUTHORIZED.into_response();
     }
     server.given.fetch_add(1, Ordering::Relaxed);
-    let seconds = server.signer.seconds.load(Ordering::Relaxed);
-    let body = json!({"token": server.signer.token("pull", seconds), "expires_in": seconds});
+    let seconds = server.seconds.load(Ordering::Relaxed);
+    let body = json!({"token": server.signer.token(REPOSITORY, "pull", seconds), "expires_in": seconds});
     axum::Json(body).into_response()
-}
-
-impl Signer {
-    /// A JWT as docker-registry checks it: ES256, the certificate beside it.
-    fn token(&self, actions: &str, seconds: u64) -> String {
-        let now = jiff::Timestamp::now().as_second();
-        let actions: Vec<&str> = actions.split(',').collect();
-        let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [self.certificate]});
-        let claims = json!({
-            "iss": "iss", "sub": "me", "aud": "reg", "nbf": now - 10, "iat": now, "exp": now + i64::try_from(seconds).unwrap(),
-            "jti": hex::encode(rand::random::<[u8; 8]>()),
-            "access": [{"type": "repository", "name": "team/app", "actions": actions}],
-        });
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&header), part(&claims));
-        let signature = raw(&self.key.sign(signed.as_bytes()).unwrap());
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-}
-
-/// A P-256 signature as two numbers of 32 bytes (RFC 7518 section 3.4), from the DER that it comes in.
-fn raw(der: &[u8]) -> Vec<u8> {
-    let (mut at, mut raw) = (2, Vec::new());
-    for _ in 0..2 {
-        let length = usize::from(der[at + 1]);
-        let number = &der[at + 2..at + 2 + length];
-        let number = &number[number.len().saturating_sub(32)..];
-        raw.extend(vec![0; 32 - number.len()]);
-        raw.extend(number);
-        at += 2 + length;
-    }
-    raw
 }
