@@ -24,6 +24,12 @@ pub(crate) const BLOB_UNKNOWN: Problem = unknown("BLOB_UNKNOWN", "this node has 
 /// Bytes that did not come in time; who asks for them gets them upstream.
 pub(crate) const BLOB_STALLED: Problem =
     unknown("BLOB_UNKNOWN", "these bytes of the blob have not arrived on this node");
+/// Of an image whose registry is to say who may have it.
+pub(crate) const UNAUTHORIZED: Problem = Problem {
+    status: StatusCode::UNAUTHORIZED,
+    code: "UNAUTHORIZED",
+    message: "the image's registry wants a token: get one where it says, and show it here",
+};
 pub(crate) const READ_ONLY: Problem = Problem {
     status: StatusCode::METHOD_NOT_ALLOWED,
     code: "UNSUPPORTED",

@@ -19,7 +19,7 @@ pub trait Images: Send + Sync + 'static {
     fn manifest(&self, repository: &Repository, reference: &Reference) -> Option<Manifest>;
 
     /// The bytes of a config or a layer, whichever image it belongs to. Never those of a manifest: with
-    /// [`Access::UpstreamManifests`] who knows a manifest may have the blobs.
+    /// [`Access::UpstreamManifests`] and [`Access::Relay`] who knows a manifest may have the blobs.
     fn blob(&self, digest: &Digest) -> Option<Blob>;
 }
 
@@ -31,12 +31,33 @@ pub trait Demand: Send + Sync + 'static {
     async fn blob(&self, repository: &Repository, digest: &Digest) -> Option<Blob>;
 }
 
+/// Asks registries what they would say to whoever asks here. The mirror itself never dials.
+#[async_trait]
+pub trait Gate: Send + Sync + 'static {
+    /// What the image's registry says to a request for this manifest that shows this Bearer token, or nothing. The token is the client's:
+    /// nobody but that registry gets to see it. The call is dropped when it has taken as long as the mirror waits.
+    async fn ask(&self, repository: &Repository, digest: &Digest, token: Option<&str>) -> Verdict;
+}
+
+/// What a registry says to a client, as far as it is passed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It gives it the manifest.
+    Given,
+    /// It wants a Bearer token; this is its `WWW-Authenticate`.
+    Challenge(String),
+    /// The client is to hear it from the registry: it refuses, it does not answer, or what it asks for is not passed on.
+    Elsewhere,
+}
+
 /// Who may have an image's manifests from this mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Nobody: the runtime asks upstream with the pod's own credentials, and gets only the blobs here. Their digests, which cannot be
     /// guessed, are the permission.
     UpstreamManifests,
+    /// Whom the image's registry would give them, by the word of a [`Gate`]. The blobs are as with `UpstreamManifests`.
+    Relay,
     /// Whoever asks on this node.
     Node,
 }

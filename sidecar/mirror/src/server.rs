@@ -13,10 +13,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::answer::{BLOB_STALLED, BLOB_UNKNOWN, BUSY, MANIFEST_UNKNOWN, Problem, READ_ONLY, UNSATISFIABLE};
+use crate::answer::{
+    BLOB_STALLED, BLOB_UNKNOWN, BUSY, MANIFEST_UNKNOWN, Problem, READ_ONLY, UNAUTHORIZED, UNSATISFIABLE,
+};
+use crate::bearer::{Shown, shown};
 use crate::body::{self, Sending, Shared};
 use crate::canary::Canary;
-use crate::images::{Access, Blob, Demand, Images, Manifest};
+use crate::images::{Access, Blob, Demand, Gate, Images, Manifest, Verdict};
 use crate::linger::Lingering;
 use crate::metrics::Metrics;
 use crate::name::{Digest, Reference, Repository};
@@ -43,6 +46,8 @@ pub struct Options {
     pub patience: Duration,
     /// How long a request waits to hear whether a blob that is not here is got from elsewhere.
     pub demand_patience: Duration,
+    /// How long a request waits to hear whether the image's registry would give the manifest.
+    pub gate_patience: Duration,
     /// The registry of names that come without one: for clients other than containerd and CRI-O. Without it they get 404.
     pub default_host: Option<String>,
     /// Answers that are under way at a time; beyond it requests get 503, and the runtime asks upstream.
@@ -51,9 +56,19 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let (patience, demand_patience) = (Duration::from_secs(20), Duration::from_secs(5));
-        Self { patience, demand_patience, default_host: None, max_requests: 256 }
+        let (demand_patience, gate_patience) = (Duration::from_secs(5), Duration::from_secs(5));
+        let patience = Duration::from_secs(20);
+        Self { patience, demand_patience, gate_patience, default_host: None, max_requests: 256 }
     }
+}
+
+/// Whom a mirror asks for what it does not have, and for what is not its to decide. Nobody, by default.
+#[derive(Clone, Default)]
+pub struct Helpers {
+    /// Who gets blobs that are not here.
+    pub demand: Option<Arc<dyn Demand>>,
+    /// Who asks registries; without one nobody gets a manifest of [`Access::Relay`].
+    pub gate: Option<Arc<dyn Gate>>,
 }
 
 /// A pull-only registry. It serves what it is given and never dials anything. Cheap to clone; clones are the same mirror.
@@ -62,8 +77,9 @@ pub struct Mirror(Arc<Inner>);
 
 struct Inner {
     images: Arc<dyn Images>,
-    demand: Option<Arc<dyn Demand>>,
+    helpers: Helpers,
     demand_patience: Duration,
+    gate_patience: Duration,
     canary: Canary,
     default_host: Option<String>,
     requests: Arc<Semaphore>,
@@ -73,17 +89,18 @@ struct Inner {
 impl Mirror {
     /// Of these images.
     pub fn new(images: Arc<dyn Images>, options: Options) -> Self {
-        Self::with_demand(images, None, options)
+        Self::with_helpers(images, Helpers::default(), options)
     }
 
-    /// Of these images, and of blobs that somebody gets when they are asked for.
-    pub fn with_demand(images: Arc<dyn Images>, demand: Option<Arc<dyn Demand>>, options: Options) -> Self {
+    /// Of these images, with others to ask.
+    pub fn with_helpers(images: Arc<dyn Images>, helpers: Helpers, options: Options) -> Self {
         let shared =
             Shared { readers: Readers::default(), metrics: Metrics::default(), patience: options.patience };
         Self(Arc::new(Inner {
             images,
-            demand,
+            helpers,
             demand_patience: options.demand_patience,
+            gate_patience: options.gate_patience,
             canary: Canary::new(),
             default_host: options.default_host,
             requests: Arc::new(Semaphore::new(options.max_requests.min(Semaphore::MAX_PERMITS))),
@@ -151,7 +168,7 @@ impl Inner {
         match route(uri.path(), uri.query(), self.default_host.as_deref()) {
             Ok(Route::Base) => ("other", base()),
             Ok(Route::Manifest(repository, reference, form)) => {
-                let found = self.manifest(&repository, &reference, form);
+                let found = self.manifest(&repository, &reference, form, &request.headers).await;
                 ("manifest", in_namespace(found.unwrap_or_else(Problem::response), &repository))
             }
             Ok(Route::Blob(repository, digest)) => {
@@ -162,19 +179,20 @@ impl Inner {
         }
     }
 
-    /// Whoever names the registry in the path gets the rest of the image from nowhere else, so that it gets all of it here or nothing.
-    fn manifest(
+    async fn manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
         form: Form,
+        headers: &HeaderMap,
     ) -> Result<Response<Body>, Problem> {
         let found = self.canary.manifest(repository, reference);
         let manifest = found.or_else(|| self.images.manifest(repository, reference));
-        let manifest =
-            manifest.filter(|manifest| may_be_given(manifest, reference)).ok_or(MANIFEST_UNKNOWN)?;
-        if form == Form::InPath && !manifest.is_whole() {
-            return Err(MANIFEST_UNKNOWN);
+        let manifest = manifest.filter(|manifest| is_it(manifest, reference)).ok_or(MANIFEST_UNKNOWN)?;
+        match self.verdict(repository, &manifest, form, headers).await {
+            Verdict::Given => {}
+            Verdict::Challenge(challenge) => return challenged(&challenge),
+            Verdict::Elsewhere => return Err(MANIFEST_UNKNOWN),
         }
         let mut response = Response::new(Body::from(manifest.bytes().clone()));
         let headers = response.headers_mut();
@@ -228,8 +246,37 @@ impl Inner {
     }
 
     async fn demanded(&self, repository: &Repository, digest: &Digest) -> Option<Blob> {
-        let asked = self.demand.as_ref()?.blob(repository, digest);
+        let asked = self.helpers.demand.as_ref()?.blob(repository, digest);
         tokio::time::timeout(self.demand_patience, asked).await.ok()?
+    }
+
+    /// Whether the client may have it. Who names the registry in the path gets the rest of the image from nowhere else, so that it gets
+    /// all of it here or nothing; and it shows mirrors nothing (containers/image).
+    async fn verdict(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        form: Form,
+        headers: &HeaderMap,
+    ) -> Verdict {
+        match (manifest.access(), form) {
+            (Access::Node, Form::InPath) if !manifest.is_whole() => Verdict::Elsewhere,
+            (Access::Node, _) => Verdict::Given,
+            (Access::Relay, Form::Beside) => self.asked(repository, &manifest.digest(), headers).await,
+            (Access::Relay, Form::InPath) | (Access::UpstreamManifests, _) => Verdict::Elsewhere,
+        }
+    }
+
+    /// What the image's registry says to who shows this. What is no token is not looked at, and what takes too long is no answer.
+    async fn asked(&self, repository: &Repository, digest: &Digest, headers: &HeaderMap) -> Verdict {
+        let Some(gate) = &self.helpers.gate else { return Verdict::Elsewhere };
+        let token = match shown(headers) {
+            Shown::Nothing => None,
+            Shown::Token(token) => Some(token),
+            Shown::Other => return Verdict::Elsewhere,
+        };
+        let asked = tokio::time::timeout(self.gate_patience, gate.ask(repository, digest, token)).await;
+        asked.unwrap_or(Verdict::Elsewhere)
     }
 
     async fn body(&self, blob: Blob, sending: Sending) -> Result<Body, Problem> {
@@ -259,13 +306,20 @@ impl Inner {
     }
 }
 
-/// Whether the image lets this node have it, and it is what was asked for.
-fn may_be_given(manifest: &Manifest, reference: &Reference) -> bool {
-    let is_it = match reference {
+/// Whether it is what was asked for.
+fn is_it(manifest: &Manifest, reference: &Reference) -> bool {
+    match reference {
         Reference::Tag(_) => true,
         Reference::Digest(digest) => *digest == manifest.digest(),
-    };
-    is_it && manifest.access() == Access::Node
+    }
+}
+
+/// The registry's challenge, as it stands: the client goes for its token where that says.
+fn challenged(challenge: &str) -> Result<Response<Body>, Problem> {
+    let challenge = HeaderValue::from_str(challenge).map_err(|_| MANIFEST_UNKNOWN)?;
+    let mut response = UNAUTHORIZED.response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    Ok(response)
 }
 
 /// The range that is asked for, unless it is of another blob: the digest is the entity tag.

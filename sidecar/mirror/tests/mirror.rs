@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use mirror::{
-    Access, Blob, Demand, Digest, Growing, Images, Manifest, Mirror, Options, Reference, Repository,
-    canary_reference,
+    Access, Blob, Demand, Digest, Gate, Growing, Helpers, Images, Manifest, Mirror, Options, Reference,
+    Repository, Verdict, canary_reference,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -98,12 +98,12 @@ struct Served {
 
 impl Served {
     async fn start(options: Options) -> Self {
-        Self::serve(None, options).await
+        Self::serve(Helpers::default(), options).await
     }
 
-    async fn serve(demand: Option<Arc<dyn Demand>>, options: Options) -> Self {
+    async fn serve(helpers: Helpers, options: Options) -> Self {
         let shelf = Arc::new(Shelf::default());
-        let mirror = Mirror::with_demand(shelf.clone(), demand, options);
+        let mirror = Mirror::with_helpers(shelf.clone(), helpers, options);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = daemon::CancellationToken::new();
@@ -113,7 +113,7 @@ impl Served {
 
     /// With somebody who gets what is not here.
     async fn demanding(demand: Arc<dyn Demand>, options: Options) -> Self {
-        Self::serve(Some(demand), options).await
+        Self::serve(Helpers { demand: Some(demand), gate: None }, options).await
     }
 
     async fn patient() -> Self {
@@ -259,6 +259,87 @@ async fn with_upstream_manifests_only_blobs_are_given_out() {
     let blob = |digest| format!("/v2/library/app/blobs/{digest}?ns=docker.io");
     assert_eq!(served.get(&blob(Digest::of(&layer))).await.body, layer);
     assert_eq!(served.get(&blob(manifest.digest())).await.status, 404, "a manifest is no blob");
+}
+
+/// Says what it is told to, and writes down what it is shown; nothing, if it is to say nothing.
+#[derive(Default)]
+struct Doorman {
+    says: Mutex<Option<Verdict>>,
+    shown: Mutex<Vec<Option<String>>>,
+}
+
+#[async_trait]
+impl Gate for Doorman {
+    async fn ask(&self, repository: &Repository, digest: &Digest, token: Option<&str>) -> Verdict {
+        assert_eq!((repository.host(), *digest), ("docker.io", Digest::of(b"{}")));
+        self.shown.lock().unwrap().push(token.map(str::to_owned));
+        let says = self.says.lock().unwrap().clone();
+        match says {
+            Some(verdict) => verdict,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn with_relay_a_manifest_is_for_whom_its_registry_would_give_it() {
+    let gate = Arc::new(Doorman::default());
+    let options = Options { gate_patience: Duration::from_millis(50), ..Options::default() };
+    let served = Served::serve(Helpers { demand: None, gate: Some(gate.clone()) }, options).await;
+    let manifest = served.shelf.tag("docker.io", "library/app", "v1", Access::Relay);
+    let layer = noise(1000);
+    served.shelf.put(Blob::Bytes(layer.clone()), Digest::of(&layer));
+    let challenge = r#"Bearer realm="https://a.example/t",service="s",scope="repository:library/app:pull""#;
+    let says = |verdict| *gate.says.lock().unwrap() = verdict;
+    let by_tag = "/v2/library/app/manifests/v1?ns=docker.io".to_owned();
+    let by_digest = format!("/v2/library/app/manifests/{}?ns=docker.io", manifest.digest());
+    for (path, method) in [(&by_tag, "HEAD"), (&by_tag, "GET"), (&by_digest, "HEAD"), (&by_digest, "GET")] {
+        says(Some(Verdict::Challenge(challenge.to_owned())));
+        let answer = served.ask(method, path, "").await;
+        assert_eq!(
+            (answer.status, answer.header("www-authenticate")),
+            (401, Some(challenge)),
+            "{method} {path}"
+        );
+        assert!(answer.header("docker-content-digest").is_none() && answer.header("etag").is_none());
+        says(Some(Verdict::Given));
+        let answer = served.ask(method, path, "Authorization: Bearer good\r\n").await;
+        let digest = manifest.digest().to_string();
+        assert_eq!((answer.status, answer.header("docker-content-digest")), (200, Some(digest.as_str())));
+        for verdict in [Some(Verdict::Elsewhere), None, Some(Verdict::Challenge("a\nb".to_owned()))] {
+            says(verdict);
+            assert_eq!(served.ask(method, path, "Authorization: Bearer bad\r\n").await.status, 404);
+        }
+    }
+    let one =
+        [None, Some("good"), Some("bad"), Some("bad"), Some("bad")].map(|token| token.map(str::to_owned));
+    assert_eq!(*gate.shown.lock().unwrap(), vec![one; 4].concat());
+
+    gate.shown.lock().unwrap().clear();
+    says(Some(Verdict::Given));
+    for headers in
+        ["Authorization: Basic bWU6c2VjcmV0\r\n", "Authorization: Bearer a\r\nAuthorization: Basic b\r\n"]
+    {
+        assert_eq!(served.ask("GET", &by_tag, headers).await.status, 404, "{headers}");
+    }
+    let in_path = "/v2/docker.io/library/app/manifests/v1";
+    assert_eq!(served.ask("GET", in_path, "Authorization: Bearer good\r\n").await.status, 404);
+    assert_eq!(served.get("/v2/library/app/manifests/v2?ns=docker.io").await.status, 404);
+    let blob = format!("/v2/library/app/blobs/{}?ns=docker.io", Digest::of(&layer));
+    assert_eq!(served.get(&blob).await.body, layer, "who knows the manifest may have the blobs");
+    assert!(
+        gate.shown.lock().unwrap().is_empty(),
+        "nobody is shown a password, nor asked for what is not here"
+    );
+}
+
+#[tokio::test]
+async fn with_relay_and_nobody_to_ask_no_manifest_is_given_out() {
+    let served = Served::patient().await;
+    served.shelf.tag("docker.io", "library/app", "v1", Access::Relay);
+    for headers in ["", "Authorization: Bearer good\r\n"] {
+        assert_eq!(served.ask("GET", "/v2/library/app/manifests/v1?ns=docker.io", headers).await.status, 404);
+    }
 }
 
 #[tokio::test]
