@@ -10,7 +10,7 @@ pub const AUTO_PLATFORMS: &str = "Auto";
 /// A container image in a registry. It is pinned to a digest when it is resolved.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.access) ? self.access : (has(self.pullSecrets) && size(self.pullSecrets) > 0 ? 'UpstreamManifests' : 'Cluster')) != 'UpstreamManifests' || !has(self.materialize) || self.materialize != 'Image'").message("materialize: Image does not go with access: UpstreamManifests (the default with pullSecrets): nodes hold no credentials to pull with; use materialize: Blobs, or access: Cluster if everyone in the cluster may have the image"))]
+#[x_kube(validation = Rule::new("(has(self.access) ? self.access : (has(self.pullSecrets) && size(self.pullSecrets) > 0 ? 'UpstreamManifests' : 'Cluster')) == 'Cluster' || !has(self.materialize) || self.materialize != 'Image'").message("materialize: Image goes with access: Cluster only, and not with UpstreamManifests (the default with pullSecrets) or Relay: nodes hold no credentials to pull with; use materialize: Blobs, or access: Cluster if everyone in the cluster may have the image"))]
 pub struct ImageSource {
     /// As in a pod: `[registry[:port]/]name[:tag][@sha256:<hex>]`.
     #[schemars(
@@ -34,7 +34,7 @@ pub struct ImageSource {
     /// Who may have it from the nodes. Without it `UpstreamManifests` with pull secrets, else `Cluster`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<ImageAccess>,
-    /// What becomes of it on the nodes. Without it `Blobs` with pull secrets or under `UpstreamManifests`, else `Image`.
+    /// What becomes of it on the nodes. Without it `Blobs` with pull secrets or under another access than `Cluster`, else `Image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub materialize: Option<Materialize>,
     /// Whether the kubelet's garbage collection leaves it alone.
@@ -55,7 +55,7 @@ impl ImageSource {
 
     /// As it is written, or what that is where nothing is written.
     pub fn materialize(&self) -> Materialize {
-        let private = !self.pull_secrets.is_empty() || self.access() == ImageAccess::UpstreamManifests;
+        let private = !self.pull_secrets.is_empty() || self.access() != ImageAccess::Cluster;
         self.materialize.unwrap_or(if private { Materialize::Blobs } else { Materialize::Image })
     }
 
@@ -79,6 +79,9 @@ pub struct SecretName {
 pub enum ImageAccess {
     /// Whoever the registry gives the manifest: nodes serve the rest only, by digests that cannot be guessed.
     UpstreamManifests,
+    /// Whoever shows a token that the registry takes: nodes pass its challenge on, ask it by one HEAD, and serve manifests too. For
+    /// registries that ask for Bearer tokens; elsewhere it is `UpstreamManifests`.
+    Relay,
     /// Everyone in the cluster.
     Cluster,
 }

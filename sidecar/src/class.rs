@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::{DistributionClass, OperatorEndpoint, RuntimeRules};
+use crds::{DistributionClass, OperatorEndpoint, OriginRules, RuntimeRules};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Layout, StoreError, read_file_capped, write_durably};
@@ -23,6 +23,9 @@ pub struct ClassInfo {
     /// What is shared besides revisions.
     #[serde(default)]
     pub runtime: RuntimeRules,
+    /// Which registries may be asked for private images.
+    #[serde(default)]
+    pub origin: OriginRules,
     /// It goes: what was done to the host is undone.
     #[serde(default)]
     pub retired: bool,
@@ -34,8 +37,9 @@ impl ClassInfo {
         let status = class.status.clone().unwrap_or_default();
         let quota = class.spec.quota.as_deref().and_then(crds::parse_quantity);
         let trackers = status.trackers.into_iter().map(|tracker| tracker.url).collect();
-        let (runtime, retired) = (class.spec.runtime.clone(), class.spec.retire.is_some());
-        Self { quota, operator: status.operator, trackers, runtime, retired }
+        let (runtime, origin) = (class.spec.runtime.clone(), class.spec.origin.clone());
+        let retired = class.spec.retire.is_some();
+        Self { quota, operator: status.operator, trackers, runtime, origin, retired }
     }
 
     /// As it was when it was last saved.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::mirror::Helpers;
 use crds::{CLASS_LABEL, NodeDistributionStatus};
 use daemon::Health;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -20,7 +21,7 @@ use crate::config::SidecarConfig;
 use crate::demand::{self, Desk};
 use crate::desired::Data;
 use crate::health::{self, Metrics, Watchdog};
-use crate::images::{Images, MirrorError, SPARE, content_store};
+use crate::images::{Images, MirrorError, Relay, SPARE, content_store};
 use crate::jobs::{Context, stoppable};
 use crate::kubernetes::{Report, Reporter, mirror};
 use crate::manager::{Manager, Watches};
@@ -82,8 +83,10 @@ pub async fn run(config: SidecarConfig, shutdown: CancellationToken) -> Result<(
         Some(images) => {
             let shared = found.iter().filter(|(_, found)| found.data != Data::Retained);
             let kept = shared.map(|(revision, _)| revision.clone()).collect();
+            let relay = Relay::new(class.clone(), config.denied_origins.clone());
+            let helpers = Helpers { demand: Some(Arc::new(desk)), gate: Some(Arc::new(relay)) };
             let started =
-                Images::start(images, &config.class, kept, desk, class.clone(), &health, &shutdown)?;
+                Images::start(images, &config.class, kept, helpers, class.clone(), &health, &shutdown)?;
             Some(Arc::new(started))
         }
     };

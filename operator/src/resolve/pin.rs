@@ -114,6 +114,7 @@ mod tests {
         for edit in [
             r#"{"pin": true}"#,
             r#"{"access": "UpstreamManifests"}"#,
+            r#"{"access": "Relay"}"#,
             r#"{"materialize": "Blobs"}"#,
             r#"{"pullSecrets": [{"name": "s"}]}"#,
             r#"{"platforms": ["linux/amd64"]}"#,

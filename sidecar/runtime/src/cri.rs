@@ -80,6 +80,21 @@ impl Runtime {
         Err(Error::OtherDigest { reference: reference.into(), wanted: digest.into(), found })
     }
 
+    /// Pulls as the kubelet does for a pod with a pull secret: with user and password, and without a word of which host they are for. For tests
+    /// of what mirrors and registries are shown then: sidecars have none.
+    pub async fn pull_as(
+        &self,
+        reference: &str,
+        (username, password): (&str, &str),
+    ) -> Result<String, Error> {
+        let image = image_request(reference).image;
+        let (username, password) = (username.to_owned(), password.to_owned());
+        let question = cri::PullImageRequest { image, auth: Some(cri::AuthConfig { username, password }) };
+        let answer: cri::PullImageResponse =
+            self.call("/runtime.v1.ImageService/PullImage", question, None).await?;
+        Ok(answer.image_ref)
+    }
+
     /// Pulls whatever `reference` is now.
     pub(crate) async fn pull_any(&self, reference: &str) -> Result<String, Error> {
         let answer: cri::PullImageResponse =

@@ -103,6 +103,7 @@ impl Layout {
         let access = match image.access {
             ImageAccess::Cluster => Access::Node,
             ImageAccess::UpstreamManifests => Access::UpstreamManifests,
+            ImageAccess::Relay => Access::Relay,
         };
         let mut layout = Self {
             repository: Repository::new(reference.registry(), reference.repository())?,

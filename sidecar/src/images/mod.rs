@@ -4,12 +4,16 @@
 //! pull it from there: unpacking, names and garbage collection stay the runtime's.
 
 mod arriving;
+mod brief;
 mod content;
 mod events;
 mod host;
 mod layout;
 mod materialize;
 mod names;
+mod relay;
+#[cfg(test)]
+mod relay_tests;
 mod shelf;
 
 use std::net::SocketAddr;
@@ -18,13 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::RevisionImage;
-use mirror::{Mirror, Options};
+use mirror::{Helpers, Mirror, Options};
 use runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::class::ClassInfo;
-use crate::demand::Desk;
 pub use arriving::Arriving;
 pub use content::content_store;
 use events::Events;
@@ -34,6 +37,7 @@ pub use host::HostState;
 pub use layout::LayoutError;
 pub use materialize::{Materialized, Wanted, is_in, materialize, runtime_name};
 pub use names::Names;
+pub use relay::Relay;
 pub use shelf::{Coming, Place, Shelf};
 
 /// How a sidecar has to do with images.
@@ -82,18 +86,18 @@ pub struct MirrorError(#[from] daemon::BindError);
 
 impl Images {
     /// Starts the mirror, and what keeps the runtime pointed at it, until `shutdown`. `kept`: the revisions on this disk that are shared.
-    /// `desk`: who has blobs that are not here.
+    /// `helpers`: who has blobs that are not here, and who asks registries.
     pub fn start(
         config: &ImagesConfig,
         owner: &str,
         kept: Vec<String>,
-        desk: Desk,
+        helpers: Helpers,
         class: watch::Receiver<Option<Arc<ClassInfo>>>,
         health: &daemon::Health,
         shutdown: &CancellationToken,
     ) -> Result<Self, MirrorError> {
         let shelf = Arc::<Shelf>::default();
-        let mirror = Mirror::with_demand(shelf.clone(), Some(Arc::new(desk)), Options::default());
+        let mirror = Mirror::with_helpers(shelf.clone(), helpers, Options::default());
         health.metrics(|registry| mirror.metrics().register(registry));
         let listener = daemon::bind(config.mirror)?;
         tokio::spawn(Mirror::serve(listener, mirror.router(), shutdown.clone()));

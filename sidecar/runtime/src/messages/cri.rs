@@ -56,11 +56,27 @@ pub(crate) struct ImageSpec {
     pub(crate) image: String,
 }
 
-/// Of pull, status and removal alike: all have the image as field 1, and nothing else that is used.
+/// Of pull (without credentials), status and removal alike: all have the image as field 1, and nothing else that is used.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ImageRequest {
     #[prost(message, optional, tag = "1")]
     pub(crate) image: Option<ImageSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PullImageRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) image: Option<ImageSpec>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) auth: Option<AuthConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct AuthConfig {
+    #[prost(string, tag = "1")]
+    pub(crate) username: String,
+    #[prost(string, tag = "2")]
+    pub(crate) password: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
