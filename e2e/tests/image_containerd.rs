@@ -9,6 +9,8 @@ mod cluster;
 mod layers;
 #[path = "../../sidecar/tests/flow/operator.rs"]
 mod operator;
+#[path = "image_containerd/private.rs"]
+mod private;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -54,6 +56,22 @@ fn main() -> ExitCode {
         .scenario("with upstream's manifests only the blobs come from the mirror", |w| blobs_only(w).boxed())
         .scenario("the mirror is not shown upstream's token", |w| token(w).boxed())
         .scenario("who gets no manifest upstream gets no blob from the mirror", |w| unauthorised(w).boxed())
+        .scenario("with relay a token that upstream gave opens the mirror, which sees no password", |w| {
+            private::with_a_login(w).boxed()
+        })
+        .scenario("with relay who has no token gets nothing from anybody", |w| {
+            private::without_a_login(w).boxed()
+        })
+        .scenario("with relay and an upstream that wants passwords manifests come from there", |w| {
+            private::passwords(w).boxed()
+        })
+        .scenario(
+            "with relay and an upstream that is away the mirror gives to whom it has just let in",
+            |w| private::away(w).boxed(),
+        )
+        .scenario("t094 with relay a challenge that leads elsewhere is not passed on", |w| {
+            private::led_astray(w).boxed()
+        })
         .scenario("503 to everything sends every object upstream", |w| busy(w).boxed())
         .scenario("a dead mirror sends every object upstream", |w| dead(w).boxed())
         .scenario("a stalled blob goes on upstream at the same byte", |w| stalled(w).boxed())
@@ -179,11 +197,11 @@ async fn token(world: &World) -> Result<()> {
     let _shelf = shelf(world, Access::UpstreamManifests).await?;
     world.upstream.need_token();
     world.pull().await?;
-    let manifest = "mirror GET 404, upstream GET 200 with credentials";
+    let manifest = "mirror GET 404, upstream GET 200 with a token";
     world.log.expect(&all_but(
         log::MIRROR,
         &[
-            ("tag", "mirror HEAD 404, upstream HEAD 200 with credentials"),
+            ("tag", "mirror HEAD 404, upstream HEAD 200 with a token"),
             ("index", manifest),
             ("manifest", manifest),
         ],

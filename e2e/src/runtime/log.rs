@@ -20,8 +20,8 @@ pub struct Request<'a> {
     pub object: &'a str,
     /// The `Range` header.
     pub range: Option<&'a str>,
-    /// Whether it had an `Authorization` header.
-    pub credentials: bool,
+    /// Its `Authorization` header.
+    pub shown: Option<&'a str>,
     /// The status of the answer.
     pub status: u16,
 }
@@ -30,8 +30,13 @@ impl Log {
     /// Adds one.
     pub fn add(&self, request: &Request<'_>) {
         let range = request.range.map(|range| format!(" {range}")).unwrap_or_default();
-        let credentials = if request.credentials { " with credentials" } else { "" };
-        let text = format!("{} {}{range} {}{credentials}", request.role, request.method, request.status);
+        let shown = match request.shown.map(|shown| shown.split(' ').next().unwrap_or_default()) {
+            None => "",
+            Some("Bearer") => " with a token",
+            Some("Basic") => " with a password",
+            Some(_) => " with something else",
+        };
+        let text = format!("{} {}{range} {}{shown}", request.role, request.method, request.status);
         self.lock().push((request.object.to_owned(), text));
     }
 

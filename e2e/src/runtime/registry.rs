@@ -18,6 +18,10 @@ const MAX_HEAD: u64 = 64 << 10;
 
 /// What a client shows that has asked for a token.
 const TOKEN: &str = "Bearer t";
+/// `me:secret`: who a token is for that is not for everybody.
+pub const LOGIN: (&str, &str) = ("me", "secret");
+/// The same, as it is shown.
+const BASIC: &str = "Basic bWU6c2VjcmV0";
 
 /// How requests for an object are answered.
 #[derive(Debug, Clone, Copy)]
@@ -56,8 +60,10 @@ struct Shared {
 #[derive(Debug)]
 struct Rules {
     default: Answer,
-    /// Whether every request for an object has to show the token.
-    needs_token: bool,
+    /// What every request for an object is answered that does not show the token.
+    challenge: Option<String>,
+    /// Whether only who is [`LOGIN`] gets a token.
+    needs_login: bool,
     /// By object, and whether a range is asked for.
     of: HashMap<(String, bool), Answer>,
 }
@@ -66,7 +72,7 @@ impl Registry {
     /// Listens on this port of 127.0.0.1 and writes its requests into `log` under the name `role`.
     pub async fn start(role: &'static str, port: u16, log: &Log) -> Result<Self> {
         let listener = super::listen(port).await?;
-        let rules = Rules { default: Answer::Serve, needs_token: false, of: HashMap::new() };
+        let rules = Rules { default: Answer::Serve, challenge: None, needs_login: false, of: HashMap::new() };
         let shared =
             Arc::new(Shared { role, log: log.clone(), objects: Mutex::default(), rules: Mutex::new(rules) });
         let serving = Arc::clone(&shared);
@@ -93,7 +99,19 @@ impl Registry {
 
     /// Wants a token from now on, which it gives to whoever asks.
     pub fn need_token(&self) {
-        self.shared.rules().needs_token = true;
+        let realm = format!("http://127.0.0.1:{}/token", super::UPSTREAM);
+        self.challenge(&format!("Bearer realm=\"{realm}\",service=\"s\""));
+    }
+
+    /// Wants a token from now on, which it gives to [`LOGIN`] alone. Requests for it are written down too.
+    pub fn need_login(&self) {
+        self.need_token();
+        self.shared.rules().needs_login = true;
+    }
+
+    /// Answers with this challenge from now on who does not show the token.
+    pub fn challenge(&self, challenge: &str) {
+        self.shared.rules().challenge = Some(challenge.to_owned());
     }
 
     /// What it answers when an object is asked for as a whole.
@@ -123,13 +141,14 @@ async fn give_token(stream: &mut TcpStream) -> std::io::Result<bool> {
     Ok(true)
 }
 
-async fn ask_for_token(stream: &mut TcpStream) -> std::io::Result<bool> {
-    let realm = format!("http://127.0.0.1:{}/token", super::UPSTREAM);
-    let head = format!(
-        "HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm=\"{realm}\",service=\"s\"\r\nContent-Length: 0\r\n\r\n"
-    );
+async fn ask_for_token(challenge: &str, stream: &mut TcpStream) -> std::io::Result<bool> {
+    let head = format!("HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     Ok(true)
+}
+
+fn opens(challenge: &str, shown: Option<&str>) -> bool {
+    shown == Some(if challenge.starts_with("Basic") { BASIC } else { TOKEN })
 }
 
 struct Head {
@@ -153,10 +172,13 @@ impl Shared {
                     .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
                     .await;
             };
+            let challenge = self.rules().challenge.clone();
+            let shown = head.authorization.as_deref();
+            let challenge = challenge.filter(|challenge| !opens(challenge, shown));
             let goes_on = if head.path.starts_with("/token") {
-                give_token(stream.get_mut()).await?
-            } else if self.rules().needs_token && head.authorization.as_deref() != Some(TOKEN) {
-                ask_for_token(stream.get_mut()).await?
+                self.token(&head, stream.get_mut()).await?
+            } else if let Some(challenge) = challenge {
+                ask_for_token(&challenge, stream.get_mut()).await?
             } else {
                 self.answer(&head, stream.get_mut()).await?
             };
@@ -164,6 +186,24 @@ impl Shared {
                 return Ok(());
             }
         }
+    }
+
+    /// A token, for whom it is.
+    async fn token(&self, head: &Head, stream: &mut TcpStream) -> std::io::Result<bool> {
+        if !self.rules().needs_login {
+            return give_token(stream).await;
+        }
+        if head.method != "GET" {
+            // As those that know no OAuth 2 do; the form that is sent along is not read.
+            self.note(head, "token", 405);
+            let no = b"HTTP/1.1 405 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+            return stream.write_all(no).await.map(|()| false);
+        }
+        if head.authorization.as_deref() != Some(BASIC) {
+            return self.status(head, "token", 401, stream).await;
+        }
+        self.note(head, "token", 200);
+        give_token(stream).await
     }
 
     /// Answers, and whether the connection goes on.
@@ -221,8 +261,8 @@ impl Shared {
 
     fn note(&self, head: &Head, object: &str, status: u16) {
         let (role, method, range) = (self.role, head.method.as_str(), head.range.as_deref());
-        let credentials = head.authorization.is_some();
-        self.log.add(&Request { role, method, object, range, credentials, status });
+        let shown = head.authorization.as_deref();
+        self.log.add(&Request { role, method, object, range, shown, status });
     }
 }
 

@@ -11,7 +11,9 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use bytes::Bytes;
-use mirror::{Access, Blob, Digest, Growing, Images, Manifest, Mirror, Options, Reference, Repository};
+use mirror::{
+    Access, Blob, Digest, Gate, Growing, Helpers, Images, Manifest, Mirror, Options, Reference, Repository,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -34,10 +36,21 @@ impl Shelf {
         Ok(Self::serve(listener, Options { patience, ..Options::default() }, log))
     }
 
+    /// The same, with somebody who asks registries what they would say.
+    pub async fn relaying(log: &Log, gate: Arc<dyn Gate>) -> Result<Self> {
+        let listener = super::listen(MIRROR).await?;
+        let helpers = Helpers { gate: Some(gate), ..Helpers::default() };
+        Ok(Self::serve_with(listener, helpers, Options::default(), log))
+    }
+
     /// Serves on `listener`.
     pub fn serve(listener: TcpListener, options: Options, log: &Log) -> Self {
+        Self::serve_with(listener, Helpers::default(), options, log)
+    }
+
+    fn serve_with(listener: TcpListener, helpers: Helpers, options: Options, log: &Log) -> Self {
         let images = Arc::new(Stock::default());
-        let mirror = Mirror::new(images.clone(), options);
+        let mirror = Mirror::with_helpers(images.clone(), helpers, options);
         let stop = daemon::CancellationToken::new();
         let router = mirror.router().layer(from_fn_with_state((log.clone(), images.clone()), write_down));
         tokio::spawn(Mirror::serve(listener, router, stop.clone()));
@@ -158,7 +171,8 @@ async fn write_down(
     let path = request.uri().path().trim_start_matches("/v2/").to_owned();
     let method = request.method().to_string();
     let range = request.headers().get("range").and_then(|range| range.to_str().ok()).map(str::to_owned);
-    let credentials = request.headers().contains_key("authorization");
+    let shown =
+        request.headers().get("authorization").and_then(|shown| shown.to_str().ok()).map(str::to_owned);
     let response = next.run(request).await;
     let name = images.lock().names.get(&path).cloned().unwrap_or(path);
     log.add(&log::Request {
@@ -166,7 +180,7 @@ async fn write_down(
         method: &method,
         object: &name,
         range: range.as_deref(),
-        credentials,
+        shown: shown.as_deref(),
         status: response.status().as_u16(),
     });
     response
