@@ -65,6 +65,30 @@ pub struct Pushed {
     pub digest: String,
 }
 
+/// What a registry asks to be shown.
+#[derive(Debug, Clone, Default)]
+pub struct Auth {
+    /// docker-registry's section `auth`; null: nothing.
+    pub section: Value,
+    /// The `Authorization` that lets push.
+    pub push: Option<String>,
+}
+
+/// A line of its access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The address that asked.
+    pub to: String,
+    /// GET, HEAD...
+    pub method: String,
+    /// Without the query.
+    pub path: String,
+    /// Of the answer.
+    pub status: u16,
+    /// Of the answer's body; a client that went away in the middle may have got fewer.
+    pub bytes: u64,
+}
+
 /// Bytes of a blob that were given in one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
@@ -81,27 +105,29 @@ pub struct Registry {
     /// `address:port`, as it stands in references.
     pub host: String,
     folder: PathBuf,
+    push: Option<String>,
     daemon: Daemon,
 }
 
 impl Registry {
     /// Starts it; what is pushed lies below `dir`.
-    pub async fn start(namespace: Namespace, address: Ipv4Addr, dir: &Path) -> Result<Self> {
+    pub async fn start(namespace: Namespace, address: Ipv4Addr, dir: &Path, auth: Auth) -> Result<Self> {
         let folder = dir.join(&namespace.name);
         std::fs::create_dir_all(&folder)?;
         let config = json!({
             "version": "0.1", "log": { "level": "info" }, "http": { "addr": format!("{address}:{PORT}") },
-            "storage": { "filesystem": { "rootdirectory": folder.join("data") } },
+            "storage": { "filesystem": { "rootdirectory": folder.join("data") } }, "auth": auth.section,
         });
         let path = folder.join("config.yml");
         std::fs::write(&path, config.to_string())?;
         let mut command = namespace.command("docker-registry");
         command.arg("serve").arg(&path);
         let daemon = Daemon::spawn(command, &log(&folder))?;
-        let registry = Self { namespace, host: format!("{address}:{PORT}"), folder, daemon };
+        let host = format!("{address}:{PORT}");
+        let registry = Self { namespace, host, folder, push: auth.push, daemon };
         until("docker-registry", Duration::from_secs(20), || async {
             let mut get = registry.namespace.command("curl");
-            get.args(["--silent", "--fail", &registry.url("")]);
+            get.args(["--silent", "--fail", &registry.url("")]).args(registry.shown());
             Ok(output(get, Duration::from_secs(5)).await?.success.then_some(()))
         })
         .await?;
@@ -118,10 +144,20 @@ impl Registry {
         self.namespace.traffic().await
     }
 
-    /// What it has given of a blob, by its access log: an answer is there when it has ended.
+    /// What it has answered, by its access log: an answer is there when it has ended.
+    pub fn answered(&self) -> Result<Vec<Answered>> {
+        Ok(std::fs::read_to_string(log(&self.folder))?.lines().filter_map(answered).collect())
+    }
+
+    /// What it has given of a blob.
     pub fn given(&self, digest: &str) -> Result<Vec<Given>> {
-        let log = std::fs::read_to_string(log(&self.folder))?;
-        Ok(log.lines().filter_map(|line| given(line, digest)).collect())
+        Ok(self.answered()?.into_iter().filter_map(|answer| given(answer, digest)).collect())
+    }
+
+    /// What opens it, for curl.
+    fn shown(&self) -> Vec<String> {
+        let header = self.push.iter().map(|push| format!("authorization: {push}"));
+        header.flat_map(|header| ["--header".to_owned(), header]).collect()
     }
 
     /// Pushes an image of the machine's platform, from inside the registry's own network, under `tag`.
@@ -174,7 +210,7 @@ impl Registry {
         let file = self.folder.join("body");
         std::fs::write(&file, body)?;
         let mut command = self.namespace.command("curl");
-        command.args(["--silent", "--show-error", "--fail"]).args(options);
+        command.args(["--silent", "--show-error", "--fail"]).args(options).args(self.shown());
         command.arg("--data-binary").arg(format!("@{}", file.display())).arg(url);
         let answer = output(command, PUSH_TIMEOUT).await?;
         ensure!(answer.success, "{url}: {}", answer.stderr);
@@ -201,15 +237,23 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// A line of Apache's combined log, if it is of a GET of this blob.
-fn given(line: &str, digest: &str) -> Option<Given> {
+/// A line of Apache's combined log.
+fn answered(line: &str) -> Option<Answered> {
     let (to, rest) = line.split_once(" - ")?;
-    let (_, rest) = rest.split_once(" \"GET ")?;
+    let (_, rest) = rest.split_once("] \"")?;
+    let (method, rest) = rest.split_once(' ')?;
     let (path, rest) = rest.split_once(" HTTP/1.1\" ")?;
     let path = path.split_once('?').map_or(path, |(path, _)| path);
-    let (_, bytes) = (path.rsplit_once("/blobs/")?.1 == digest).then(|| rest.split_once(' '))??;
-    let bytes = bytes.split(' ').next()?.parse().ok()?;
-    Some(Given { to: to.to_owned(), bytes })
+    let mut numbers = rest.split(' ');
+    let (status, bytes) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    let (to, method, path) = (to.to_owned(), method.to_owned(), path.to_owned());
+    Some(Answered { to, method, path, status, bytes })
+}
+
+/// If it is of a GET of this blob.
+fn given(answer: Answered, digest: &str) -> Option<Given> {
+    let is_it = answer.method == "GET" && answer.path.rsplit_once("/blobs/")?.1 == digest;
+    is_it.then_some(Given { to: answer.to, bytes: answer.bytes })
 }
 
 #[cfg(test)]
@@ -219,12 +263,10 @@ mod tests {
     #[test]
     fn what_was_given_of_a_blob_is_read_from_the_access_log() {
         let of = |request: &str, rest: &str| {
-            given(
-                &format!(
-                    "10.88.1.2 - - [29/Nov/2026:18:23:30 +0000] \"{request} HTTP/1.1\" {rest} \"\" \"curl\""
-                ),
-                "sha256:ab",
-            )
+            let line = format!(
+                "10.88.1.2 - - [29/Nov/2026:18:23:30 +0000] \"{request} HTTP/1.1\" {rest} \"\" \"curl\""
+            );
+            given(answered(&line)?, "sha256:ab")
         };
         let bytes = |bytes| Some(Given { to: "10.88.1.2".into(), bytes });
         assert_eq!(of("GET /v2/team/app/blobs/sha256:ab", "200 3000000"), bytes(3_000_000));
@@ -234,6 +276,6 @@ mod tests {
         assert_eq!(of("GET /v2/team/app/manifests/sha256:ab", "200 7"), None);
         let other =
             "time=\"2026-11-29T18:23:29Z\" level=info msg=\"response completed\" http.request.method=GET";
-        assert_eq!(given(other, "sha256:ab"), None);
+        assert_eq!(answered(other), None);
     }
 }

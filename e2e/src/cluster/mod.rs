@@ -40,7 +40,7 @@ pub use slot::Slot;
 pub use teardown::{down, leftovers, status};
 
 use crate::origin::Origin;
-use crate::registry::Registry;
+use crate::registry::{Auth, Registry};
 use process::Daemon;
 
 /// From power-on to Ready. Measured: 4 s for three nodes on an idle machine.
@@ -235,7 +235,17 @@ impl Cluster {
     /// A docker-registry outside the cluster, without a limit.
     pub async fn registry(&mut self) -> Result<Registry> {
         let (namespace, address) = self.outside().await?;
-        Registry::start(namespace, address, &self.own()?.slot.dir).await
+        Registry::start(namespace, address, &self.own()?.slot.dir, Auth::default()).await
+    }
+
+    /// One that asks to be shown what `auth` says, which hears where it is first.
+    pub async fn private_registry(
+        &mut self,
+        auth: impl AsyncFnOnce(&Namespace, std::net::Ipv4Addr) -> Result<Auth>,
+    ) -> Result<Registry> {
+        let (namespace, address) = self.outside().await?;
+        let auth = auth(&namespace, address).await?;
+        Registry::start(namespace, address, &self.own()?.slot.dir, auth).await
     }
 
     /// Makes the runtimes of all nodes, also of those that come later, ask the registry at `url` for images whose names begin with `name`.

@@ -171,6 +171,18 @@ impl Node {
         )
     }
 
+    /// Starts the kubelet anew with these fields of its configuration as well; pods that run go on.
+    pub fn change_kubelet(&mut self, fields: &serde_json::Value) -> Result<()> {
+        let path = self.dir().join("kubelet.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
+        if let (Some(config), Some(fields)) = (config.as_object_mut(), fields.as_object()) {
+            config.extend(fields.clone());
+        }
+        self.stop_kubelet()?;
+        fs::write(&path, config.to_string())?;
+        self.start_kubelet()
+    }
+
     /// Ends the kubelet and leaves its pods running: to the cluster the node is dead, to the swarm it is alive.
     pub fn stop_kubelet(&mut self) -> Result<()> {
         let marker = self.dir().join("kubelet.json").display().to_string();
