@@ -64,6 +64,24 @@ async fn t073_a_flipped_bit_is_served_once_found_and_healed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn t073_who_gives_out_a_piece_by_another_way_finds_a_flipped_bit_before() {
+    let (torrent, folder) = (torrent(Version::Hybrid), tempfile::tempdir().unwrap());
+    let (rotten, good) = (engine().await, engine().await);
+    let there = below(&folder, "rotten");
+    let seeding = seed(&rotten, &torrent, &there).await;
+    assert!(seeding.recheck(ROTTEN).await);
+    flip_a_bit(&there);
+    assert!(!seeding.recheck(ROTTEN).await && seeding.recheck(ROTTEN + 1).await);
+    is_withdrawn(&seeding).await;
+    assert!(!seeding.recheck(ROTTEN).await, "it is not here");
+    seed(&good, &torrent, &below(&folder, "good")).await;
+    seeding.add_peers(good.addresses().to_vec());
+    complete(&seeding).await;
+    torrent.check(&there);
+    assert!(seeding.recheck(ROTTEN).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn t073_what_strangers_ask_for_is_looked_at_now_and_then() {
     let (torrent, folder) = (torrent(Version::V2), tempfile::tempdir().unwrap());
     let from = engine().await;

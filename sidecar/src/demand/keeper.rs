@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mirror::{Blob, Digest, Repository};
+use mirror::{Digest, Repository};
 use operator_api::{Held, HeldBlob, reason};
 use prometheus_client::encoding::EncodeLabelSet;
 use tokio::sync::{mpsc, watch};
@@ -219,7 +219,7 @@ impl Keeper {
         let Some(mut state) = self.jobs.get(&digest).map(|job| job.state.subscribe()) else { return };
         let wake = self.wake.clone();
         tokio::spawn(async move {
-            let over = |state: &State| matches!(state, State::Here(Blob::Whole { .. }) | State::Gone);
+            let over = |state: &State| matches!(state, State::Here(_) | State::Gone);
             state.wait_for(over).await.ok();
             wake.notify_one();
         });
@@ -227,7 +227,7 @@ impl Keeper {
 
     fn count_whole(&mut self) {
         for (digest, job) in &mut self.jobs {
-            if !job.is_whole && matches!(&*job.state.borrow(), State::Here(Blob::Whole { .. })) {
+            if !job.is_whole && matches!(&*job.state.borrow(), State::Here(_)) {
                 job.is_whole = true;
                 self.cache.whole(digest);
                 self.context.metrics.demands.get_or_create(&Outcome { result: "whole" }).inc();

@@ -28,6 +28,7 @@ use mirror::{Blob, Digest, Repository};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::class::ClassInfo;
+use crate::images::{Arriving, Checked};
 
 pub use keeper::{Outcome, keep};
 
@@ -39,8 +40,10 @@ const WAITING: usize = 64;
 enum State {
     /// The operator is asked.
     Asked,
-    /// It is here, or on its way.
-    Here(Blob),
+    /// It is on its way.
+    Coming(Blob),
+    /// It is here.
+    Here(Arc<Arriving>),
     /// It is not shared here, or not any more.
     Gone,
 }
@@ -57,6 +60,7 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Asked => "Asked",
+            Self::Coming(_) => "Coming",
             Self::Here(_) => "Here",
             Self::Gone => "Gone",
         })
@@ -93,7 +97,8 @@ impl mirror::Demand for Desk {
         self.asks.try_send(Ask { repository: repository.clone(), digest: *digest, answer }).ok()?;
         let mut state = answered.await.ok()?;
         match &*state.wait_for(|state| !matches!(state, State::Asked)).await.ok()? {
-            State::Here(blob) => Some(blob.clone()),
+            State::Coming(blob) => Some(blob.clone()),
+            State::Here(blob) => Some(Blob::Growing(Arc::new(Checked::new(blob.clone(), None)))),
             State::Asked | State::Gone => None,
         }
     }

@@ -134,8 +134,8 @@ impl Share {
         let arriving = Arriving::among(handle, plan.pieces(), files).pop();
         let (_, arriving) = arriving.ok_or_else(|| Trouble::Here("it is no blob".to_owned()))?;
         let (proof, proved) = watch::channel(false);
-        let withheld = Withheld::new(arriving, proved);
-        self.state.send_replace(State::Here(Blob::Growing(Arc::new(withheld))));
+        let withheld = Withheld::new(arriving.clone(), proved);
+        self.state.send_replace(State::Coming(Blob::Growing(Arc::new(withheld))));
         let (mut reading, grant, stop) = (None, self.claim.read.take(), self.stop.clone());
         let arrived = tokio::select! {
             arrived = prove(handle, &self.claim.outline, folder, &self.stop) => arrived,
@@ -147,11 +147,9 @@ impl Share {
         }
         arrived?;
         proof.send_replace(true);
-        let path = plan.files().first().map(|(path, _)| folder.data().join(path.as_str()));
-        let path = path.ok_or(Trouble::Stopped)?;
-        let length = self.claim.outline.total_size();
-        self.state.send_replace(State::Here(Blob::Whole { path, length }));
-        tracing::info!(blob = %self.claim.digest, repository = %self.claim.repository, bytes = length, "here on demand");
+        self.state.send_replace(State::Here(arriving));
+        let bytes = self.claim.outline.total_size();
+        tracing::info!(blob = %self.claim.digest, repository = %self.claim.repository, bytes, "here on demand");
         self.seed(handle).await
     }
 

@@ -47,8 +47,13 @@ impl Arriving {
         files.enumerate().filter_map(arriving).collect()
     }
 
+    /// The torrent that it is of.
+    pub(super) fn handle(&self) -> &TorrentHandle {
+        &self.handle
+    }
+
     /// The piece in which a byte lies, and where that ends.
-    fn piece(&self, at: u64) -> (u32, u64) {
+    pub(super) fn piece(&self, at: u64) -> (u32, u64) {
         let number = at / self.piece_length;
         let end = (number + 1).saturating_mul(self.piece_length).min(self.length);
         (self.first + number as u32, end)

@@ -5,6 +5,7 @@
 
 mod arriving;
 mod brief;
+mod checked;
 mod content;
 mod events;
 mod host;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::class::ClassInfo;
 pub use arriving::Arriving;
+pub use checked::Checked;
 pub use content::content_store;
 use events::Events;
 pub use events::Touched;

@@ -8,6 +8,7 @@ use crds::RevisionImage;
 use mirror::{Blob, Digest, Manifest, Reference, Repository};
 
 use super::arriving::Arriving;
+use super::checked::Checked;
 use super::layout::{Layout, LayoutError};
 use crate::store::ContentStore;
 
@@ -28,6 +29,8 @@ struct Standing {
     layout: Arc<Layout>,
     /// No other revision has replaced its own.
     current: bool,
+    /// Its blobs, as the torrent that shares them has them.
+    shared: BTreeMap<Digest, Arc<Arriving>>,
 }
 
 /// An image's place on the shelf; it goes with this.
@@ -36,6 +39,7 @@ pub struct Place {
     shelf: Arc<Shelf>,
     number: u64,
     layout: Arc<Layout>,
+    is_looked_at: bool,
 }
 
 impl Place {
@@ -49,6 +53,18 @@ impl Place {
         let mut images = self.shelf.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(standing) = images.by_number.get_mut(&self.number) {
             standing.current = current;
+        }
+    }
+
+    /// The torrent that shares the image is there: from now on what is given out of these blobs is looked at before.
+    pub fn look_at(&mut self, blobs: impl FnOnce() -> Vec<(Digest, Arc<Arriving>)>) {
+        if std::mem::replace(&mut self.is_looked_at, true) {
+            return;
+        }
+        let blobs = blobs();
+        let mut images = self.shelf.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(standing) = images.by_number.get_mut(&self.number) {
+            standing.shared = blobs.into_iter().collect();
         }
     }
 }
@@ -99,15 +115,16 @@ impl Shelf {
         let mut images = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let number = images.next;
         images.next += 1;
-        images.by_number.insert(number, Standing { layout: layout.clone(), current });
-        Ok(Place { shelf: self.clone(), number, layout })
+        let standing = Standing { layout: layout.clone(), current, shared: BTreeMap::new() };
+        images.by_number.insert(number, standing);
+        Ok(Place { shelf: self.clone(), number, layout, is_looked_at: false })
     }
 
-    fn find<T>(&self, mut look: impl FnMut(&Arc<Layout>) -> Option<T>) -> Option<T> {
+    fn find<T>(&self, mut look: impl FnMut(&Standing) -> Option<T>) -> Option<T> {
         let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut those = |current: bool| {
             let standing = images.by_number.values().rev().filter(|standing| standing.current == current);
-            standing.map(|standing| &standing.layout).find_map(&mut look)
+            standing.into_iter().find_map(&mut look)
         };
         those(true).or_else(|| those(false))
     }
@@ -115,7 +132,8 @@ impl Shelf {
 
 impl mirror::Images for Shelf {
     fn manifest(&self, repository: &Repository, reference: &Reference) -> Option<Manifest> {
-        self.find(|image| {
+        self.find(|standing| {
+            let image = &standing.layout;
             if image.repository != *repository {
                 return None;
             }
@@ -129,14 +147,22 @@ impl mirror::Images for Shelf {
 
     fn blob(&self, digest: &Digest) -> Option<Blob> {
         let mut those = Vec::new();
-        self.find(|image| -> Option<()> {
-            those.extend(image.blobs.iter().any(|blob| blob.digest == *digest).then(|| image.clone()));
+        self.find(|standing| -> Option<()> {
+            let is_in = standing.layout.blobs.iter().any(|blob| blob.digest == *digest);
+            those.extend(is_in.then(|| (standing.layout.clone(), standing.shared.get(digest).cloned())));
             None
         });
+        // One that can be looked at before others.
+        those.sort_by_key(|(_, shared)| shared.is_none());
         // The disk is asked without the lock: it may hang.
-        let whole = those.iter().flat_map(|image| &image.blobs).filter(|blob| blob.digest == *digest);
-        let mut whole =
-            whole.filter_map(|blob| Some(Blob::Whole { path: blob.path()?.to_owned(), length: blob.length }));
+        let mut whole = those.into_iter().filter_map(|(image, shared)| {
+            let blob = image.blobs.iter().find(|blob| blob.digest == *digest)?;
+            let (path, length) = (blob.path()?.to_owned(), blob.length);
+            Some(match shared {
+                Some(shared) => Blob::Growing(Arc::new(Checked::new(shared, Some(path)))),
+                None => Blob::Whole { path, length },
+            })
+        });
         whole.next().or_else(|| {
             let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
             let coming = images.coming.values().find_map(|blobs| blobs.get(digest));

@@ -99,8 +99,14 @@ impl Sharing {
                 Err(error) => return Ok(self.image_problem(reason::INVALID_MANIFEST, error)),
             }
         }
-        if let Some(place) = &self.image.place {
-            place.set_current(self.is_current());
+        let current = self.is_current();
+        if let Some(place) = &mut self.image.place {
+            place.set_current(current);
+            if let Some(handle) = &self.handle {
+                let sizes = documents.metainfo.files().iter().map(|file| file.size);
+                let files = documents.layout.iter().zip(sizes);
+                place.look_at(|| Arriving::among(handle, documents.metainfo.pieces(), files));
+            }
         }
         match image.materialize {
             Materialize::Blobs => {

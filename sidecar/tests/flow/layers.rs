@@ -1,7 +1,8 @@
 //! Layers of images that lie in the container runtime's content store and nowhere else.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde_json::json;
 use sidecar::ImagesConfig;
 use sidecar::images::SPARE;
 
-use crate::cluster::{Cluster, Unit, bytes_of, eventually};
+use crate::cluster::{Cluster, Unit, bytes_of, eventually, http};
 use crate::image::{Registry, digest, granted_text};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -100,14 +101,16 @@ fn image(registry: &Registry, layers: &[&str]) -> (RevisionImage, Vec<GrantedFil
     (image, files)
 }
 
-/// Two nodes that have the image app-1; the second is on this host, stopped, and has left its layers to the runtime.
-async fn two_nodes(host: &Host) -> (Cluster, Registry, Unit, PathBuf) {
+/// Two nodes that have the image app-1; the second is on this host.
+async fn two_sidecars(host: &Host) -> (Cluster, Registry, [Unit; 2], SocketAddr) {
     let mut cluster = Cluster::start().await;
     let registry = Registry::start(cluster.operator.clone(), "Bearer canary").await;
     cluster.authorization = Some(registry.authorization("Bearer canary"));
     cluster.images = Some(Host::new().images());
     let a = cluster.sidecar("a").await;
-    cluster.images = Some(host.images());
+    let images = host.images();
+    let mirror = images.mirror;
+    cluster.images = Some(images);
     let b = cluster.sidecar("b").await;
     let (image, files) = image(&registry, &LAYERS);
     cluster.image = Some(image);
@@ -115,6 +118,12 @@ async fn two_nodes(host: &Host) -> (Cluster, Registry, Unit, PathBuf) {
     cluster.build("app-1").await;
     cluster.ready("a", "app-1").await;
     cluster.ready("b", "app-1").await;
+    (cluster, registry, [a, b], mirror)
+}
+
+/// The same, and the second is stopped, and has left its layers to the runtime.
+async fn two_nodes(host: &Host) -> (Cluster, Registry, Unit, PathBuf) {
+    let (cluster, registry, [a, b], _) = two_sidecars(host).await;
     let root = b.root.clone();
     b.stop().await;
     host.take_over(&root, &LAYERS);
@@ -192,6 +201,25 @@ async fn t073_bits_that_flip_in_the_content_store_reach_nobody_and_are_got_again
     has_image(&c).await;
     has_image(&b).await;
     assert!(fs::read(host.blob(LAYERS[0])).unwrap() == rotten, "it is the runtime's to mend");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t073_a_bit_that_flips_on_the_own_disk_does_not_reach_the_runtime() {
+    let host = Host::new();
+    let (_cluster, registry, [_a, b], mirror) = two_sidecars(&host).await;
+    let given = registry.seen(|seen| seen.given);
+    let (layer, bytes) = (blob(&b.root.join("store/app-1/data"), LAYERS[0]), bytes_of(LAYERS[0]));
+    fs::set_permissions(&layer, fs::Permissions::from_mode(0o644)).unwrap();
+    let file = fs::File::options().write(true).open(&layer).unwrap();
+    file.write_all_at(&[bytes[2_500_000] ^ 1], 2_500_000).unwrap();
+
+    // A runtime that gets it fails the pull, and every other after that.
+    let url = format!("http://{mirror}/v2/team/app/blobs/sha256:{}?ns=registry.example", digest(&bytes));
+    let pull = http().get(&url).send().await.unwrap();
+    assert_eq!(pull.content_length(), Some(bytes.len() as u64));
+    assert!(pull.bytes().await.unwrap() == bytes, "what came from the other node goes on at the same byte");
+    assert!(fs::read(&layer).unwrap() == bytes, "and is on the disk");
+    assert_eq!(registry.seen(|seen| seen.given), given);
 }
 
 #[tokio::test(flavor = "multi_thread")]

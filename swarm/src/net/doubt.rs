@@ -2,7 +2,7 @@
 //!
 //! A piece of which one of ours says that it got it wrong is looked at at once. Beside that, one in [`SAMPLE`] of the pieces that peers
 //! ask for is, one a second at most: its bytes are read to be sent in any case, so that it costs hashing and no disk. What is not what
-//! it was is withdrawn and fetched again.
+//! it was is withdrawn and fetched again. What is given to others than peers is looked at each time ([`TorrentHandle::recheck`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::handle::TorrentHandle;
 use super::open::hash_piece;
 use super::storage::is_shortage;
 use super::store::blocking;
@@ -32,6 +33,15 @@ pub struct Looking {
 impl Default for Looking {
     fn default() -> Self {
         Self { turn: Semaphore::new(1), sampled: AtomicU64::new(0) }
+    }
+}
+
+impl TorrentHandle {
+    /// Hashes a piece that is here once more, for who is about to give its bytes out by another way than to peers: whoever gets them there
+    /// may not be able to say that they are wrong. A piece that is not what it was is withdrawn and fetched again; `false` then, and where
+    /// it is not here.
+    pub async fn recheck(&self, piece: u32) -> bool {
+        self.has(piece) && self.torrent.look(piece, None).await
     }
 }
 
@@ -60,13 +70,14 @@ impl Torrent {
         let torrent = self.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = torrent.look(piece, by) => {}
+                _ = torrent.look(piece, by) => {}
                 () = torrent.stop.cancelled() => {}
             }
         });
     }
 
-    async fn look(self: &Arc<Self>, piece: u32, by: Option<PeerKey>) {
+    /// Whether it is good.
+    async fn look(self: &Arc<Self>, piece: u32, by: Option<PeerKey>) -> bool {
         let _one = self.looking.turn.acquire().await;
         let _turn = self.engine.disk.acquire().await;
         let worker = self.clone();
@@ -78,7 +89,9 @@ impl Torrent {
             }
             Ok(good)
         });
-        match looked.await {
+        let looked = looked.await;
+        let is_good = matches!(looked, Ok(true));
+        match looked {
             Ok(true) => {
                 if let Some(by) = by {
                     self.core().found_good(piece, by, self.engine.clock.now());
@@ -95,5 +108,6 @@ impl Torrent {
         if by.is_some() {
             self.bump();
         }
+        is_good
     }
 }
