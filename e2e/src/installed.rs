@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use crds::{Distribution, DistributionClass, NodeDistribution};
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::Api;
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, DATA_ROOT, until};
+use crate::cluster::{Cluster, DATA_ROOT, Node, until};
 use crate::suite::eventually;
 
 /// The release's name.
@@ -18,6 +20,10 @@ pub const RELEASE: &str = "samara";
 pub const NAMESPACE: &str = "samara";
 /// The namespace that the tests' datasets lie in.
 pub const USERS: &str = "default";
+/// What its processes are called.
+pub const SIDECAR: &str = "/samara-sidecar";
+/// Where the chart has the mirror listen.
+const MIRROR_PORT: u16 = 6883;
 /// Images lie on the nodes already, so pods start within seconds; beside a compiler they may take a minute.
 const INSTALL_TIMEOUT: Duration = Duration::from_mins(3);
 /// Ten nodes that all read 96 MiB over one link of 16 MB/s take more than one minute.
@@ -168,6 +174,17 @@ pub async fn check_all(cluster: &mut Cluster, file: (&str, &str), sha256: &str) 
 
 /// Runs a pod of `image` on every node and takes them away again; answers how long it took from applying it until all ran.
 pub async fn run_everywhere(cluster: &Cluster, name: &str, image: &str) -> Result<Duration> {
+    let start = Instant::now();
+    start_pods(cluster, name, image, &json!({})).await?;
+    let (what, timeout) = (format!("daemonset/{name}"), format!("--timeout={}s", RUN_TIMEOUT.as_secs()));
+    cluster.kubectl(&["rollout", "status", &what, "--namespace", USERS, &timeout]).await?;
+    let took = start.elapsed();
+    remove_pods(cluster, name).await?;
+    Ok(took)
+}
+
+/// A DaemonSet of `image` on the nodes with these labels.
+pub async fn start_pods(cluster: &Cluster, name: &str, image: &str, nodes: &Value) -> Result<()> {
     let labels = json!({ "app": name });
     let set = json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": { "name": name, "namespace": USERS },
@@ -176,19 +193,57 @@ pub async fn run_everywhere(cluster: &Cluster, name: &str, image: &str) -> Resul
             "template": {
                 "metadata": { "labels": labels },
                 "spec": {
-                    "terminationGracePeriodSeconds": 0,
+                    "nodeSelector": nodes, "terminationGracePeriodSeconds": 0,
                     "containers": [{ "name": "app", "image": image, "imagePullPolicy": "IfNotPresent" }],
                 },
             },
         },
     });
-    let start = Instant::now();
-    cluster.apply(set).await?;
-    let (what, timeout) = (format!("daemonset/{name}"), format!("--timeout={}s", RUN_TIMEOUT.as_secs()));
-    cluster.kubectl(&["rollout", "status", &what, "--namespace", USERS, &timeout]).await?;
-    let took = start.elapsed();
-    cluster.kubectl(&["delete", &what, "--namespace", USERS, "--wait=true", "--timeout=60s"]).await?;
-    Ok(took)
+    cluster.apply(set).await
+}
+
+/// Waits until the DaemonSet has `count` pods, and all of them run.
+pub async fn wait_pods(cluster: &Cluster, name: &str, count: usize, timeout: Duration) -> Result<()> {
+    let api: Api<DaemonSet> = Api::namespaced(cluster.kube(), USERS);
+    eventually(&format!("{count} pods of {name}"), timeout, || async {
+        let status = api.get(name).await?.status.unwrap_or_default();
+        let (wanted, ready) = (status.desired_number_scheduled, status.number_ready);
+        ensure!(usize::try_from(wanted) == Ok(count) && ready == wanted, "{ready} of {wanted} run");
+        Ok(true)
+    })
+    .await
+}
+
+/// Takes the DaemonSet away, with its pods.
+pub async fn remove_pods(cluster: &Cluster, name: &str) -> Result<()> {
+    let what = format!("daemonset/{name}");
+    let args = ["delete", &what, "--namespace", USERS, "--wait=true", "--timeout=60s"];
+    cluster.kubectl(&args).await.map(drop)
+}
+
+/// Sends a signal to the sidecar's process on node `number`.
+pub fn signal_sidecar(cluster: &mut Cluster, number: usize, signal: Signal) -> Result<()> {
+    let pids = cluster.node(number)?.pids_of(SIDECAR);
+    let pid = pids.first().with_context(|| format!("no sidecar runs on node{number}"))?;
+    Ok(kill_process(*pid, signal)?)
+}
+
+/// A pod in place of the sidecar's on node `number`, and the wait for its mirror: one whose container has ended a few times waits longer
+/// each time until it starts again.
+pub async fn renew_sidecar(cluster: &mut Cluster, number: usize) -> Result<()> {
+    let pod = pod_on(cluster, "sidecar", &format!("node{number}")).await?;
+    cluster.kubectl(&["delete", "--namespace", NAMESPACE, &pod, "--grace-period=5", "--timeout=60s"]).await?;
+    wait_installed(cluster, NAMESPACE).await?;
+    wait_answering(cluster.node(number)?).await
+}
+
+/// Waits until something answers where the node's runtime asks first.
+pub async fn wait_answering(node: &Node) -> Result<()> {
+    let url = format!("http://127.0.0.1:{MIRROR_PORT}/v2/");
+    eventually(&format!("{}: a mirror that answers", node.name()), INSTALL_TIMEOUT, || async {
+        Ok(node.exec("curl", &["--silent", "--fail", "--max-time", "2", &url]).await?.success)
+    })
+    .await
 }
 
 /// Waits until pulls of `node` go through its mirror.

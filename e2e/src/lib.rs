@@ -9,6 +9,7 @@ pub mod node;
 pub mod origin;
 pub mod payload;
 pub mod power;
+pub mod pulls;
 pub mod python;
 pub mod real;
 pub mod registry;

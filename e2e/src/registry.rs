@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use xtask::oci;
 use xtask::tools::Tools;
 
-use crate::cluster::process::{Daemon, output, until};
+use crate::cluster::process::{Daemon, output, run, until};
 use crate::cluster::{Namespace, Traffic};
 use crate::payload;
 
@@ -144,6 +144,18 @@ impl Registry {
         self.namespace.traffic().await
     }
 
+    /// Pulls its cable out (`true`) or plugs it in again: nobody is refused, and nobody is answered.
+    pub async fn cut(&self, cut: bool) -> Result<()> {
+        self.namespace.cut(cut).await
+    }
+
+    /// The addresses that it is sending to just now: whose answers wait for its limited link.
+    pub async fn readers(&self) -> Result<Vec<Ipv4Addr>> {
+        let mut ss = self.namespace.command("ss");
+        ss.args(["-Htn", "state", "established", &format!("( sport = :{PORT} )")]);
+        Ok(run(ss).await?.lines().filter_map(reader).collect())
+    }
+
     /// What it has answered, by its access log: an answer is there when it has ended.
     pub fn answered(&self) -> Result<Vec<Answered>> {
         Ok(std::fs::read_to_string(log(&self.folder))?.lines().filter_map(answered).collect())
@@ -237,6 +249,14 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
+/// A line of `ss`: bytes received and not read, bytes sent and not acknowledged, both addresses. Where there are some to be sent, the other one.
+fn reader(line: &str) -> Option<Ipv4Addr> {
+    let mut words = line.split_whitespace();
+    let (queued, to) = (words.nth(1)?.parse::<u64>().ok()?, words.nth(1)?);
+    let (address, _) = to.rsplit_once(':')?;
+    (queued > 0).then(|| address.trim_matches(['[', ']']).trim_start_matches("::ffff:").parse().ok())?
+}
+
 /// A line of Apache's combined log.
 fn answered(line: &str) -> Option<Answered> {
     let (to, rest) = line.split_once(" - ")?;
@@ -259,6 +279,15 @@ fn given(answer: Answered, digest: &str) -> Option<Given> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_being_sent_to_is_read_from_what_ss_prints() {
+        let node = Some("10.88.1.2".parse().unwrap());
+        assert_eq!(reader("0      65160  10.88.0.101:5000   10.88.1.2:41234"), node);
+        assert_eq!(reader("0 1 [::ffff:10.88.0.101]:5000 [::ffff:10.88.1.2]:41234"), node);
+        assert_eq!(reader("0      0      10.88.0.101:5000   10.88.1.2:41234"), None, "it has all");
+        assert_eq!(reader(""), None);
+    }
 
     #[test]
     fn what_was_given_of_a_blob_is_read_from_the_access_log() {

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use e2e::cluster::{Cluster, DATA_ROOT};
-use e2e::installed::{self, NAMESPACE, check_all, check_node, dataset, wait_ready, wait_transfer};
+use e2e::installed::{
+    self, NAMESPACE, SIDECAR, check_all, check_node, dataset, signal_sidecar, wait_ready, wait_transfer,
+};
 use e2e::origin::Origin;
 use e2e::suite::{Needs, Suite, eventually};
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 use tracker_api::SwarmReport;
 
 const MIB: u64 = 1 << 20;
@@ -70,13 +72,6 @@ async fn fetcher(cluster: &Cluster, name: &str) -> Result<usize> {
     elected.trim_start_matches("node").parse().with_context(|| format!("not a node of ours: {elected}"))
 }
 
-/// Ends the sidecar's process on the node as a crash would.
-fn signal_sidecar(cluster: &mut Cluster, number: usize, signal: Signal) -> Result<()> {
-    let pids = cluster.node(number)?.pids_of("/samara-sidecar");
-    let pid = pids.first().with_context(|| format!("no sidecar runs on node{number}"))?;
-    Ok(kill_process(*pid, signal)?)
-}
-
 async fn killed_fetcher(cluster: &mut Cluster) -> Result<()> {
     let (origin, sha256) = apply_slow(cluster, "killed-fetcher", 11).await?;
     let number = fetcher(cluster, "killed-fetcher").await?;
@@ -123,11 +118,11 @@ async fn killed_leecher(cluster: &mut Cluster) -> Result<()> {
 }
 
 async fn stopped(cluster: &mut Cluster) -> Result<()> {
-    let before = cluster.node(2)?.pids_of("/samara-sidecar");
+    let before = cluster.node(2)?.pids_of(SIDECAR);
     signal_sidecar(cluster, 2, Signal::STOP)?;
     let node = &*cluster.node(2)?;
     eventually("another sidecar process on node2", Duration::from_mins(2), || async {
-        let now = node.pids_of("/samara-sidecar");
+        let now = node.pids_of(SIDECAR);
         Ok(!now.is_empty() && now.iter().all(|pid| !before.contains(pid)))
     })
     .await?;

@@ -98,8 +98,10 @@ fn main() -> ExitCode {
         .scenario_with("a lease made before the pull keeps discarded layers until it goes", discarding, |w| {
             lease(w).boxed()
         })
-        .scenario("leases are an owner's own", |w| owners(w).boxed())
-        .scenario("a pin stays until the next pull", |w| pin(w).boxed())
+        .scenario("t098 leases are an owner's own, and one that is made again is the same", |w| {
+            owners(w).boxed()
+        })
+        .scenario("t099 a pin stays until the next pull", |w| pin(w).boxed())
         .scenario("layers lie on the disk once, and are the runtime's to remove", |w| layers::once(w).boxed())
         .scenario_with("layers lie on the disk once where they are discarded", discarding_too, |w| {
             layers::once_though_discarded(w).boxed()

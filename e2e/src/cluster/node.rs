@@ -30,6 +30,7 @@ pub struct Node {
     /// Its number, which its name and address carry.
     pub number: usize,
     holder: Option<Daemon>,
+    runtime: Option<Daemon>,
     daemons: Vec<Daemon>,
 }
 
@@ -58,6 +59,7 @@ impl Node {
             namespace,
             number,
             holder: None,
+            runtime: None,
             daemons: Vec::new(),
         };
         if let Some(bytes) = data_disk {
@@ -137,7 +139,7 @@ impl Node {
     async fn start_runtime(&mut self) -> Result<()> {
         let log = self.log("containerd");
         let command = self.command("containerd")?;
-        self.daemons.push(Daemon::spawn(command, &log)?);
+        self.runtime = Some(Daemon::spawn(command, &log)?);
         until("containerd", RUNTIME_TIMEOUT, || async {
             let mut command = self.command("ctr")?;
             command.args(["-a", SOCKET, "version"]);
@@ -145,6 +147,25 @@ impl Node {
         })
         .await
         .with_context(|| format!("see {}", log.display()))
+    }
+
+    /// Ends containerd as a crash would, and starts it again. Containers run on.
+    pub async fn restart_runtime(&mut self) -> Result<()> {
+        if let Some(mut runtime) = self.runtime.take() {
+            runtime.kill();
+        }
+        self.start_runtime().await
+    }
+
+    /// A connection to the node's containerd.
+    pub async fn runtime(&self) -> Result<runtime::Runtime> {
+        Ok(runtime::Runtime::connect(&self.path(SOCKET)?).await?)
+    }
+
+    /// What containerd has written down.
+    pub fn runtime_log(&self) -> Result<String> {
+        let log = self.log("containerd");
+        fs::read_to_string(&log).with_context(|| log.display().to_string())
     }
 
     fn spawn(&mut self, component: &str, args: &[String]) -> Result<()> {
@@ -205,7 +226,8 @@ impl Node {
 
     /// Takes the exit status of what the node had running, so that no zombie stays.
     pub(super) fn reap(&mut self) {
-        for mut daemon in self.daemons.drain(..).chain(self.holder.take()) {
+        let daemons = self.daemons.drain(..).chain(self.runtime.take());
+        for mut daemon in daemons.chain(self.holder.take()) {
             daemon.kill();
         }
     }
