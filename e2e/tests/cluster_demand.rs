@@ -15,6 +15,8 @@ use serde_json::json;
 const MIB: usize = 1 << 20;
 /// The image's size, where nobody says another.
 const SIZE: usize = 64 * MIB;
+/// Of every node's data root, with room for the largest image: on the machine's own, how full that is would decide what is shared.
+const DISK: u64 = 8 << 30;
 /// The registry's link.
 const LINK: u64 = 16_000_000;
 /// Blobs below this are the registry's to give.
@@ -29,6 +31,7 @@ static REGISTRY: OnceLock<Registry> = OnceLock::new();
 
 fn main() -> ExitCode {
     Suite::new("demand", 3)
+        .data_disk(DISK)
         .setup(|c| Box::pin(install(c)))
         .scenario(
             "pods of an image that nobody has named start everywhere, and its registry gives each layer once",
