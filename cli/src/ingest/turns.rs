@@ -102,7 +102,7 @@ impl Turns {
             (false, true) => self.reading = None,
             _ => {}
         }
-        reads.then(|| self.seat(sight, now))
+        reads.then(|| self.seat(sight, wanted, now))
     }
 
     /// How many read and show it, this machine among them.
@@ -203,15 +203,17 @@ impl Turns {
         expected
     }
 
-    fn seat(&self, sight: &Sight, now: Duration) -> Seat {
+    fn seat(&self, sight: &Sight, wanted: usize, now: Duration) -> Seat {
         let mut readers = self.others(sight, now);
+        let are_enough = readers.len() + 1 >= wanted;
         if let Some((began, expected)) = &self.reading
             && now.saturating_sub(*began) < self.pace.quiet()
         {
             readers.extend(expected.iter().filter(|machine| sight.connected.contains(*machine)).cloned());
         }
-        if self.parts {
-            // One that is slow to show itself keeps its stripes until they lie there too long: that is seen stripe by stripe.
+        if self.parts && !are_enough {
+            // One that is slow to show itself keeps its stripes until they lie there too long: that is seen stripe by stripe. One that was
+            // not wanted any more has left them, and the file is read from the front: its digest goes by the first gap.
             readers.extend(self.readers.keys().filter(|machine| sight.connected.contains(*machine)).cloned());
         }
         let me = self.rank(&self.me);

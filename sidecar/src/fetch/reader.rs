@@ -227,6 +227,7 @@ impl Reader {
             let asked = Instant::now();
             let Some(buffer) = self.fill(place, buffer, connection).await? else { break };
             self.stripes().took(asked.elapsed());
+            self.stripes().look(self.seat(), &Lacking(&self.handle), self.began.elapsed());
             if self.handle.knows(piece) {
                 self.counters.in_vain.fetch_add(1, Ordering::Relaxed);
                 if helps {

@@ -1,7 +1,8 @@
 //! Which part of the content a fetcher reads next. Pure.
 //!
 //! Files are cut into stripes. With several fetchers each has every n-th one, so that all of them read on a broad front; who is through
-//! with its own helps with those that nobody has begun, from the back, and with those that someone has left lying.
+//! with its own helps with those that someone has left lying, because whoever hashes whole files goes by the first gap, and with those that
+//! nobody has begun, from the back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,6 +18,8 @@ const NEAR: usize = 256;
 const LEFT_LYING: u32 = 3;
 /// ...but not sooner or later than this.
 const LEFT_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// How often it is looked how far the others are.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Which of the fetchers this node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct Stripes {
     next: usize,
     /// Pieces that were still to be read of those that someone has begun, and when that was first seen.
     watched: BTreeMap<usize, (u32, Duration)>,
+    /// When that was looked at last.
+    looked: Duration,
     /// Of a piece, as it takes this node.
     pace: Duration,
 }
@@ -63,7 +68,8 @@ impl Stripes {
             file.step_by(step as usize).map(move |start| start..end.min(start + step))
         };
         let all = (0..files).flat_map(|file| cut(map.of_file(file))).collect();
-        Self { all, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new(), pace: Duration::ZERO }
+        let (looked, pace) = (Duration::ZERO, Duration::ZERO);
+        Self { all, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new(), looked, pace }
     }
 
     /// The fetchers are others now.
@@ -75,6 +81,14 @@ impl Stripes {
     /// A piece has taken so long to read.
     pub fn took(&mut self, time: Duration) {
         self.pace = if self.pace.is_zero() { time } else { (self.pace * 7 + time) / 8 };
+    }
+
+    /// Looks now and then, while this fetcher reads, how far others are with what they have begun: who is through with a stripe is to know
+    /// what has been left lying since.
+    pub fn look(&mut self, seat: Seat, unread: &impl Unread, now: Duration) {
+        if seat.of > 1 && now.saturating_sub(self.looked) >= LOOK {
+            self.watch(unread, now);
+        }
     }
 
     /// Takes the next stripe that has to be read; `None` if there is none now.
@@ -96,14 +110,20 @@ impl Stripes {
         }
         // Again from the start: what failed is free again.
         self.next = 0;
-        let helped = (0..self.all.len()).rev().find(|stripe| self.is_free(*stripe, alone, unread, now))?;
+        let len = |stripe: usize| self.all[stripe].len() as u32;
+        let begun: Vec<usize> =
+            (0..self.all.len()).filter(|stripe| self.left(*stripe, unread) < len(*stripe)).collect();
+        let left_lying = begun.into_iter().find(|stripe| self.is_free(*stripe, alone, unread, now));
+        let helped = left_lying
+            .or_else(|| (0..self.all.len()).rev().find(|stripe| self.is_free(*stripe, alone, unread, now)))?;
         self.watched.remove(&helped);
         self.taken.insert(helped);
         Some(helped)
     }
 
-    /// Looks how far others are with what they have begun: who is through with its own is to know what has been left lying since.
+    /// Looks how far others are with what they have begun.
     fn watch(&mut self, unread: &impl Unread, now: Duration) {
+        self.looked = now;
         let near = self.next.saturating_sub(NEAR)..self.all.len().min(self.next + NEAR);
         for stripe in near {
             let left = self.left(stripe, unread);
@@ -234,6 +254,26 @@ mod tests {
         stripes.leave(2);
         content.0.retain(|piece| *piece < 128);
         assert_eq!(stripes.take(seat, &content, second * 8), Some(1), "the other has gone long ago");
+    }
+
+    #[test]
+    fn what_was_left_lying_is_read_before_what_nobody_has_begun() {
+        let (mut stripes, mut content) = stripes(&[4 * (64 << 20)]);
+        let seat = Seat { index: 0, of: 2 };
+        let tenth = Duration::from_millis(100);
+        assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
+        for step in 1..=10 {
+            content.0.remove(&(63 + step));
+            stripes.look(seat, &content, tenth * step);
+        }
+        stripes.look(seat, &content, tenth * 20);
+        content.0.retain(|piece| *piece >= 64);
+        stripes.leave(0);
+        assert_eq!(stripes.take(seat, &content, tenth * 21), Some(2), "its own comes first");
+        content.0.retain(|piece| !(128..192).contains(piece));
+        stripes.leave(2);
+        assert_eq!(stripes.take(seat, &content, tenth * 22), Some(1));
+        assert_eq!(stripes.take(seat, &content, tenth * 22), Some(3));
     }
 
     #[test]

@@ -190,6 +190,8 @@ fn one_that_goes_quiet_keeps_its_seat_where_parts_can_be_had() {
         sight.signed = vec![(name(2), 1)];
         assert_eq!(turns.decide(&sight, 2, SETTLE).map(|seat| seat.of), Some(2));
         assert_eq!(turns.decide(&sight, 2, SETTLE + QUIET.0 * 2).map(|seat| seat.of), Some(of));
+        let alone = turns.decide(&sight, 1, SETTLE + QUIET.0 * 2);
+        assert_eq!(alone.map(|seat| seat.of), Some(1), "it was not wanted any more");
     }
 }
 
