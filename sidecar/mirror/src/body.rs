@@ -94,7 +94,7 @@ async fn verified(blob: &dyn Growing, sending: &Sending, reader: &Reader) -> io:
         if verified > 0 {
             return Ok(verified);
         }
-        if reader.is_given_up(at, Instant::now(), shared.patience) {
+        if !blob.is_here(at) && reader.is_given_up(at, Instant::now(), shared.patience) {
             break;
         }
         let came = tokio::time::timeout(shared.patience, blob.wait(at)).await;

@@ -160,6 +160,12 @@ pub trait Growing: Send + Sync {
     /// How many bytes in a row, from offset `from` on, are verified and can be read now; 0 if that byte is missing.
     fn verified(&self, from: u64) -> u64;
 
+    /// Whether the byte at `from` is here, though it may have to be looked at before it counts as verified. Such a byte is waited for, however
+    /// often somebody has waited for it in vain before it was here.
+    fn is_here(&self, from: u64) -> bool {
+        self.verified(from) > 0
+    }
+
     /// Waits until the byte at `from` is verified. Where the caller waits is where bytes are needed next. An error says that they will
     /// not come. The call is dropped when the reader goes away or has waited long enough.
     async fn wait(&self, from: u64) -> io::Result<()>;

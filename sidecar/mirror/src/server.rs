@@ -297,7 +297,7 @@ impl Inner {
             Blob::Growing(blob) => {
                 let at = sending.range.start;
                 let (readers, grace) = (&self.shared.readers, self.shared.patience);
-                if readers.is_given_up(sending.digest, at, Instant::now(), grace) && blob.verified(at) == 0 {
+                if !blob.is_here(at) && readers.is_given_up(sending.digest, at, Instant::now(), grace) {
                     return Err(BLOB_STALLED);
                 }
                 Ok(body::of_growing(blob, sending))

@@ -88,6 +88,36 @@ impl Growing for Arriving {
     }
 }
 
+/// A blob that is here, and counts as verified for a reader once that has waited for it.
+struct Looked {
+    blob: Arc<Arriving>,
+    looked: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Growing for Looked {
+    fn length(&self) -> u64 {
+        self.blob.length()
+    }
+
+    fn verified(&self, from: u64) -> u64 {
+        if *self.looked.borrow() { self.blob.verified(from) } else { 0 }
+    }
+
+    fn is_here(&self, from: u64) -> bool {
+        self.blob.verified(from) > 0
+    }
+
+    async fn wait(&self, from: u64) -> io::Result<()> {
+        self.looked.send_replace(true);
+        self.blob.wait(from).await
+    }
+
+    async fn read(&self, from: u64, length: usize) -> io::Result<Bytes> {
+        self.blob.read(from, length).await
+    }
+}
+
 /// A mirror that serves until the test ends.
 struct Served {
     shelf: Arc<Shelf>,
@@ -445,6 +475,22 @@ async fn a_stall_ends_the_body_early_without_a_reset_and_the_resumed_range_is_40
     arriving.here.send_replace(1_000_000);
     let resumed = served.ask("GET", &path, "Range: bytes=600000-\r\n").await;
     assert!(resumed.status == 206 && resumed.body == bytes[600_000..]);
+}
+
+#[tokio::test]
+async fn a_blob_that_is_here_is_given_where_somebody_waited_in_vain_before() {
+    let served = Served::impatient().await;
+    let bytes = noise(300_000);
+    let (digest, arriving) = (Digest::of(&bytes), Arriving::new(&bytes, 0));
+    served.shelf.put(Blob::Growing(arriving.clone()), digest);
+    let path = format!("/v2/app/blobs/{digest}?ns=docker.io");
+    assert!(served.get(&path).await.body.is_empty(), "it does not come");
+    assert_eq!(served.get(&path).await.status, 404, "nobody waits again");
+    arriving.here.send_replace(300_000);
+    let looked = Looked { blob: arriving, looked: watch::Sender::new(false) };
+    served.shelf.put(Blob::Growing(Arc::new(looked)), digest);
+    let whole = served.get(&path).await;
+    assert!(whole.status == 200 && whole.body == bytes);
 }
 
 #[tokio::test]

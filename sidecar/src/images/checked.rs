@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +27,8 @@ pub struct Checked {
     blob: Arc<Arriving>,
     /// Where it lies, unless that is where its torrent says.
     path: Option<PathBuf>,
+    /// It, once something of it was read: it may go from there meanwhile.
+    file: OnceLock<Arc<File>>,
     /// The piece, and one more; 0: none yet.
     good: AtomicU64,
 }
@@ -34,7 +36,7 @@ pub struct Checked {
 impl Checked {
     /// For a new reader.
     pub fn new(blob: Arc<Arriving>, path: Option<PathBuf>) -> Self {
-        Self { blob, path, good: AtomicU64::new(0) }
+        Self { blob, path, file: OnceLock::new(), good: AtomicU64::new(0) }
     }
 }
 
@@ -51,6 +53,10 @@ impl Growing for Checked {
         let (piece, end) = self.blob.piece(from);
         let is_good = self.good.load(Ordering::Relaxed) == u64::from(piece) + 1;
         if is_good && self.blob.handle().has(piece) { end - from } else { 0 }
+    }
+
+    fn is_here(&self, from: u64) -> bool {
+        from < self.length() && self.blob.handle().has(self.blob.piece(from).0)
     }
 
     async fn wait(&self, from: u64) -> io::Result<()> {
@@ -71,11 +77,15 @@ impl Growing for Checked {
 
     async fn read(&self, from: u64, length: usize) -> io::Result<Bytes> {
         let Some(path) = self.path.clone() else { return self.blob.read(from, length).await };
+        let open = self.file.get().cloned();
         let read = tokio::task::spawn_blocking(move || {
+            let file = open.map_or_else(|| File::open(path).map(Arc::new), Ok)?;
             let mut bytes = vec![0; length];
-            File::open(path)?.read_exact_at(&mut bytes, from)?;
-            Ok(bytes.into())
+            file.read_exact_at(&mut bytes, from)?;
+            Ok::<_, io::Error>((file, bytes.into()))
         });
-        read.await.map_err(io::Error::other)?
+        let (file, bytes) = read.await.map_err(io::Error::other)??;
+        self.file.get_or_init(|| file);
+        Ok(bytes)
     }
 }
