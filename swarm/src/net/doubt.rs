@@ -25,14 +25,14 @@ const APART: Duration = Duration::from_secs(1);
 /// Turns at looking: one piece of a torrent at a time.
 #[derive(Debug)]
 pub struct Looking {
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     /// When a piece was sampled last, in milliseconds, and one more; 0: never.
     sampled: AtomicU64,
 }
 
 impl Default for Looking {
     fn default() -> Self {
-        Self { turn: Semaphore::new(1), sampled: AtomicU64::new(0) }
+        Self { turn: Arc::new(Semaphore::new(1)), sampled: AtomicU64::new(0) }
     }
 }
 
@@ -76,10 +76,24 @@ impl Torrent {
         });
     }
 
-    /// Whether it is good.
+    /// Whether it is good. Who waits for its turn may go away; what has begun goes on to its end, and keeps its turn so long.
     async fn look(self: &Arc<Self>, piece: u32, by: Option<PeerKey>) -> bool {
-        let _one = self.looking.turn.acquire().await;
-        let _turn = self.engine.disk.acquire().await;
+        let one = self.looking.turn.clone().acquire_owned().await;
+        let turn = self.engine.disk.clone().acquire_owned().await;
+        let torrent = self.clone();
+        let looked = self.tasks.spawn(async move {
+            let _turns = (one, turn);
+            torrent.look_now(piece, by).await
+        });
+        looked.await.unwrap_or(false)
+    }
+
+    async fn look_now(self: &Arc<Self>, piece: u32, by: Option<PeerKey>) -> bool {
+        if !self.core().have().contains(piece) {
+            // Somebody has looked meanwhile: it is fetched again, and what is written now is verified as it comes.
+            self.core().leave_doubt(piece);
+            return false;
+        }
         let worker = self.clone();
         let looked = blocking(move || {
             let good = hash_piece(&worker, piece)?;

@@ -72,7 +72,7 @@ pub struct Shared {
     /// Of all torrents.
     pub download_limit: Limiter,
     /// Turns at the disk.
-    pub disk: Semaphore,
+    pub disk: Arc<Semaphore>,
     /// Turns at dialling.
     pub half_open: Semaphore,
     /// Turns at the UDP trackers.
@@ -281,7 +281,7 @@ impl Shared {
             budget: Budget::new(config.buffer_budget),
             upload_limit: Limiter::new(config.upload_limit, clock),
             download_limit: Limiter::new(config.download_limit, clock),
-            disk: Semaphore::new(DISK_DEPTH),
+            disk: Arc::new(Semaphore::new(DISK_DEPTH)),
             half_open: Semaphore::new(MAX_HALF_OPEN),
             udp_sockets: Arc::new(Semaphore::new(MAX_UDP_SOCKETS)),
             http,
