@@ -4,6 +4,10 @@ use operator_api::reason;
 
 /// The longest message that is kept, in bytes: what fits into a condition beside the others.
 const LONGEST_MESSAGE: usize = 256;
+/// The most nodes that are accused: there are no more fetchers at a time.
+const MAX_ACCUSED: usize = 8;
+/// The longest name of a node (RFC 1123).
+const LONGEST_NODE: usize = 253;
 
 /// A reason and a message, as conditions carry them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +33,8 @@ impl Failure {
     /// The same, with the nodes that have signed what is wrong.
     #[must_use]
     pub fn of(self, accused: Vec<String>) -> Self {
-        Self { accused, ..self }
+        let accused = accused.into_iter().filter(|node| node.len() <= LONGEST_NODE).take(MAX_ACCUSED);
+        Self { accused: accused.collect(), ..self }
     }
 
     /// Whether another node may well succeed where this one failed.

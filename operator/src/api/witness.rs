@@ -45,6 +45,10 @@ fn take_in(
     let (name, node) = (subject.revision.name_any(), &caller.node);
     let current = subject.revision.spec.policy.ingest.as_ref().filter(|ingest| ingest.id == said.ingest);
     let epoch = current.ok_or(Refusal::Anew)?.epoch;
+    if !subject.revision.spec.torrents.is_empty() {
+        // What is built is not in doubt any more, whoever has something to say about it.
+        return Err(Refusal::NotWitness.into());
+    }
     let mut ledger = context.ledger();
     let election = ledger.grants.of(&name);
     if election.doubt(epoch).is_some() {

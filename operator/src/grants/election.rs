@@ -220,17 +220,18 @@ impl Election {
         self.growth.set_back(now);
         let pause = if failure.is_of_the_bytes() {
             let read = self.grant(node).map_or((None, 0), |grant| (grant.epoch, grant.bytes));
-            self.begin_doubt(failure, read, jitter, now)
+            self.begin_doubt(node, failure, read, jitter, now)
         } else {
             self.fail_alone(node, failure, jitter, now)
         };
         Ok(seconds_until(now + pause, now))
     }
 
-    /// What was read is wrong, whoever has it: nobody goes on with it. `epoch` and `bytes`: under which name it was read, and how much
-    /// there was.
+    /// What was read is wrong, as `node` says, whoever has it: nobody goes on with it. `epoch` and `bytes`: under which name it was read, and
+    /// how much there was.
     pub(super) fn begin_doubt(
         &mut self,
+        node: &str,
         failure: Failure,
         (epoch, bytes): (Option<i32>, u64),
         jitter: f64,
@@ -244,7 +245,7 @@ impl Election {
         };
         // A digest is known to be right when all of it was read.
         let bytes = if failure.reason == reason::DIGEST_MISMATCH { u64::MAX } else { bytes };
-        self.pass_over(&failure.accused, now + pause + PASSED_OVER);
+        self.pass_over(node, &failure.accused, now + pause + PASSED_OVER);
         let failure = match epoch {
             Some(_) => Failure::new(&failure.reason, format!("reading anew: {}", failure.message)),
             None => failure,
@@ -257,10 +258,16 @@ impl Election {
         pause
     }
 
-    /// Others read, where there are any: what these have signed is wrong, or may be.
-    fn pass_over(&mut self, accused: &[String], until: Timestamp) {
-        let seated = self.seats.iter().map(|seat| &seat.node).filter(|node| accused.contains(node));
-        for node in seated.cloned().collect::<Vec<_>>() {
+    /// Others read, where there are any: what the accused have signed is wrong, or whoever says so is. Where there are none, who says so.
+    fn pass_over(&mut self, by: &str, accused: &[String], until: Timestamp) {
+        let seated = self.seats.iter().map(|seat| seat.node.clone());
+        let seated: Vec<String> = seated.filter(|node| accused.contains(node)).collect();
+        if seated.is_empty() {
+            return;
+        }
+        self.passed_over.insert(by.to_owned(), until - SignedDuration::from_secs(1));
+        self.contradicted.insert(by.to_owned());
+        for node in seated {
             self.passed_over.insert(node.clone(), until);
             self.contradicted.insert(node);
         }

@@ -193,15 +193,17 @@ impl Election {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let is_unasked = self.check_witness(node).is_err();
-        if is_unasked && (failure.reason != reason::FETCHER_FAULTY || !self.heard.insert(node.to_owned())) {
+        let is_heard = failure.reason == reason::FETCHER_FAULTY && self.built.is_none();
+        if is_unasked && !(is_heard && self.heard.insert(node.to_owned())) {
             return Err(Refusal::NotWitness);
         }
         let message = format!("node {node}, which got the content from its peers: {}", failure.message);
-        self.contradicted.insert(node.to_owned());
+        // Where digests differ it may be any of those that read.
+        let accused = if failure.accused.is_empty() { self.fetchers() } else { failure.accused };
         let read = self.seats.iter().filter_map(|seat| seat.grant.as_ref()).map(|grant| grant.bytes);
         let bytes = read.max().unwrap_or_default();
-        let failure = Failure::new(&failure.reason, message).of(failure.accused);
-        self.begin_doubt(failure, (Some(epoch), bytes), jitter, now);
+        let failure = Failure::new(&failure.reason, message).of(accused);
+        self.begin_doubt(node, failure, (Some(epoch), bytes), jitter, now);
         Ok(())
     }
 
@@ -219,8 +221,7 @@ impl Election {
         let message = format!("the files on node {node} have other digests than fetcher {fetcher} says");
         // Either of the two is wrong: another reads next, and another is asked.
         let failure = Failure::new(reason::DIGEST_MISMATCH, message).of(vec![fetcher]);
-        self.begin_doubt(failure, (epoch, u64::MAX), jitter, now);
-        self.contradicted.insert(node);
+        self.begin_doubt(&node, failure, (epoch, u64::MAX), jitter, now);
         Err(Refusal::Anew)
     }
 

@@ -131,8 +131,18 @@ fn any_node_may_say_once_that_fetchers_are_faulty() {
     assert_eq!(election.contradict(unasked, 0, faulty(), 0.0, at(2)), Ok(()));
     let message = &election.doubt(0).unwrap().failure.message;
     assert!(message.contains(unasked), "{message}");
-    assert_ne!(choose(&mut election, &nodes, 8).unwrap(), fetcher, "another reads now");
+    let reads = choose(&mut election, &nodes, 8).unwrap();
+    assert!(reads != fetcher && reads != unasked, "neither of the two: {reads}");
     assert_eq!(election.contradict(unasked, 1, faulty(), 0.0, at(9)), Err(Refusal::NotWitness));
+}
+
+#[test]
+fn where_there_are_two_nodes_the_other_one_reads() {
+    let (mut election, fetcher) = reading(&["a", "b"]);
+    let other = if fetcher == "a" { "b" } else { "a" };
+    let faulty = failure(reason::FETCHER_FAULTY).of(vec![fetcher]);
+    election.contradict(other, 0, faulty, 0.0, at(2)).unwrap();
+    assert_eq!(choose(&mut election, &["a", "b"], 8).unwrap(), other);
 }
 
 #[test]
