@@ -1,5 +1,6 @@
 //! What all parts of a running operator share.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -65,14 +66,13 @@ pub struct Context {
     pub registry_changed: Notify,
     /// A registry has answered for a blob on demand, or will not.
     pub demand_ended: Notify,
-    /// Registries go to trackers one after the other: an older one must not come after a newer.
-    pub registering: tokio::sync::Mutex<()>,
     /// Manifests that are being read, or whose files are being outlined.
     pub manifests: Semaphore,
     /// Images that are being resolved.
     pub images: ImageRoom,
     index: Mutex<Index>,
     ledger: Mutex<Ledger>,
+    registering: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     unsynced: watch::Sender<u32>,
 }
 
@@ -90,7 +90,7 @@ impl Context {
             certificate_wanted: Notify::new(),
             registry_changed: Notify::new(),
             demand_ended: Notify::new(),
-            registering: tokio::sync::Mutex::default(),
+            registering: Mutex::default(),
             manifests: Semaphore::new(MANIFESTS_AT_A_TIME),
             images: ImageRoom::default(),
             index: Mutex::default(),
@@ -107,6 +107,14 @@ impl Context {
     /// What is known besides. Never held over an await; taken after the index where both are needed.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn of a class at its trackers: registries go to them one after the other, so that an older one does not come after a newer.
+    pub fn registering(&self, class: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody waits for those that are only held here.
+        turns.retain(|name, turn| name == class || Arc::strong_count(turn) > 1);
+        turns.entry(class.to_owned()).or_default().clone()
     }
 
     /// Passes on what a change of an object of this kind touched.

@@ -91,11 +91,6 @@ pub fn urls(index: &Index, class: &str, namespace: &str) -> Vec<(String, String)
     with_url.collect()
 }
 
-fn classes(context: &Context) -> Vec<Class> {
-    let names: Vec<String> = context.index().classes.iter().map(|class| class.name_any()).collect();
-    names.into_iter().filter_map(|name| class(context, name)).collect()
-}
-
 /// None until the class has a token.
 fn class(context: &Context, name: String) -> Option<Class> {
     let index = context.index();
@@ -113,7 +108,8 @@ fn class(context: &Context, name: String) -> Option<Class> {
 
 /// Gives the trackers of a class their registry now. One that cannot be reached gets it in a later round.
 pub async fn register(context: &Context, name: &str) {
-    let _one_at_a_time = context.registering.lock().await;
+    let turn = context.registering(name);
+    let _one_at_a_time = turn.lock().await;
     let Some(class) = class(context, name.to_owned()) else { return };
     let syncs = class.trackers.iter().map(|(_, url)| sync(context, &class, At { url, token: &class.token }));
     for failed in join_all(syncs).await.into_iter().filter_map(Result::err) {
@@ -150,24 +146,24 @@ fn name_of(revision: &DistributionRevision) -> Option<String> {
 /// One round with all trackers. `looks`: also ask how far the nodes are. That is as much to read as there are nodes at work, and does not
 /// come with every change.
 async fn round(context: &Context, failures: &mut BTreeMap<String, u32>, looks: bool) {
-    let (classes, visits) = {
-        let _one_at_a_time = context.registering.lock().await;
-        let classes = classes(context);
-        let visits = join_all(classes.iter().map(|class| visit(context, class))).await;
-        (classes, visits)
-    };
-    for (class, visits) in classes.iter().zip(&visits) {
+    let names: Vec<String> = context.index().classes.iter().map(|class| class.name_any()).collect();
+    let visited = join_all(names.into_iter().map(|name| visit(context, name))).await;
+    let visited: Vec<(Class, Vec<Visit>)> = visited.into_iter().flatten().collect();
+    for (class, visits) in &visited {
         note_health(context, failures, class, visits);
     }
     if looks {
-        join_all(classes.iter().zip(&visits).map(|(class, visits)| look_at(context, class, visits))).await;
+        join_all(visited.iter().map(|(class, visits)| look_at(context, class, visits))).await;
     }
 }
 
 /// Gives the trackers of a class their registry: how each visit ended.
-async fn visit(context: &Context, class: &Class) -> Vec<Visit> {
-    let visits = class.trackers.iter().map(|(name, url)| async move {
-        let visit = sync(context, class, At { url, token: &class.token }).await;
+async fn visit(context: &Context, name: String) -> Option<(Class, Vec<Visit>)> {
+    let turn = context.registering(&name);
+    let _one_at_a_time = turn.lock().await;
+    let class = class(context, name)?;
+    let visits = class.trackers.iter().map(async |(name, url)| {
+        let visit = sync(context, &class, At { url, token: &class.token }).await;
         let result = if visit.is_ok() { "ok" } else { "failed" };
         count(&context.metrics.tracker_rounds, "registry", result);
         visit.unwrap_or_else(|error| {
@@ -175,7 +171,8 @@ async fn visit(context: &Context, class: &Class) -> Vec<Visit> {
             Visit::Failed
         })
     });
-    join_all(visits).await
+    let visits = join_all(visits).await;
+    Some((class, visits))
 }
 
 /// How far the nodes of a class are, from the trackers that were reached.
