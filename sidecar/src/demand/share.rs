@@ -244,11 +244,19 @@ impl Share {
     async fn seed(&self, handle: &TorrentHandle) -> Result<Infallible, Trouble> {
         let (mut class, mut token) = (self.context.class.clone(), self.context.session.watch());
         let mut stats = handle.changed();
+        // A piece that proved wrong comes from others, or not at all.
+        let mut lacking: Option<Instant> = None;
         loop {
-            if let Some(trouble) = stats.borrow_and_update().trouble.clone() {
+            let now = stats.borrow_and_update().clone();
+            if let Some(trouble) = now.trouble {
                 return Err(trouble_of(trouble));
             }
+            lacking = (now.have < now.total).then(|| lacking.unwrap_or_else(Instant::now));
+            let until = lacking.map(|since| since + STANDSTILL);
             tokio::select! {
+                () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                    return Err(Trouble::StandsStill);
+                }
                 () = self.stop.cancelled() => return Err(Trouble::Stopped),
                 Ok(()) = class.changed() => handle.set_trackers(self.context.tracker_specs()),
                 Ok(()) = token.changed() => handle.set_trackers(self.context.tracker_specs()),
