@@ -14,7 +14,8 @@ use torrent::PieceMap;
 const STRIPE: u64 = 64 << 20;
 /// So many stripes before and behind the next one are watched: others read near it.
 const NEAR: usize = 256;
-/// One that someone has begun, whosever it is, and that gets on no more is taken over after the time of so many pieces...
+/// One that someone has begun, whosever it is, and that gets on no more is taken over after the time of so many pieces, as they came there or
+/// come here...
 const LEFT_LYING: u32 = 3;
 /// ...but not sooner or later than this.
 const LEFT_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -45,12 +46,23 @@ pub struct Stripes {
     taken: BTreeSet<usize>,
     /// Everything before it among our own is read, or was a moment ago.
     next: usize,
-    /// Pieces that were still to be read of those that someone has begun, and when that was first seen.
-    watched: BTreeMap<usize, (u32, Duration)>,
+    /// Those that someone has begun.
+    watched: BTreeMap<usize, Watched>,
     /// When that was looked at last.
     looked: Duration,
     /// Of a piece, as it takes this node.
     pace: Duration,
+}
+
+/// What was seen of a stripe that someone has begun.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    /// Pieces that were still to be read.
+    left: u32,
+    /// When that was first seen.
+    since: Duration,
+    /// The longest time between two pieces.
+    gap: Duration,
 }
 
 /// How much of a stripe is still to be read: pieces that nobody has read, or that are lost.
@@ -110,9 +122,7 @@ impl Stripes {
         }
         // Again from the start: what failed is free again.
         self.next = 0;
-        let len = |stripe: usize| self.all[stripe].len() as u32;
-        let begun: Vec<usize> =
-            (0..self.all.len()).filter(|stripe| self.left(*stripe, unread) < len(*stripe)).collect();
+        let begun: Vec<usize> = self.watched.keys().copied().collect();
         let left_lying = begun.into_iter().find(|stripe| self.is_free(*stripe, alone, unread, now));
         let helped = left_lying
             .or_else(|| (0..self.all.len()).rev().find(|stripe| self.is_free(*stripe, alone, unread, now)))?;
@@ -140,9 +150,9 @@ impl Stripes {
             self.watched.remove(&stripe);
             return left > 0;
         }
-        let since = self.note(stripe, left, now);
+        let seen = self.note(stripe, left, now);
         let (soonest, latest) = LEFT_WITHIN;
-        now.saturating_sub(since) >= (self.pace * LEFT_LYING).clamp(soonest, latest)
+        now.saturating_sub(seen.since) >= (self.pace.max(seen.gap) * LEFT_LYING).clamp(soonest, latest)
     }
 
     /// Pieces of a stripe that are still to be read, and that no reader of this node is at.
@@ -150,17 +160,20 @@ impl Stripes {
         if self.taken.contains(&stripe) { 0 } else { unread.unread(&self.all[stripe]) }
     }
 
-    /// So many are left; the answer is since when.
-    fn note(&mut self, stripe: usize, left: u32, now: Duration) -> Duration {
+    /// So many are left; the answer is what is known of that.
+    fn note(&mut self, stripe: usize, left: u32, now: Duration) -> Watched {
+        let fresh = Watched { left, since: now, gap: Duration::ZERO };
         if left == 0 {
             self.watched.remove(&stripe);
-            return now;
+            return fresh;
         }
-        let seen = self.watched.entry(stripe).or_insert((left, now));
-        if seen.0 != left {
-            *seen = (left, now);
+        let seen = self.watched.entry(stripe).or_insert(fresh);
+        if seen.left != left {
+            let pieces = seen.left.abs_diff(left);
+            let gap = now.saturating_sub(seen.since) / pieces;
+            *seen = Watched { left, since: now, gap: seen.gap.max(gap) };
         }
-        seen.1
+        *seen
     }
 
     /// The pieces of a stripe.
