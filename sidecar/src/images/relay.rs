@@ -24,16 +24,16 @@ use crate::class::ClassInfo;
 const KNOWN: Duration = Duration::from_mins(1);
 /// How long a registry that does not answer, or asks for something else than tokens, is not asked again what it asks for.
 const SILENT: Duration = Duration::from_secs(10);
-/// Tokens that were taken, and repositories that were asked for their challenge, in memory.
+/// Tokens that were taken for a manifest, and manifests that were asked for without one, in memory.
 const TOKENS: usize = 4096;
-const REPOSITORIES: usize = 256;
+const MANIFESTS: usize = 1024;
 /// Questions that are under way; the others wait, and go upstream when the mirror has no more patience.
 const QUESTIONS: usize = 16;
-/// A client waits for the answer, and can ask the registry by itself.
-const TIMEOUTS: Timeouts =
-    Timeouts { connect: Duration::from_secs(3), idle: Duration::from_secs(3), slow: Duration::from_secs(3) };
+/// A client waits for the answer, and can ask the registry by itself: after this it has not answered, whatever takes so long.
+const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUTS: Timeouts = Timeouts { connect: PATIENCE, idle: PATIENCE, slow: PATIENCE };
 
-/// A token and its repository, as a hash under a key of this process.
+/// A token, its repository and a manifest of that, as a hash under a key of this process.
 type Mark = [u8; 32];
 
 /// Asks registries in their clients' name, and remembers the answers for a moment.
@@ -54,12 +54,12 @@ struct Known {
     /// None before the first question, and where the rules cannot be read.
     porter: Option<Arc<Porter>>,
     taken: Brief<Mark, ()>,
-    asked: Brief<Repository, Verdict>,
+    asked: Brief<(Repository, Digest), Verdict>,
 }
 
 impl Known {
     fn new(rules: OriginRules, porter: Option<Arc<Porter>>) -> Self {
-        Self { rules, porter, taken: Brief::new(TOKENS), asked: Brief::new(REPOSITORIES) }
+        Self { rules, porter, taken: Brief::new(TOKENS), asked: Brief::new(MANIFESTS) }
     }
 }
 
@@ -72,6 +72,15 @@ impl Relay {
 
     fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
         look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Unless other rules hold by now: what was said under the old ones is forgotten.
+    fn known_by(&self, porter: &Arc<Porter>, put: impl FnOnce(&mut Known)) {
+        self.known(|known| {
+            if known.porter.as_ref().is_some_and(|now| Arc::ptr_eq(now, porter)) {
+                put(known);
+            }
+        });
     }
 
     /// Who asks, by the rules of now. With other rules everything is asked anew.
@@ -90,23 +99,24 @@ impl Relay {
     }
 
     /// Each part with its length before it: no two questions have the same bytes.
-    pub(super) fn mark(&self, repository: &Repository, token: &str) -> Mark {
+    pub(super) fn mark(&self, (repository, digest): (&Repository, &Digest), token: &str) -> Mark {
         let mut hash = Sha256::new_with_prefix(self.key);
-        for part in [repository.host(), repository.path(), token] {
+        for part in [repository.host(), repository.path(), &digest.to_string(), token] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
         hash.finalize().into()
     }
 
-    /// The registry's word; none if it does not answer.
+    /// The registry's word; none if it does not answer. One question at a time is the caller's to see to.
     async fn word(&self, porter: &Porter, of: (&Repository, &Digest), token: Option<&str>) -> Option<Word> {
         let (repository, digest) = of;
         let name = format!("{}/{}", repository.host(), repository.path());
         let digest = origin::registry::Digest::parse(&digest.to_string()).ok()?;
-        let image = Reference::parse(&name).ok()?;
-        let _turn = self.turns.acquire().await.ok()?;
-        let asked = porter.ask(&image, &digest, token).await;
+        // Completed it would be somebody else's: `harbor/team/app` is Docker Hub's.
+        let is_it = |image: &Reference| image.name() == name;
+        let image = Reference::parse(&name).ok().filter(is_it)?;
+        let asked = tokio::time::timeout(PATIENCE, porter.ask(&image, &digest, token)).await.ok()?;
         let asked = asked.inspect_err(|error| match token {
             // Remembered for a moment, so said now and then.
             None => {
@@ -120,9 +130,15 @@ impl Relay {
     }
 
     /// What it says to who shows nothing; asked once for all for a while.
-    async fn challenge(&self, porter: &Porter, of: (&Repository, &Digest)) -> Verdict {
-        let (repository, now) = (of.0, Instant::now());
-        if let Some(verdict) = self.known(|known| known.asked.get(repository, now).cloned()) {
+    async fn challenge(&self, porter: &Arc<Porter>, of: (&Repository, &Digest)) -> Verdict {
+        let what = (of.0.clone(), *of.1);
+        let heard = || self.known(|known| known.asked.get(&what, Instant::now()).cloned());
+        if let Some(verdict) = heard() {
+            return verdict;
+        }
+        let Ok(_turn) = self.turns.acquire().await else { return Verdict::Elsewhere };
+        // Who was before this one may have asked the same.
+        if let Some(verdict) = heard() {
             return verdict;
         }
         let (verdict, lasts) = match self.word(porter, of, None).await {
@@ -131,21 +147,26 @@ impl Relay {
             Some(Word::Refused) | None => (Verdict::Elsewhere, SILENT),
         };
         let now = Instant::now();
-        self.known(|known| known.asked.put(repository.clone(), verdict.clone(), now + lasts, now));
+        self.known_by(porter, |known| known.asked.put(what, verdict.clone(), now + lasts, now));
         verdict
     }
 
     /// What it says to who shows this token. Only its yes is remembered.
-    async fn entrance(&self, porter: &Porter, of: (&Repository, &Digest), token: &str) -> Verdict {
-        let (mark, now) = (self.mark(of.0, token), Instant::now());
-        if self.known(|known| known.taken.get(&mark, now).is_some()) {
+    async fn entrance(&self, porter: &Arc<Porter>, of: (&Repository, &Digest), token: &str) -> Verdict {
+        let mark = self.mark(of, token);
+        let is_taken = || self.known(|known| known.taken.get(&mark, Instant::now()).is_some());
+        if is_taken() {
+            return Verdict::Given;
+        }
+        let Ok(_turn) = self.turns.acquire().await else { return Verdict::Elsewhere };
+        if is_taken() {
             return Verdict::Given;
         }
         if self.word(porter, of, Some(token)).await != Some(Word::Given) {
             return Verdict::Elsewhere;
         }
         let now = Instant::now();
-        self.known(|known| known.taken.put(mark, (), now + KNOWN, now));
+        self.known_by(porter, |known| known.taken.put(mark, (), now + KNOWN, now));
         Verdict::Given
     }
 }

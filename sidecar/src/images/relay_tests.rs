@@ -147,7 +147,36 @@ async fn t094_no_token_is_kept_as_it_is() {
     assert_eq!(relay.ask(&one, &manifest(), Some("good")).await, Verdict::Given);
     assert!(!format!("{relay:?}").contains("good"));
     let (_, other) = super::relay_tests::relay();
-    assert_ne!(relay.mark(&one, "good"), other.mark(&one, "good"), "each process has a key of its own");
-    let marks = [("a", "b"), ("ab", "")].map(|(path, token)| relay.mark(&upstream.repository(path), token));
+    let manifest = manifest();
+    assert_ne!(
+        relay.mark((&one, &manifest), "good"),
+        other.mark((&one, &manifest), "good"),
+        "each process has a key of its own"
+    );
+    let marks = [("a", "b"), ("ab", "")]
+        .map(|(path, token)| relay.mark((&upstream.repository(path), &manifest), token));
     assert_ne!(marks[0], marks[1]);
+}
+
+#[tokio::test]
+async fn a_token_is_for_one_manifest_and_many_who_ask_at_once_ask_once() {
+    let (upstream, (_told, relay)) = (Upstream::start().await, relay());
+    let one = upstream.repository("team/app");
+    let digest = manifest();
+    let all = (0..20).map(|_| relay.ask(&one, &digest, Some("good")));
+    assert!(futures::future::join_all(all).await.iter().all(|verdict| *verdict == Verdict::Given));
+    assert!(upstream.asked() <= 16, "who waited for a turn has heard it");
+    // The registry gives another one to nobody: what it says of one manifest is of that one.
+    upstream.says(Some(StatusCode::PRECONDITION_FAILED));
+    assert_eq!(relay.ask(&one, &Digest::of(b"another"), Some("good")).await, Verdict::Elsewhere);
+    assert_eq!(relay.ask(&one, &digest, Some("good")).await, Verdict::Given);
+}
+
+#[tokio::test]
+async fn a_registry_is_nobody_else_than_it_was_said() {
+    let (_told, relay) = relay();
+    let began = std::time::Instant::now();
+    let repository = Repository::new("Harbor", "team/app").unwrap();
+    assert_eq!(relay.ask(&repository, &manifest(), None).await, Verdict::Elsewhere);
+    assert!(began.elapsed() < Duration::from_millis(100), "nobody is asked");
 }

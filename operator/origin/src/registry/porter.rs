@@ -65,6 +65,10 @@ impl Porter {
         let origin = self.origin.showing(Arc::new(Access::new(shown.as_ref())));
         let url = format!("{base}manifests/{digest}");
         let answer = origin.send(Method::HEAD, &url, accepting(HeaderMap::new())).await?;
+        if answer.url.origin() != base.origin() {
+            // Who is sent elsewhere is told there: that is not this registry's word.
+            return Ok(Verdict::Refused);
+        }
         match answer.response.status() {
             StatusCode::OK if is_manifest(answer.response.headers(), digest) => Ok(Verdict::Given),
             StatusCode::UNAUTHORIZED if token.is_none() => self.challenge(image, &base, &answer).await,
@@ -82,9 +86,6 @@ impl Porter {
         base: &Url,
         answer: &Answer,
     ) -> Result<Verdict, RegistryError> {
-        if answer.url.origin() != base.origin() {
-            return Ok(Verdict::Refused);
-        }
         let values = answer.response.headers().get_all(WWW_AUTHENTICATE);
         let found = challenge::token_alone(values.iter().filter_map(|value| value.to_str().ok()));
         let Some((header, named)) = found else { return Ok(Verdict::Refused) };

@@ -152,6 +152,13 @@ async fn t081_a_token_is_not_shown_to_whom_the_registry_sends_to_and_their_chall
     assert_eq!(asked.ask(None).await.unwrap(), Verdict::Refused);
     assert_eq!(asked.ask(Some("good")).await.unwrap(), Verdict::Refused);
     assert!(other.server.requests().iter().all(|request| request.header("authorization").is_none()));
+    // Nor is a yes from there.
+    let header = vec![("Docker-Content-Digest".into(), asked.digest.to_string())];
+    other.set(|script| {
+        script.challenge = None;
+        script.instead.insert(path.clone(), (200, header));
+    });
+    assert_eq!(asked.ask(Some("good")).await.unwrap(), Verdict::Refused);
 }
 
 #[tokio::test]
