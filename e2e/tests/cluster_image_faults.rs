@@ -220,18 +220,33 @@ async fn registry_gone(cluster: &mut Cluster) -> Result<()> {
 }
 
 async fn full_disk(cluster: &mut Cluster) -> Result<()> {
-    let fill = format!("{DATA_ROOT}/not-ours");
-    let node = &*cluster.node(3)?;
-    let seen = rustix::fs::statvfs(node.path(DATA_ROOT)?)?;
-    let most = (seen.f_bavail * seen.f_frsize).saturating_sub(2 * MIB).to_string();
-    node.exec("fallocate", &["--length", &most, &fill]).await?.ok("fallocate")?;
+    fill(cluster.node(3)?).await?;
     let pulls = begin_both(cluster, "full", 60).await?;
     installed::wait_trouble(cluster, &pulls[0].name, &["DiskFull"], Duration::from_mins(1)).await?;
     for pull in pulls {
         let copies = pull.end(cluster, NODES).await?;
         ensure!(copies <= 2.3, "{copies:.3} copies: one for the full node, one for all others");
     }
-    cluster.node(3)?.exec("rm", &[&fill]).await?.ok("rm").map(drop)
+    let free = format!("rm {DATA_ROOT}/not-ours-*");
+    cluster.node(3)?.exec("sh", &["-c", &free]).await?.ok("rm").map(drop)
+}
+
+/// Leaves a few MiB free, also of what our own cache gives back when it sees that there is little.
+async fn fill(node: &Node) -> Result<()> {
+    let (mut files, mut quiet) = (0, 0);
+    while quiet < 8 {
+        let seen = rustix::fs::statvfs(node.path(DATA_ROOT)?)?;
+        let free = seen.f_bavail * seen.f_frsize;
+        quiet = if free > 8 * MIB { 0 } else { quiet + 1 };
+        if quiet == 0 {
+            files += 1;
+            ensure!(files < 100, "there is ever more room: {free} bytes");
+            let (most, file) = ((free - 2 * MIB).to_string(), format!("{DATA_ROOT}/not-ours-{files}"));
+            node.exec("fallocate", &["--length", &most, &file]).await?.ok("fallocate")?;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
 }
 
 async fn runtime_dies(cluster: &mut Cluster) -> Result<()> {
