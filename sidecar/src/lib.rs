@@ -14,6 +14,7 @@
 //! The main loop observes, plans and starts or stops jobs. Everything goes on without the operator and without the API server
 //! with what is known; data is removed only on word from a revision, or after a fresh list says that there is none.
 
+mod brief;
 mod class;
 mod config;
 mod contents;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use mirror::Digest;
 use operator_api::MAX_HELD;
 
+use crate::brief::Brief;
+
 /// Blobs that are asked for or on their way at a time; what is asked for beyond goes upstream.
 pub const MAX_COMING: usize = 16;
 /// Blobs that are not asked for again for a while: so many are remembered.
@@ -49,16 +51,22 @@ pub enum Begun {
 }
 
 /// The blobs in numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cache {
     blobs: BTreeMap<Digest, Kept>,
-    refused: BTreeMap<Digest, Duration>,
+    refused: Brief<Digest, (), Duration>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { blobs: BTreeMap::new(), refused: Brief::new(MAX_REFUSED) }
+    }
 }
 
 impl Cache {
     /// A blob is asked for that is not here.
     pub fn begin(&mut self, digest: Digest, now: Duration) -> Begun {
-        if self.refused.get(&digest).is_some_and(|until| *until > now) {
+        if self.refused.get(&digest, now).is_some() {
             return Begun::Refused;
         }
         if self.blobs.values().filter(|kept| kept.stage != Stage::Whole).count() >= MAX_COMING {
@@ -106,16 +114,7 @@ impl Cache {
 
     /// It is not asked for before this.
     pub fn refuse(&mut self, digest: Digest, until: Duration, now: Duration) {
-        if self.refused.len() >= MAX_REFUSED {
-            self.refused.retain(|_, until| *until > now);
-        }
-        if self.refused.len() >= MAX_REFUSED
-            && let Some(first) =
-                self.refused.iter().min_by_key(|(_, until)| **until).map(|(digest, _)| *digest)
-        {
-            self.refused.remove(&first);
-        }
-        self.refused.insert(digest, until);
+        self.refused.put(digest, (), until, now);
     }
 
     /// So many bytes are wanted by somebody else: these go, as far as any may.
@@ -232,7 +231,9 @@ mod tests {
         for number in 0..MAX_REFUSED + 5 {
             cache.refuse(digest(number), at(number as u64 + 9), at(0));
         }
-        assert_eq!(cache.refused.len(), MAX_REFUSED);
+        assert_eq!(cache.begin(digest(5), at(0)), Begun::Refused);
+        let mut forgotten = (0..5).map(|number| cache.begin(digest(number), at(0)));
+        assert!(forgotten.all(|begun| begun != Begun::Refused), "those that end first");
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! pull it from there: unpacking, names and garbage collection stay the runtime's.
 
 mod arriving;
-mod brief;
 mod checked;
 mod content;
 mod events;

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::brief::Brief;
+use crate::brief::Brief;
 use crate::class::ClassInfo;
 
 /// How long the registry's word counts. A token that it takes back meanwhile, or that ends, still opens manifests here.
@@ -108,7 +108,7 @@ impl Relay {
         hash.finalize().into()
     }
 
-    /// The registry's word; none if it does not answer. One question at a time is the caller's to see to.
+    /// The registry's word; none if it does not answer. The caller holds a turn.
     async fn word(&self, porter: &Porter, of: (&Repository, &Digest), token: Option<&str>) -> Option<Word> {
         let (repository, digest) = of;
         let name = format!("{}/{}", repository.host(), repository.path());

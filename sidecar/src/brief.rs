@@ -7,21 +7,24 @@ use tokio::time::Instant;
 
 /// So many things at most, each until its time. When there is no room what ends first goes.
 #[derive(Debug)]
-pub(super) struct Brief<K, V> {
+pub struct Brief<K, V, T = Instant> {
     most: usize,
-    known: HashMap<K, (V, Instant)>,
+    known: HashMap<K, (V, T)>,
 }
 
-impl<K: Hash + Eq + Clone, V> Brief<K, V> {
-    pub(super) fn new(most: usize) -> Self {
+impl<K: Hash + Eq + Clone, V, T: Ord + Copy> Brief<K, V, T> {
+    /// Nothing yet.
+    pub fn new(most: usize) -> Self {
         Self { most, known: HashMap::new() }
     }
 
-    pub(super) fn get(&self, key: &K, now: Instant) -> Option<&V> {
+    /// What is known now.
+    pub fn get(&self, key: &K, now: T) -> Option<&V> {
         self.known.get(key).filter(|(_, until)| *until > now).map(|(value, _)| value)
     }
 
-    pub(super) fn put(&mut self, key: K, value: V, until: Instant, now: Instant) {
+    /// It is known until then.
+    pub fn put(&mut self, key: K, value: V, until: T, now: T) {
         if self.known.len() >= self.most && !self.known.contains_key(&key) {
             self.known.retain(|_, (_, until)| *until > now);
         }
