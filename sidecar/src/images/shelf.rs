@@ -119,20 +119,21 @@ impl Shelf {
         images.by_number.insert(number, standing);
         Ok(Place { shelf: self.clone(), number, layout, is_looked_at: false })
     }
+}
 
-    fn find<T>(&self, mut look: impl FnMut(&Standing) -> Option<T>) -> Option<T> {
-        let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut those = |current: bool| {
-            let standing = images.by_number.values().rev().filter(|standing| standing.current == current);
-            standing.into_iter().find_map(&mut look)
-        };
-        those(true).or_else(|| those(false))
+impl Images {
+    /// The current images before the others, the last first.
+    fn standing(&self) -> impl Iterator<Item = &Standing> {
+        let those =
+            |current| self.by_number.values().rev().filter(move |standing| standing.current == current);
+        those(true).chain(those(false))
     }
 }
 
 impl mirror::Images for Shelf {
     fn manifest(&self, repository: &Repository, reference: &Reference) -> Option<Manifest> {
-        self.find(|standing| {
+        let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        images.standing().find_map(|standing| {
             let image = &standing.layout;
             if image.repository != *repository {
                 return None;
@@ -146,12 +147,12 @@ impl mirror::Images for Shelf {
     }
 
     fn blob(&self, digest: &Digest) -> Option<Blob> {
-        let mut those = Vec::new();
-        self.find(|standing| -> Option<()> {
-            let is_in = standing.layout.blobs.iter().any(|blob| blob.digest == *digest);
-            those.extend(is_in.then(|| (standing.layout.clone(), standing.shared.get(digest).cloned())));
-            None
-        });
+        let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let has_it = |standing: &&Standing| standing.layout.blobs.iter().any(|blob| blob.digest == *digest);
+        let those = images.standing().filter(has_it);
+        let those = those.map(|standing| (standing.layout.clone(), standing.shared.get(digest).cloned()));
+        let mut those: Vec<_> = those.collect();
+        drop(images);
         // One that can be looked at before others.
         those.sort_by_key(|(_, shared)| shared.is_none());
         // The disk is asked without the lock: it may hang.
