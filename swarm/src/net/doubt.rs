@@ -85,7 +85,11 @@ impl Torrent {
             let _turns = (one, turn);
             torrent.look_now(piece, by).await
         });
-        looked.await.unwrap_or(false)
+        let is_good = looked.await.unwrap_or(false);
+        if by.is_some() {
+            self.bump();
+        }
+        is_good
     }
 
     async fn look_now(self: &Arc<Self>, piece: u32, by: Option<PeerKey>) -> bool {
@@ -118,9 +122,6 @@ impl Torrent {
                     self.unreadable(piece, &error);
                 }
             }
-        }
-        if by.is_some() {
-            self.bump();
         }
         is_good
     }
