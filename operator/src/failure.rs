@@ -32,7 +32,7 @@ impl Failure {
 
     /// The same, with the nodes that have signed what is wrong.
     #[must_use]
-    pub fn of(self, accused: Vec<String>) -> Self {
+    pub fn accusing(self, accused: Vec<String>) -> Self {
         let accused = accused.into_iter().filter(|node| node.len() <= LONGEST_NODE).take(MAX_ACCUSED);
         Self { accused: accused.collect(), ..self }
     }

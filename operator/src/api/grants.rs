@@ -186,7 +186,7 @@ pub(super) async fn failed(
 ) -> Response {
     let result = async {
         let (caller, failed, subject) = api.heard::<Failed>(&revision, &headers, request).await?;
-        let failure = Failure::new(&reason(&failed.reason), failed.message).of(failed.accused);
+        let failure = Failure::new(&reason(&failed.reason), failed.message).accusing(failed.accused);
         let after_seconds = fail(&api.context, &caller, &subject, &failed.grant, failure)?;
         Ok(Json(Retry { after_seconds }).into_response())
     };

@@ -57,7 +57,7 @@ fn take_in(
     let counts = match said.verdict {
         Verdict::Confirms { manifest_digest } => election.testify(node, &manifest_digest, jitter, now),
         Verdict::Contradicts { reason: said, message, accused } => {
-            let failure = Failure::new(&reason(&said), message).of(accused);
+            let failure = Failure::new(&reason(&said), message).accusing(accused);
             election.contradict(node, epoch, failure, jitter, now).and(Err(Refusal::Anew))
         }
     };

@@ -202,7 +202,7 @@ impl Election {
         let accused = if failure.accused.is_empty() { self.fetchers() } else { failure.accused };
         let read = self.seats.iter().filter_map(|seat| seat.grant.as_ref()).map(|grant| grant.bytes);
         let bytes = read.max().unwrap_or_default();
-        let failure = Failure::new(&failure.reason, message).of(accused);
+        let failure = Failure::new(&failure.reason, message).accusing(accused);
         self.begin_doubt(node, failure, (Some(epoch), bytes), jitter, now);
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Election {
         let (fetcher, epoch, node) = (claim.fetcher.clone(), claim.epoch, word.node.clone());
         let message = format!("the files on node {node} have other digests than fetcher {fetcher} says");
         // Either of the two is wrong: another reads next, and another is asked.
-        let failure = Failure::new(reason::DIGEST_MISMATCH, message).of(vec![fetcher]);
+        let failure = Failure::new(reason::DIGEST_MISMATCH, message).accusing(vec![fetcher]);
         self.begin_doubt(&node, failure, (epoch, u64::MAX), jitter, now);
         Err(Refusal::Anew)
     }

@@ -226,8 +226,7 @@ impl Reader {
             let buffer = self.handle.buffer(segment.len).await.ok_or(FetchError::Stopped)?;
             let asked = Instant::now();
             let Some(buffer) = self.fill(place, buffer, connection).await? else { break };
-            self.stripes().took(asked.elapsed());
-            self.stripes().look(self.seat(), &Lacking(&self.handle), self.began.elapsed());
+            self.took(asked.elapsed());
             if self.handle.knows(piece) {
                 self.counters.in_vain.fetch_add(1, Ordering::Relaxed);
                 if helps {
@@ -238,6 +237,14 @@ impl Reader {
             self.put(claim, buffer).await?;
         }
         Ok(begun)
+    }
+
+    /// A piece has taken so long to read.
+    fn took(&self, time: Duration) {
+        let (seat, now) = (self.seat(), self.began.elapsed());
+        let mut stripes = self.stripes();
+        stripes.took(time);
+        stripes.look(seat, &Lacking(&self.handle), now);
     }
 
     /// Hashes and writes a piece while others are read.

@@ -62,7 +62,7 @@ fn whoever_has_signed_what_is_wrong_reads_no_more_while_others_can() {
     for node in &seats {
         election.open(node, node.clone(), Some(4), at(0)).unwrap();
     }
-    let faulty = failure(reason::FETCHER_FAULTY).of(seats.clone());
+    let faulty = failure(reason::FETCHER_FAULTY).accusing(seats.clone());
     election.fail(&seats[1], &seats[1], faulty, 0.0, at(2)).unwrap();
     let heirs = seat(&mut election, &nodes, 2, 7);
     assert!(heirs.iter().all(|node| !seats.contains(node)), "{seats:?} {heirs:?}");

@@ -125,7 +125,8 @@ fn any_node_may_say_once_that_fetchers_are_faulty() {
     let (mut election, fetcher) = reading(&nodes);
     let witness = summon(&mut election, &nodes, 1).unwrap();
     let unasked = nodes.into_iter().find(|node| *node != fetcher && *node != witness).unwrap();
-    let faulty = || failure(reason::FETCHER_FAULTY).of(vec![fetcher.clone(), "of another cluster".into()]);
+    let faulty =
+        || failure(reason::FETCHER_FAULTY).accusing(vec![fetcher.clone(), "of another cluster".into()]);
     let wrong = failure(reason::DIGEST_MISMATCH);
     assert_eq!(election.contradict(unasked, 0, wrong, 0.0, at(2)), Err(Refusal::NotWitness));
     assert_eq!(election.contradict(unasked, 0, faulty(), 0.0, at(2)), Ok(()));
@@ -140,7 +141,7 @@ fn any_node_may_say_once_that_fetchers_are_faulty() {
 fn where_there_are_two_nodes_the_other_one_reads() {
     let (mut election, fetcher) = reading(&["a", "b"]);
     let other = if fetcher == "a" { "b" } else { "a" };
-    let faulty = failure(reason::FETCHER_FAULTY).of(vec![fetcher]);
+    let faulty = failure(reason::FETCHER_FAULTY).accusing(vec![fetcher]);
     election.contradict(other, 0, faulty, 0.0, at(2)).unwrap();
     assert_eq!(choose(&mut election, &["a", "b"], 8).unwrap(), other);
 }
