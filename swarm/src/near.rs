@@ -73,7 +73,7 @@ impl Border {
     }
 }
 
-/// What the leechers on this side of each border have.
+/// What the leechers on this side of each border have, or have on its way.
 #[derive(Debug)]
 pub struct Nearness {
     sides: [Side; 3],
@@ -117,7 +117,7 @@ impl Nearness {
         }
     }
 
-    /// What leechers on this side of a border have.
+    /// What leechers on this side of a border have, or have on its way.
     pub fn here(&self, border: Border) -> &Bitfield {
         &self.sides[border as usize].here
     }

@@ -70,8 +70,14 @@ impl<B: Keep> Conversation<B> {
         owed.into_iter().try_for_each(|block| self.refuse(block, scene))
     }
 
-    /// CANCEL.
-    pub(super) fn cancel<H, O: Outlet>(&self, block: Block, scene: &Scene<'_, H, O>) -> Result<(), End> {
+    /// CANCEL. Who takes a block back goes on with its piece elsewhere.
+    pub(super) fn cancel<H: Host, O: Outlet>(
+        &mut self,
+        block: Block,
+        scene: &Scene<'_, H, O>,
+    ) -> Result<(), End> {
+        self.admitted.take_if(|(piece, _)| *piece == block.piece);
+        scene.host.core().takes_no_more(self.key, block.piece);
         if scene.out.forgive(block) { self.refuse(block, scene) } else { Ok(()) }
     }
 }

@@ -147,8 +147,8 @@ pub struct TorrentCore {
     origin: Origin,
     /// See [`held`].
     held: BTreeSet<u32>,
-    /// Pieces that are passed on while they come in, each with the connection that fetches it.
-    passing: BTreeMap<u32, PeerKey>,
+    /// Pieces that are passed on while they come in.
+    passing: BTreeMap<u32, passing::Passed>,
     blame: Blame,
     doubts: Doubts,
     handout: Handout,
@@ -331,6 +331,7 @@ impl TorrentCore {
             peer.provided().for_each(|piece| self.picker.peer_lost(piece));
         }
         self.handout.gone(key);
+        self.passing.values_mut().for_each(|passed| passed.forget(key));
     }
 
     /// Whether the connection has to end: its twin was kept, or its peer has been banned.
@@ -390,13 +391,11 @@ impl TorrentCore {
 
     /// Whether a request for `piece` is served, or the peer is sent to another piece ([`Admission`]).
     pub fn admit(&mut self, key: PeerKey, piece: u32, now: Duration, rng: &mut impl RngCore) -> Admission {
-        let peer = self.peers.get(&key);
-        let passed_on = self.is_passed_on(piece) && peer.is_some_and(Peer::passes_on);
         let is_here = self.picker.have().contains(piece) && !self.doubts.contains(piece);
-        if !is_here && !passed_on {
+        if !is_here && !self.takes(key, piece, now) {
             return Admission::Reject;
         }
-        match peer {
+        match self.peers.get(&key) {
             Some(peer) if peer.is_own && (self.is_seed() || self.origin.is_read()) => {
                 let is_whole = || self.peers.values().any(|other| other.has.contains(piece));
                 self.handout.admit((key, &peer.has), piece, (&self.picker, is_whole), now, rng)

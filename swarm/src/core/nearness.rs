@@ -89,17 +89,26 @@ impl TorrentCore {
         }
     }
 
-    /// A peer has one piece less.
+    /// A peer has one piece less, or gets it no more.
     pub(super) fn near_lost(&mut self, key: PeerKey, piece: u32) {
         if let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) {
             near.peer_lost(peer.border, piece);
         }
     }
 
-    /// A peer has got one more piece; with it, it may have become a seed.
-    pub(super) fn near_got(&mut self, key: PeerKey, piece: u32) {
+    /// A piece is on its way to a peer: those on its side of a border can get it there, and need not fetch it a second time.
+    pub(super) fn near_coming(&mut self, key: PeerKey, piece: u32) {
+        if let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) {
+            near.peer_has(peer.border, piece);
+        }
+    }
+
+    /// A peer has got one more piece; with it, it may have become a seed. `was_coming`: it counts already.
+    pub(super) fn near_got(&mut self, key: PeerKey, piece: u32, was_coming: bool) {
         let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) else { return };
-        near.peer_has(peer.border, piece);
+        if !was_coming {
+            near.peer_has(peer.border, piece);
+        }
         if peer.is_seed {
             (0..peer.has.len()).for_each(|piece| near.peer_lost(peer.border, piece));
             // It is no rival any more.
@@ -129,7 +138,7 @@ impl TorrentCore {
         if !peer.coming.is_empty() {
             let (here, coming) = peer.offers_apart();
             let found = self.pick_here(&here, border, now, rng);
-            return if is_idle { found.or_else(|| self.picker.reserve(&coming, rng)) } else { found };
+            return if is_idle { found.or_else(|| self.pick_coming(&coming, border, rng)) } else { found };
         }
         let offers = std::mem::replace(&mut peer.offers, Bitfield::new(0));
         let found = self.pick_here(&offers, border, now, rng);
@@ -156,12 +165,7 @@ impl TorrentCore {
         }
         let beyond =
             if seeds_suffice { Bitfield::new(offers.len()) } else { offers.without(near.here(border)) };
-        let duty = match self.crossing.duties[border as usize].take() {
-            Some(duty) => duty,
-            None => self.duty(border),
-        };
-        let found = self.picker.reserve(&beyond.common(&duty), rng);
-        self.crossing.duties[border as usize] = Some(duty);
+        let found = self.pick_duty(&beyond, border, rng);
         if found.is_some() || !may_cross {
             return found;
         }
@@ -172,9 +176,33 @@ impl TorrentCore {
         found
     }
 
-    /// Whether one of ours is known to lie behind a border.
-    pub(super) fn has_borders(&self) -> bool {
-        self.near.is_some() && self.peers.values().any(|peer| peer.is_own && peer.border.is_some())
+    /// Reserves one of the pieces that are on their way to a peer: from behind a border only what it is our duty to fetch, and what
+    /// is not on its way to this side already.
+    fn pick_coming(
+        &mut self,
+        coming: &Bitfield,
+        border: Option<Border>,
+        rng: &mut impl RngCore,
+    ) -> Option<u32> {
+        let (Some(border), Some(near)) = (border, &self.near) else {
+            return self.picker.reserve(coming, rng);
+        };
+        if self.seeds_suffice(border) {
+            return None;
+        }
+        let beyond = coming.without(near.here(border));
+        self.pick_duty(&beyond, border, rng)
+    }
+
+    /// Reserves one of these pieces that it is our duty to fetch over a border.
+    fn pick_duty(&mut self, beyond: &Bitfield, border: Border, rng: &mut impl RngCore) -> Option<u32> {
+        let duty = match self.crossing.duties[border as usize].take() {
+            Some(duty) => duty,
+            None => self.duty(border),
+        };
+        let found = self.picker.reserve(&beyond.common(&duty), rng);
+        self.crossing.duties[border as usize] = Some(duty);
+        found
     }
 
     /// Whether the seeds on this side of a border can serve all on this side. One that has just begun to fill a swarm cannot: it is as fast
@@ -241,12 +269,12 @@ pub(super) fn stirred(bytes: impl IntoIterator<Item = u8>) -> u64 {
     (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Counts what a leecher has, or takes it out of the counts.
+/// Counts what a leecher has or gets, or takes it out of the counts.
 fn count(near: &mut Nearness, peer: &Peer, add: bool) {
     if peer.is_seed {
         return;
     }
-    for piece in peer.has.iter() {
+    for piece in peer.provided() {
         if add {
             near.peer_has(peer.border, piece);
         } else {

@@ -14,7 +14,8 @@ impl TorrentCore {
         if peer.is_seed || !peer.has.insert(piece) {
             return Ok(());
         }
-        if !peer.coming.remove(&piece) {
+        let was_coming = peer.coming.remove(&piece);
+        if !was_coming {
             peer.wanted += u32::from(self.picker.lacking().contains(piece));
             self.picker.peer_has(piece);
         }
@@ -24,7 +25,8 @@ impl TorrentCore {
             (0..peer.has.len()).for_each(|piece| self.picker.peer_lost(piece));
             self.picker.seed_came();
         }
-        self.near_got(key, piece);
+        self.near_got(key, piece, was_coming);
+        self.takes_no_more(key, piece);
         Ok(())
     }
 

@@ -9,7 +9,12 @@ const OWN: PeerId = PeerId([5; 20]);
 pub(super) const ZERO: Duration = Duration::ZERO;
 
 pub(super) fn core() -> TorrentCore {
-    TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], PIECES, OWN, 10)
+    core_of(5)
+}
+
+/// Of the node with this number.
+pub(super) fn core_of(node: u8) -> TorrentCore {
+    TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], PIECES, PeerId([node; 20]), 10)
 }
 
 fn peer(id: u8, outgoing: bool) -> NewPeer {
