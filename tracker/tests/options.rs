@@ -29,6 +29,11 @@ async fn room_is_what_the_options_say() {
     let one_peer = Process::start(command().args(["--public", "--max-peers-per-address=1"])).await;
     assert!(is_listed(&one_peer.announce(&HASH, 2001).await));
     assert!(!is_listed(&one_peer.announce(&HASH, 2002).await));
+    let refused = one_peer.announce(&OTHER, 2001).await.failure();
+    assert_eq!(
+        refused,
+        "this tracker lists as many peers of one address as it may (--max-peers-per-address)"
+    );
     let one_torrent = Process::start(command().args(["--public", "--max-torrents=1"])).await;
     assert!(is_listed(&one_torrent.announce(&HASH, 2001).await));
     let refused = one_torrent.announce(&OTHER, 2001).await.failure();

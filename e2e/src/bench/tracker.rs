@@ -36,6 +36,8 @@ impl<'a> Tracker<'a> {
     pub async fn start(program: &Path, place: Place<'a>, folder: &Path) -> Result<Self> {
         let mut command = place.host.command(program);
         command.args(["--public", "--listen", &format!("{}:6969", place.address)]);
+        // All come from a few addresses, with both ids of each torrent.
+        command.args(["--max-peers-per-address", "100000"]);
         let mut this = Self { place, daemon: Daemon::spawn(command, &folder.join("tracker.log"))? };
         this.until("the tracker", "healthz", "").await?;
         Ok(this)

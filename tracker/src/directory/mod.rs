@@ -51,6 +51,9 @@ pub enum Refusal {
     /// A public tracker that serves as many torrents as it can.
     #[error("this tracker has no room for another torrent")]
     Full,
+    /// A public tracker that lists as many peers of one address as it may, so that it opens no further torrent for it.
+    #[error("this tracker lists as many peers of one address as it may (--max-peers-per-address)")]
+    Crowded,
     /// More comes than the tracker can answer, though all have been told to come less often.
     #[error("this tracker is busy; try again later")]
     Busy,
@@ -392,8 +395,11 @@ impl Directory {
             Claim::Node(_) => true,
         };
         let swarms = usize::try_from(self.public_swarms.load(Ordering::Relaxed)).unwrap_or(0);
-        if !room || swarms >= self.room.public_swarms {
+        if swarms >= self.room.public_swarms {
             return Err(Refusal::Full);
+        }
+        if !room {
+            return Err(Refusal::Crowded);
         }
         self.count_public(1);
         drop(shard.insert(name, Entry::Swarm(Box::<Slot>::default())));

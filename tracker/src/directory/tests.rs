@@ -95,7 +95,7 @@ fn t049_one_client_fills_no_more_of_a_public_tracker_than_its_share() {
         for (address, served) in [("10.0.0.1", &mut v4), (&format!("2001:db8::{:x}", nth % 1000), &mut v6)] {
             match from(&directory, address, &ask(name(nth), 2001)) {
                 Ok(reply) => *served += u32::from(reply.listed),
-                Err(refusal) => assert_eq!(refusal, Refusal::Full),
+                Err(refusal) => assert_eq!(refusal, Refusal::Crowded),
             }
         }
     }

@@ -101,7 +101,7 @@ fn label(refusal: Refusal) -> &'static str {
         Refusal::UnknownTorrent => "torrent",
         Refusal::UnknownNode => "node",
         Refusal::NoAddress => "address",
-        Refusal::Full => "full",
+        Refusal::Full | Refusal::Crowded => "full",
         Refusal::Busy => "busy",
     }
 }

@@ -47,7 +47,7 @@ impl Tally {
                 &mut self.announced
             }
             Outcome::Scraped => &mut self.scraped,
-            Outcome::Refused(Refusal::Full) => &mut self.full,
+            Outcome::Refused(Refusal::Full | Refusal::Crowded) => &mut self.full,
             Outcome::Refused(Refusal::Busy) => &mut self.busy,
             // Over UDP nobody is a node, so that the refusals of nodes do not occur.
             Outcome::Refused(Refusal::UnknownTorrent | Refusal::UnknownNode | Refusal::NoAddress) => {
