@@ -21,8 +21,10 @@ use crate::wire::{HANDSHAKE_LEN, Handshake};
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How often the address book is looked at while there is somebody to dial...
 const LOOK: Duration = Duration::from_millis(500);
-/// ...and while there is nobody.
+/// ...and while there is nobody...
 const REST: Duration = Duration::from_secs(5);
+/// ...and nothing is missing: who misses something dials us, and a new address ends the pause.
+const SEEDING_REST: Duration = Duration::from_secs(30);
 /// Dials of one torrent under way at a time.
 const MAX_DIALS: usize = 16;
 /// The same while nothing is missing: those who miss something go first, and they dial seeds too.
@@ -32,15 +34,19 @@ const SEEDING_DIALS: usize = 4;
 pub async fn dial_loop(torrent: Arc<Torrent>) {
     let (turns, mut lull) = (Arc::new(Semaphore::new(MAX_DIALS)), Lull::new(LOOK, REST));
     loop {
-        let (due, is_busy) = {
+        let (due, is_busy, complete) = {
             let now = torrent.engine.clock.now();
             let mut core = torrent.core();
             let under_way = MAX_DIALS - turns.available_permits();
-            let most = if core.is_complete() { SEEDING_DIALS } else { MAX_DIALS };
+            let complete = core.is_complete();
+            let most = if complete { SEEDING_DIALS } else { MAX_DIALS };
             // One that is full tries somebody new now and then.
-            (core.to_dial(most, under_way, now), under_way > 0 || core.is_full())
+            (core.to_dial(most, under_way, now), under_way > 0 || core.is_full(), complete)
         };
-        let wait = lull.after(is_busy || !due.is_empty());
+        let mut wait = lull.after(is_busy || !due.is_empty());
+        if complete && wait == REST {
+            wait = SEEDING_REST;
+        }
         for address in due {
             let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
             torrent.tasks.spawn(dial(torrent.clone(), address, turn));

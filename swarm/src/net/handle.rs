@@ -21,8 +21,8 @@ use crate::wire::BLOCK;
 const FIGURES: Duration = Duration::from_millis(500);
 /// The same while they stay what they are: not longer than a rate looks back...
 const STILL: Duration = Duration::from_secs(2);
-/// ...and while there is nobody to whom anything could move.
-const ALONE: Duration = Duration::from_secs(10);
+/// ...and while there is nobody to whom anything could move: what changes then says so.
+const ALONE: Duration = Duration::from_secs(30);
 
 /// One torrent of an engine. Clones are the same torrent; dropping all of them does not end it.
 #[derive(Clone, Debug)]
