@@ -21,9 +21,9 @@ use crate::wire::{HANDSHAKE_LEN, Handshake};
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How often the address book is looked at while there is somebody to dial...
 const LOOK: Duration = Duration::from_millis(500);
-/// ...and while there is nobody...
+/// ...while there is nobody, this long at most...
 const REST: Duration = Duration::from_secs(5);
-/// ...and nothing is missing: who misses something dials us, and a new address ends the pause.
+/// ...and this long where nothing is missing: who misses something dials us, and a new address ends the pause.
 const SEEDING_REST: Duration = Duration::from_secs(30);
 /// Dials of one torrent under way at a time.
 const MAX_DIALS: usize = 16;
@@ -32,21 +32,18 @@ const SEEDING_DIALS: usize = 4;
 
 /// Dials what the address book has, until the torrent stops.
 pub async fn dial_loop(torrent: Arc<Torrent>) {
-    let (turns, mut lull) = (Arc::new(Semaphore::new(MAX_DIALS)), Lull::new(LOOK, REST));
+    let (turns, mut lull) = (Arc::new(Semaphore::new(MAX_DIALS)), Lull::new(LOOK));
     loop {
-        let (due, is_busy, complete) = {
+        let (due, is_busy, rest) = {
             let now = torrent.engine.clock.now();
             let mut core = torrent.core();
             let under_way = MAX_DIALS - turns.available_permits();
-            let complete = core.is_complete();
-            let most = if complete { SEEDING_DIALS } else { MAX_DIALS };
+            let (most, rest) =
+                if core.is_complete() { (SEEDING_DIALS, SEEDING_REST) } else { (MAX_DIALS, REST) };
             // One that is full tries somebody new now and then.
-            (core.to_dial(most, under_way, now), under_way > 0 || core.is_full(), complete)
+            (core.to_dial(most, under_way, now), under_way > 0 || core.is_full(), rest)
         };
-        let mut wait = lull.after(is_busy || !due.is_empty());
-        if complete && wait == REST {
-            wait = SEEDING_REST;
-        }
+        let wait = lull.after(is_busy || !due.is_empty(), rest);
         for address in due {
             let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
             torrent.tasks.spawn(dial(torrent.clone(), address, turn));

@@ -184,8 +184,7 @@ impl Torrent {
     pub async fn stats_loop(self: Arc<Self>) {
         let start = self.engine.clock.now();
         let (mut down, mut up) = (Rate::new(start), Rate::new(start));
-        let (mut last, mut news, mut lull) =
-            (self.figures(), self.news.subscribe(), Lull::new(FIGURES, STILL));
+        let (mut last, mut news, mut lull) = (self.figures(), self.news.subscribe(), Lull::new(FIGURES));
         loop {
             news.borrow_and_update();
             let now = self.engine.clock.now();
@@ -201,9 +200,9 @@ impl Torrent {
                 *held = stats;
                 changed
             });
-            let wait = lull.after(changed);
+            let wait = lull.after(changed, if is_alone { ALONE } else { STILL });
             tokio::select! {
-                () = tokio::time::sleep(if is_alone && !changed { ALONE } else { wait }) => {}
+                () = tokio::time::sleep(wait) => {}
                 Ok(()) = news.changed(), if !changed => lull.end(),
                 () = self.stats_now.notified() => lull.end(),
                 () = self.stop.cancelled() => return,

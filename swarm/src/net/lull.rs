@@ -6,19 +6,18 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub struct Lull {
     least: Duration,
-    most: Duration,
     pause: Duration,
 }
 
 impl Lull {
-    /// Pauses of `least` to `most`.
-    pub fn new(least: Duration, most: Duration) -> Self {
-        Self { least, most, pause: least }
+    /// Pauses of `least` at least.
+    pub fn new(least: Duration) -> Self {
+        Self { least, pause: least }
     }
 
-    /// The pause before the next look. `happened`: whether the last one found something.
-    pub fn after(&mut self, happened: bool) -> Duration {
-        self.pause = if happened { self.least } else { (self.pause * 2).min(self.most) };
+    /// The pause before the next look, of `most` at most. `happened`: whether the last one found something.
+    pub fn after(&mut self, happened: bool, most: Duration) -> Duration {
+        self.pause = if happened { self.least } else { (self.pause * 2).min(most) };
         self.pause
     }
 
@@ -34,12 +33,16 @@ mod tests {
 
     #[test]
     fn pauses_grow_while_nothing_happens_and_are_short_again_when_something_does() {
-        let mut lull = Lull::new(Duration::from_millis(500), Duration::from_secs(5));
-        let quiet: Vec<_> = (0..5).map(|_| lull.after(false).as_millis()).collect();
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut lull = Lull::new(SECOND / 2);
+        let quiet: Vec<_> = (0..5).map(|_| lull.after(false, SECOND * 5).as_millis()).collect();
         assert_eq!(quiet, [1000, 2000, 4000, 5000, 5000]);
-        assert_eq!(lull.after(true).as_millis(), 500);
-        lull.after(false);
+        let more: Vec<_> = (0..3).map(|_| lull.after(false, SECOND * 30).as_secs()).collect();
+        assert_eq!(more, [10, 20, 30], "as long as it may be then");
+        assert_eq!(lull.after(false, SECOND * 5), SECOND * 5);
+        assert_eq!(lull.after(true, SECOND * 5), SECOND / 2);
+        lull.after(false, SECOND * 5);
         lull.end();
-        assert_eq!(lull.after(false).as_millis(), 500);
+        assert_eq!(lull.after(false, SECOND * 5), SECOND / 2);
     }
 }
