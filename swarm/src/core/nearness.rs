@@ -96,22 +96,17 @@ impl TorrentCore {
         }
     }
 
-    /// A piece is on its way to a peer: those on its side of a border can get it there, and need not fetch it a second time.
-    pub(super) fn near_coming(&mut self, key: PeerKey, piece: u32) {
+    /// A peer has one piece more, or gets it: those on its side of a border need not fetch it a second time.
+    pub(super) fn near_more(&mut self, key: PeerKey, piece: u32) {
         if let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) {
             near.peer_has(peer.border, piece);
         }
     }
 
-    /// A peer has got one more piece; with it, it may have become a seed. `was_coming`: it counts already.
-    pub(super) fn near_got(&mut self, key: PeerKey, piece: u32, was_coming: bool) {
-        let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) else { return };
-        if !was_coming {
-            near.peer_has(peer.border, piece);
-        }
-        if peer.is_seed {
+    /// A peer has got all pieces, each of which counts. It is no rival any more.
+    pub(super) fn near_seed(&mut self, key: PeerKey) {
+        if let (Some(near), Some(peer)) = (&mut self.near, self.peers.get(&key)) {
             (0..peer.has.len()).for_each(|piece| near.peer_lost(peer.border, piece));
-            // It is no rival any more.
             self.crossing.duties = Default::default();
         }
     }

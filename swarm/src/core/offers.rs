@@ -20,12 +20,16 @@ impl TorrentCore {
             self.picker.peer_has(piece);
         }
         peer.offers.insert(piece);
-        if peer.has.is_full() {
-            peer.is_seed = true;
-            (0..peer.has.len()).for_each(|piece| self.picker.peer_lost(piece));
-            self.picker.seed_came();
+        peer.is_seed = peer.has.is_full();
+        let became_seed = peer.is_seed;
+        if !was_coming {
+            self.near_more(key, piece);
         }
-        self.near_got(key, piece, was_coming);
+        if became_seed {
+            (0..self.picker.have().len()).for_each(|piece| self.picker.peer_lost(piece));
+            self.picker.seed_came();
+            self.near_seed(key);
+        }
         self.takes_no_more(key, piece);
         Ok(())
     }
