@@ -15,8 +15,8 @@ use torrent::Metainfo;
 
 use crate::ingest::{self, IngestArgs, Order};
 use crate::share::{
-    End, NetworkArgs, Remote, Report, Resolved, SelectArgs, Sharing, Signals, WebSeedArgs, Written, look_up,
-    parse_limit, resolve, torrent_event,
+    End, LookedUp, NetworkArgs, Remote, Report, Resolved, SelectArgs, Sharing, Signals, WebSeedArgs, Written,
+    look_up, parse_limit, resolve, torrent_event,
 };
 use crate::torrent_command::layout;
 
@@ -187,13 +187,13 @@ async fn download(
     report: &mut Report,
     signals: &mut Signals,
 ) -> Result<Leftovers> {
-    let (metainfo, peers, selected) = match resolved {
-        Resolved::Torrent(metainfo) => (*metainfo, args.network.peer.clone(), Vec::new()),
+    let (LookedUp { metainfo, named, found }, selected) = match resolved {
+        Resolved::Torrent(metainfo) => {
+            let named = args.network.peer.clone();
+            (LookedUp { metainfo: *metainfo, named, found: Vec::new() }, Vec::new())
+        }
         Resolved::Link(link) => tokio::select! {
-            found = look_up(&link, &args.network, engine, report) => {
-                let (metainfo, peers) = found?;
-                (metainfo, peers, link.select)
-            }
+            found = look_up(&link, &args.network, engine, report) => (found?, link.select),
             signal = signals.first() => return Err(End::Interrupted(signal).into()),
         },
         Resolved::File(_) => unreachable!("files are read"),
@@ -205,7 +205,8 @@ async fn download(
     let paths = paths(&args.output, &metainfo, files.as_ref());
     report.event(&torrent_event(&metainfo))?;
     report.event(&json!({ "event": "listening", "addresses": engine.addresses() }))?;
-    let handle = start(args, engine, &metainfo, peers, files, &leftovers).await?;
+    let handle = start(args, engine, &metainfo, named, files, &leftovers).await?;
+    handle.suggest_peers(found);
     let index = report.watch_torrent(&metainfo);
     follow(&handle, report, index, signals, &args.sharing, &paths).await?;
     Ok(Leftovers::OfTorrent(leftovers))

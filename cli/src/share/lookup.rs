@@ -13,21 +13,31 @@ use crate::output;
 /// How often it is said how it goes.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Asks peers for the torrent behind a link, until one has it. With it go the peers that are worth a try.
+/// What was behind a link.
+pub struct LookedUp {
+    /// The torrent.
+    pub metainfo: Metainfo,
+    /// Peers that the user or the link has named.
+    pub named: Vec<SocketAddr>,
+    /// Peers that are worth a try.
+    pub found: Vec<SocketAddr>,
+}
+
+/// Asks peers for the torrent behind a link, until one has it.
 pub async fn look_up(
     link: &Magnet,
     network: &NetworkArgs,
     engine: &Engine,
     report: &mut Report,
-) -> Result<(Metainfo, Vec<SocketAddr>)> {
+) -> Result<LookedUp> {
     let tiers: Vec<Vec<String>> = link.trackers.iter().map(|url| vec![url.clone()]).collect();
     let trackers = network.trackers(&tiers);
-    let peers = [network.peer.clone(), addresses(link).await].concat();
-    if trackers.is_empty() && peers.is_empty() {
+    let named = [network.peer.clone(), addresses(link).await].concat();
+    if trackers.is_empty() && named.is_empty() {
         let why = "the link names no tracker and no peer: name one with --tracker or --peer";
         return Err(End::Usage(why.to_owned()).into());
     }
-    let what = FindTorrent { wanted: link.into(), limits: Limits::OWN, trackers, peers };
+    let what = FindTorrent { wanted: link.into(), limits: Limits::OWN, trackers, peers: named.clone() };
     let lookup = engine.find(what)?;
     let shown = report.lookup(link);
     let mut found = std::pin::pin!(lookup.found());
@@ -40,7 +50,8 @@ pub async fn look_up(
     };
     shown.finish();
     let web_seeds = link.web_seeds.clone();
-    Ok((found.metainfo.with_trackers(tiers).with_web_seeds(web_seeds), found.peers))
+    let metainfo = found.metainfo.with_trackers(tiers).with_web_seeds(web_seeds);
+    Ok(LookedUp { metainfo, named, found: found.peers })
 }
 
 /// `x.pe`, by addresses and by names.

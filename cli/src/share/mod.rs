@@ -18,7 +18,7 @@ use swarm::{Engine, EngineConfig, TrackerSpec};
 use torrent::{Magnet, Metainfo};
 
 pub use exit::{End, Signals, settle};
-pub use lookup::look_up;
+pub use lookup::{LookedUp, look_up};
 pub use report::{Report, torrent_event};
 pub use resolve::{Remote, Resolved, plainly, resolve};
 pub use select::SelectArgs;

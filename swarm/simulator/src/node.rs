@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::DerefMut;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -262,10 +262,19 @@ fn peer_id(node: NodeId) -> PeerId {
     PeerId(id)
 }
 
+/// The address before that of the first node.
+const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 0);
+
 /// How a node is known to another.
 pub fn known_as(node: NodeId, outgoing: bool) -> NewPeer {
-    let ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + node as u32 + 1);
+    let ip = Ipv4Addr::from_bits(NETWORK.to_bits() + node as u32 + 1);
     NewPeer { id: peer_id(node), address: SocketAddr::new(ip.into(), 6881), outgoing }
+}
+
+/// The node that is known under an address.
+pub fn listening_at(address: SocketAddr) -> NodeId {
+    let IpAddr::V4(ip) = address.ip() else { unreachable!("all nodes have IPv4 addresses") };
+    (ip.to_bits() - NETWORK.to_bits() - 1) as NodeId
 }
 
 /// Who sends what a node sends.

@@ -44,7 +44,7 @@ pub struct Scenario {
     #[arg(long)]
     pub slow_zone: bool,
     /// Connections that a node has at most.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 200)]
     pub max_peers: usize,
     /// Bytes of pieces on their way in that a node holds at most.
     #[arg(long, default_value_t = 256 << 20)]

@@ -16,7 +16,7 @@ fn swarm(leechers: usize, size: u64) -> Scenario {
         zones: 1,
         blind: false,
         slow_zone: false,
-        max_peers: 100,
+        max_peers: 200,
         memory: 256 * MIB,
         joins_over_ms: 0,
         patience_s: 3_600,
@@ -56,6 +56,12 @@ fn links_like_the_seeds_do_not_idle_until_the_first_pieces_are_whole() {
         assert!(outcomes[1].over_ideal < 1.08, "{}", outcomes[1]);
         assert!(outcomes.iter().all(|outcome| outcome.seed_copies < 1.02));
     }
+}
+
+#[test]
+fn a_crowd_many_times_the_connections_of_one_takes_no_longer_for_it() {
+    let outcome = complete(&Scenario { max_peers: 12, ..swarm(60, 64 * MIB) });
+    assert!(outcome.over_ideal < 1.1 && outcome.seed_copies < 1.1, "{outcome}");
 }
 
 #[test]

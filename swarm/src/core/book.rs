@@ -1,8 +1,11 @@
 //! Addresses of peers that may be dialled, and when to try again.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use super::nearness::{lot, stirred};
+use crate::wire::PeerId;
 
 /// Addresses that are kept; in a full book a new one takes the place of the one that failed most often.
 const MAX_ADDRESSES: usize = 2_000;
@@ -36,6 +39,8 @@ struct Entry {
     seed: bool,
     /// Named by the user: it is not forgotten, and makes room for nobody.
     lasting: bool,
+    /// It is being dialled, or connected, by [`AddressBook::newcomer`].
+    newcomer: bool,
     /// When the connection to it ended last.
     met: Option<Duration>,
 }
@@ -55,9 +60,16 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct AddressBook {
     entries: BTreeMap<SocketAddr, Entry>,
+    /// What the lots are drawn from.
+    salt: u64,
 }
 
 impl AddressBook {
+    /// An empty one of this peer.
+    pub fn new(own_id: &PeerId) -> Self {
+        Self { salt: lot(0, own_id), ..Self::default() }
+    }
+
     /// Learns an address; says whether it is new. Addresses that can be nobody's are not taken (T53).
     pub fn add(&mut self, address: SocketAddr) -> bool {
         let ip = address.ip();
@@ -99,13 +111,19 @@ impl AddressBook {
     /// Up to `count` addresses to dial now; they count as busy until [`Self::failed`] or [`Self::closed`]. With
     /// `leechers_only`, those that are known to be seeds are left alone.
     pub fn due(&mut self, count: usize, leechers_only: bool, now: Duration) -> Vec<SocketAddr> {
-        let mut due: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.is_due(leechers_only, now))
-            .map(|(address, entry)| (entry.failures, *address))
-            .collect();
-        due.sort_unstable();
+        self.take(count, |entry| entry.is_due(leechers_only, now))
+    }
+
+    /// As [`Self::due`], of those that the user has named.
+    pub fn due_named(&mut self, count: usize, leechers_only: bool, now: Duration) -> Vec<SocketAddr> {
+        self.take(count, |entry| entry.lasting && entry.is_due(leechers_only, now))
+    }
+
+    /// Those that failed least often come first; among equals lots decide, lest all meet at the same few.
+    fn take(&mut self, count: usize, may: impl Fn(&Entry) -> bool) -> Vec<SocketAddr> {
+        let entries = self.entries.iter().filter(|(_, entry)| count > 0 && may(entry));
+        let mut due: Vec<_> = entries.map(|(address, entry)| (entry.failures, *address)).collect();
+        due.sort_by_cached_key(|(failures, address)| (*failures, self.lot(*address)));
         due.truncate(count);
         for (_, address) in &due {
             self.edit(*address, |entry| entry.busy = true);
@@ -113,21 +131,35 @@ impl AddressBook {
         due.into_iter().map(|(_, address)| address).collect()
     }
 
-    /// An address to dial now that has not been connected, or not for long, as `order` has it among equals; it counts as busy as with
-    /// [`Self::due`].
-    pub fn newcomer(
-        &mut self,
-        leechers_only: bool,
-        now: Duration,
-        order: impl Fn(&SocketAddr) -> u64,
-    ) -> Option<SocketAddr> {
+    /// An address to dial now that has not been connected, or not for long; it counts as busy as with [`Self::due`].
+    pub fn newcomer(&mut self, leechers_only: bool, now: Duration) -> Option<SocketAddr> {
         let is_new = |entry: &Entry| entry.met.is_none_or(|met| now.saturating_sub(met) >= AGAIN);
         let fresh =
             self.entries.iter().filter(|(_, entry)| entry.is_due(leechers_only, now) && is_new(entry));
-        let first = fresh.min_by_key(|(address, entry)| (entry.met, entry.failures, order(address)));
+        let order = |address, entry: &Entry| (!entry.lasting, entry.met, entry.failures, self.lot(address));
+        let first = fresh.min_by_key(|(address, entry)| order(**address, entry));
         let address = first.map(|(address, _)| *address)?;
-        self.edit(address, |entry| entry.busy = true);
+        self.edit(address, |entry| (entry.busy, entry.newcomer) = (true, true));
         Some(address)
+    }
+
+    /// Whether it was dialled as a newcomer.
+    pub fn is_newcomer(&self, address: SocketAddr) -> bool {
+        self.entries.get(&address).is_some_and(|entry| entry.newcomer)
+    }
+
+    /// Draws new lots; nodes that give different numbers have different ones.
+    pub fn draw_lots(&mut self, salt: u64) {
+        self.salt = salt;
+    }
+
+    fn lot(&self, address: SocketAddr) -> u64 {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let port = address.port().to_be_bytes();
+        stirred(self.salt.to_be_bytes().into_iter().chain(ip.octets()).chain(port))
     }
 
     /// Whether the user has named it.
@@ -138,7 +170,7 @@ impl AddressBook {
     /// The dial failed. [`Self::failures`] tells which wire id to try next.
     pub fn failed(&mut self, address: SocketAddr, now: Duration) {
         self.edit(address, |entry| {
-            entry.busy = false;
+            (entry.busy, entry.newcomer) = (false, false);
             entry.not_before =
                 now + LONGEST_WAIT.min(FIRST_WAIT * 2u32.saturating_pow(entry.failures.min(10)));
             entry.failures += 1;

@@ -193,7 +193,7 @@ impl TorrentCore {
             paused: false,
             urgent: Urgent::default(),
             pace: Pace::default(),
-            book: AddressBook::default(),
+            book: AddressBook::new(&own_id),
         }
     }
 
@@ -294,7 +294,7 @@ impl TorrentCore {
             Some((_, _, outgoing)) if outgoing == new.outgoing => return Err(Refusal::Duplicate),
             Some(_) if new.outgoing != (self.own_id > new.id) => return Err(Refusal::Duplicate),
             Some((key, ..)) => Some(key),
-            None if self.is_full() => Some(self.make_room(now).ok_or(Refusal::Full)?),
+            None if self.is_instead(&new) => Some(self.make_room(now).ok_or(Refusal::Full)?),
             None => None,
         };
         let served = self.peers.values().filter(|peer| !peer.is_own && peer.served).count() < SLOTS;

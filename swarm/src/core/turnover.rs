@@ -1,5 +1,9 @@
 //! Whom to dial, and which connection makes room for another when there are as many as there may be.
 //!
+//! A torrent dials until it has two fifths of the connections that it may have. As many come from others on average, and the rest is room
+//! for those who come later: did the first ones fill up with each other, the last one would find nobody. Whom the user has named is dialled
+//! in any case.
+//!
 //! Crowds whose members have all the connections they may have, to each other, would never hear of what another crowd has. So now and
 //! then one connection over which nothing moves is given up for one to somebody new. Which one is a matter of chance among equals, and so
 //! is who is dialled: were it a matter of addresses, all would meet at the same few.
@@ -7,13 +11,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::nearness::{lot, stirred};
-use super::{Peer, PeerKey, TorrentCore};
+use super::nearness::lot;
+use super::{NewPeer, Peer, PeerKey, TorrentCore};
 
 /// One connection in so long makes room for another.
 const EVERY: Duration = Duration::from_secs(30);
-/// Somebody new is dialled so often while nobody has room.
+/// Somebody new is dialled so often by who has enough, as long as one of its connections may make room.
 const TRY_EVERY: Duration = Duration::from_secs(5);
+/// Nobody has enough with fewer than these.
+const FEWEST: usize = 4;
 /// No payload has moved for so long over a connection that makes room.
 const STILL: Duration = Duration::from_secs(30);
 
@@ -38,29 +44,34 @@ impl TorrentCore {
         self.connected_peers().count() >= self.max_peers
     }
 
+    /// With so many connections the rest is left to those who come later.
+    fn enough(&self) -> usize {
+        (self.max_peers * 2 / 5).max(self.max_peers.min(FEWEST))
+    }
+
+    /// Whether a new connection takes the place of another: who has enough dials newcomers to meet them, not to have more.
+    pub(super) fn is_instead(&self, new: &NewPeer) -> bool {
+        self.is_full() || (new.outgoing && self.book.is_newcomer(new.address))
+    }
+
     /// Addresses to dial now, if `under_way` dials are and `most` may be; they count as busy until the book hears of them.
     pub fn to_dial(&mut self, most: usize, under_way: usize, now: Duration) -> Vec<SocketAddr> {
-        let complete = self.is_complete();
-        if !self.is_full() {
-            let room = self.max_peers - self.connected_peers().count();
-            return self.book.due(most.min(room).saturating_sub(under_way), complete, now);
+        let (complete, taken) = (self.is_complete(), self.connected_peers().count() + under_way);
+        let room = |limit: usize| most.saturating_sub(under_way).min(limit.saturating_sub(taken));
+        let mut due = self.book.due_named(room(self.max_peers), complete, now);
+        let more = room(self.enough()).saturating_sub(due.len());
+        due.extend(self.book.due(more, complete, now));
+        if due.is_empty() && under_way == 0 && taken >= self.enough() && self.may_try(now) {
+            self.turnover.tried = Some(now);
+            due.extend(self.book.newcomer(complete, now));
         }
+        due
+    }
+
+    /// Whether it is time for somebody new.
+    fn may_try(&self, now: Duration) -> bool {
         let tried_lately = self.turnover.tried.is_some_and(|tried| now.saturating_sub(tried) < TRY_EVERY);
-        if under_way > 0 || tried_lately || self.least_useful(now).is_none() {
-            return Vec::new();
-        }
-        self.turnover.tried = Some(now);
-        let (own, count) = (self.own_id, self.turnover.count);
-        let salt = lot(count, &own);
-        let order = |address: &SocketAddr| {
-            let ip = match address.ip() {
-                std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-                std::net::IpAddr::V6(ip) => ip,
-            };
-            let port = address.port().to_be_bytes();
-            stirred(salt.to_be_bytes().into_iter().chain(ip.octets()).chain(port))
-        };
-        self.book.newcomer(complete, now, order).into_iter().collect()
+        !tried_lately && self.least_useful(now).is_some()
     }
 
     /// The connection that makes room for a new one, if one may now.
@@ -68,6 +79,7 @@ impl TorrentCore {
         let key = self.least_useful(now)?;
         self.turnover.last = Some(now);
         self.turnover.count = self.turnover.count.wrapping_add(1);
+        self.book.draw_lots(lot(self.turnover.count, &self.own_id));
         Some(key)
     }
 
@@ -99,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::core::tests::{PIECES, ZERO, core, join};
-    use crate::core::{InnerId, NewPeer, Refusal};
+    use crate::core::{InnerId, Refusal};
     use crate::test_rng::TestRng;
     use crate::wire::PeerId;
     use torrent::WireId;
@@ -118,18 +130,31 @@ mod tests {
         (core, keys)
     }
 
+    /// How many are dialled, of twenty that are known.
+    fn dials(connected: u8, named: u8, (most, under_way): (usize, usize)) -> usize {
+        let mut core = core();
+        for id in 0..connected {
+            join(&mut core, 100 + id);
+        }
+        for id in 0..20 {
+            let address = SocketAddr::from(([10, 9, 9, id], 6881));
+            assert!(if id < named { core.book.add_lasting(address) } else { core.book.add(address) });
+        }
+        core.to_dial(most, under_way, ZERO).len()
+    }
+
     #[test]
-    fn dials_under_way_take_room_and_so_do_connections() {
-        let dials = |connected: u8, most, under_way| {
-            let mut core = core();
-            for id in 0..connected {
-                join(&mut core, 100 + id);
-            }
-            assert!((0..20).all(|id| core.book.add(SocketAddr::from(([10, 9, 9, id], 6881)))));
-            core.to_dial(most, under_way, ZERO).len()
-        };
-        assert_eq!([dials(0, 8, 0), dials(0, 8, 5), dials(0, 8, 8), dials(0, 16, 0)], [8, 3, 0, 10]);
-        assert_eq!([dials(FULL - 5, 16, 3), dials(FULL, 16, 0)], [2, 0]);
+    fn two_fifths_of_the_room_are_dialled_and_dials_under_way_take_of_it() {
+        let enough = usize::from(FULL) * 2 / 5;
+        let expected = [enough, 3, enough - 2, 0, enough];
+        assert_eq!([(8, 0), (3, 0), (8, 2), (8, 8), (16, 0)].map(|dialling| dials(0, 0, dialling)), expected);
+        assert_eq!([3, 4, FULL].map(|connected| dials(connected, 0, (16, 0))), [1, 0, 0]);
+    }
+
+    #[test]
+    fn all_of_the_room_is_there_for_whom_the_user_has_named() {
+        assert_eq!([3, 7, 12].map(|named| dials(0, named, (16, 0))), [4, 7, 10]);
+        assert_eq!([(16, 0), (16, 3), (4, 0)].map(|dialling| dials(FULL - 5, 20, dialling)), [5, 2, 4]);
     }
 
     #[test]
@@ -169,6 +194,36 @@ mod tests {
     }
 
     #[test]
+    fn who_has_enough_meets_somebody_new_instead_of_one_that_is_still_and_has_no_more_than_before() {
+        let mut core = core();
+        for id in 0..FULL / 2 {
+            join(&mut core, 100 + id);
+        }
+        assert!((0..20).all(|id| core.book.add(SocketAddr::from(([10, 9, 9, id], 6881)))));
+        assert_eq!(core.to_dial(16, 0, STILL / 2), [], "they have just come");
+        let dialled = core.to_dial(16, 0, STILL);
+        let dialled = |id| NewPeer { id: PeerId([id; 20]), address: dialled[0], outgoing: true };
+        let (_, gone) = core.connected(dialled(1), STILL).unwrap();
+        core.disconnected(gone.unwrap());
+        assert_eq!(core.connected_peers().count(), usize::from(FULL / 2));
+        assert_eq!(core.to_dial(16, 0, STILL + EVERY / 2), [], "one was enough");
+        let (_, gone) = core.connected(stranger(3), STILL + EVERY / 2).unwrap();
+        assert_eq!(gone, None, "who comes finds room");
+        assert_eq!(core.to_dial(16, 0, STILL + EVERY).len(), 1);
+    }
+
+    #[test]
+    fn everybody_has_room_for_a_few() {
+        let most = |max_peers| {
+            let mut core =
+                TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], PIECES, id(0), max_peers);
+            assert!((1..20).all(|node| core.book.add(address(node))));
+            core.to_dial(16, 0, ZERO).len()
+        };
+        assert_eq!([1, 2, 4, 8, 20].map(most), [1, 2, 4, 4, 8]);
+    }
+
+    #[test]
     fn while_all_are_busy_nobody_new_is_dialled() {
         let (mut core, keys) = full();
         core.book.add(SocketAddr::from(([10, 9, 9, 9], 6881)));
@@ -197,15 +252,21 @@ mod tests {
 
     impl Crowd {
         fn new(nodes: usize, budget: usize) -> Self {
-            let new = |node| {
-                let mut core =
-                    TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], PIECES, id(node), budget);
-                (0..nodes).filter(|other| *other != node).for_each(|other| {
-                    core.book.add(address(other));
-                });
-                core
-            };
-            Self { cores: (0..nodes).map(new).collect(), links: BTreeMap::new() }
+            let mut crowd = Self { cores: Vec::new(), links: BTreeMap::new() };
+            (0..nodes).for_each(|_| crowd.join(budget));
+            crowd
+        }
+
+        /// One more, and all know all.
+        fn join(&mut self, budget: usize) {
+            let node = self.cores.len();
+            let mut core =
+                TorrentCore::new(InnerId([1; 32]), vec![WireId([2; 20])], PIECES, id(node), budget);
+            for (other, known) in self.cores.iter_mut().enumerate() {
+                known.book.add(address(node));
+                core.book.add(address(other));
+            }
+            self.cores.push(core);
         }
 
         fn connect(&mut self, from: usize, to: usize, now: Duration) {
@@ -256,6 +317,22 @@ mod tests {
             }
             reached.len() == self.cores.len()
         }
+    }
+
+    #[test]
+    fn who_comes_last_finds_room_among_those_that_came_before() {
+        let mut crowd = Crowd::new(0, 10);
+        for node in 0..60 {
+            crowd.join(10);
+            crowd.run(node..node + 1);
+            let dialled = crowd.cores[node as usize].connected_peers().count();
+            assert!(node == 0 || dialled > 0, "the {node}th finds nobody");
+        }
+        assert!(crowd.is_one());
+        // Nor do they fill up while nothing happens.
+        crowd.run(60..3_600);
+        let full = crowd.cores.iter().filter(|core| core.is_full()).count();
+        assert!(full < crowd.cores.len() / 2, "{full} are full");
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Default for EngineConfig {
             peer_id_prefix: *b"-SM0001-",
             upload_limit: None,
             download_limit: None,
-            max_peers: 100,
+            max_peers: 200,
             buffer_budget: 256 << 20,
             preallocate: true,
         }

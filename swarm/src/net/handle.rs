@@ -82,7 +82,12 @@ impl TorrentHandle {
         });
     }
 
-    /// Learns peers.
+    /// Learns peers that may be worth a try, as from a tracker.
+    pub fn suggest_peers(&self, peers: Vec<SocketAddr>) {
+        self.torrent.learn(peers);
+    }
+
+    /// Learns peers that the user has named: they are dialled in any case, and stay.
     pub fn add_peers(&self, peers: Vec<SocketAddr>) {
         self.torrent.learn_by(peers, AddressBook::add_lasting);
     }

@@ -46,7 +46,7 @@ pub struct FindTorrent {
 pub struct Found {
     /// All of it.
     pub metainfo: Metainfo,
-    /// Peers that are worth a try.
+    /// Peers that are worth a try: [`super::TorrentHandle::suggest_peers`].
     pub peers: Vec<SocketAddr>,
 }
 
@@ -130,7 +130,7 @@ impl Drop for LookupHandle {
 
 impl Search {
     fn new(engine: Arc<Shared>, what: FindTorrent) -> Self {
-        let mut book = AddressBook::default();
+        let mut book = AddressBook::new(&engine.peer_id);
         for peer in &what.peers {
             book.add_lasting(*peer);
         }
