@@ -213,7 +213,7 @@ fn an_origin_that_gives_no_parts_is_read_by_one_machine() {
 
 #[test]
 fn several_that_read_read_different_parts() {
-    // Stripes of 64 MiB: each reader has one of its own.
+    // Stripes: each reader has one of its own.
     let site = Site::new(128 * MIB, 12_000_000, true);
     let running: Vec<_> = (0..3).map(|machine| site.start(machine, &["--fetchers", "2"])).collect();
     let events: Vec<_> = running.into_iter().map(all_events).collect();
@@ -320,7 +320,8 @@ fn an_origin_that_is_gone_for_good_is_given_up_and_the_same_command_goes_on_when
 
 #[test]
 fn what_came_of_a_version_that_is_gone_does_not_stay() {
-    let site = Site::new(96 * MIB, 8_000_000, true);
+    // Three requests, of which the second comes after eight seconds: it is seen at the next one that the file is another.
+    let site = Site::new(160 * MIB, 8_000_000, true);
     let mut running: Vec<_> = (0..2).map(|machine| site.start(machine, &[])).collect();
     for machine in &mut running {
         machine.until(|event| event["have"].as_u64() > Some(8 * MIB as u64));

@@ -237,8 +237,9 @@ async fn body(
         let sent = at - first;
         if let Some(rate) = faults.connection_rate {
             tokio::time::sleep_until(due).await;
-            // What was lost to waiting for the link is not made up for.
-            due = due.max(Instant::now()) + Duration::from_secs_f64(CHUNK as f64 / rate as f64);
+            // What was lost to waiting for the link is not made up for; a timer that was late is.
+            let each = Duration::from_secs_f64(CHUNK as f64 / rate as f64);
+            due = due.max(Instant::now() - each) + each;
         }
         if faults.drop_after.is_some_and(|limit| sent >= limit) {
             return Ok(false);

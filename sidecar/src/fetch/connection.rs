@@ -20,7 +20,7 @@ pub(super) struct Place {
     pub file: usize,
     /// Where the piece starts in it.
     pub from: u64,
-    /// Where the stripe ends that is being read: a request goes no further.
+    /// A request goes no further.
     pub until: u64,
 }
 
@@ -111,6 +111,10 @@ impl Reader {
         let body = self.origin.read_granted(granted, ReadRange { from, until: asked, validator }).await?;
         self.validator_seen(place.file, body.validator());
         let whole = body.start() < from || asked.is_none_or(|until| until < body.end());
+        let is_part = place.from + filled > 0 || until < granted.size;
+        if !whole && is_part {
+            self.has_given_a_part();
+        }
         // What fits into one request costs nothing.
         if whole && (body.start() < place.from || until < granted.size) {
             self.no_parts(place.file);

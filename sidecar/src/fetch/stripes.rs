@@ -1,8 +1,9 @@
 //! Which part of the content a fetcher reads next. Pure.
 //!
-//! Files are cut into stripes. With several fetchers each has every n-th one, so that all of them read on a broad front; who is through
-//! with its own helps with those that someone has left lying, because whoever hashes whole files goes by the first gap, and with those that
-//! nobody has begun, from the back.
+//! Files are cut into stripes, which become shorter towards the end: all fetchers are to be through at the same time, and one that reads
+//! alone at the end reads at the pace of one connection. With several fetchers each has every n-th stripe, so that all of them read on a
+//! broad front; who is through with its own helps with those that someone has left lying, because whoever hashes whole files goes by the
+//! first gap, and with those that nobody has begun, from the back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -10,8 +11,12 @@ use std::time::Duration;
 
 use torrent::PieceMap;
 
-/// Bytes of a stripe: at 100 MB/s two requests in three seconds.
+/// Bytes of a stripe at most: at 100 MB/s two requests in three seconds...
 const STRIPE: u64 = 64 << 20;
+/// ...and at least, unless a file ends sooner: two seconds at 4 MB/s.
+const SHORTEST: u64 = 8 << 20;
+/// Of what is left of the content a stripe takes one part in so many: two for each of the most fetchers that there can be.
+const PARTS: u64 = 16;
 /// So many stripes before and behind the next one are watched: others read near it.
 const NEAR: usize = 256;
 /// One that someone has begun, whosever it is, and that gets on no more is taken over after the time of so many pieces, as they came there or
@@ -38,10 +43,19 @@ impl Seat {
     }
 }
 
+/// A part of a file.
+#[derive(Clone, Debug)]
+struct Stripe {
+    file: usize,
+    pieces: Range<u32>,
+}
+
 /// The stripes of one content, and who is at which.
 #[derive(Debug)]
 pub struct Stripes {
-    all: Vec<Range<u32>>,
+    all: Vec<Stripe>,
+    /// Pieces of one at most.
+    longest: u32,
     /// Those that readers of this node are at.
     taken: BTreeSet<usize>,
     /// Everything before it among our own is read, or was a moment ago.
@@ -74,14 +88,21 @@ pub trait Unread {
 impl Stripes {
     /// Of all files of a torrent.
     pub fn new(map: &PieceMap, files: usize) -> Self {
-        let step = (STRIPE / map.piece_length()).max(1) as u32;
-        let cut = |file: Range<u32>| {
-            let end = file.end;
-            file.step_by(step as usize).map(move |start| start..end.min(start + step))
-        };
-        let all = (0..files).flat_map(|file| cut(map.of_file(file))).collect();
+        let all = cut(map, files);
+        let longest = (STRIPE / map.piece_length()).max(1) as u32;
         let (looked, pace) = (Duration::ZERO, Duration::ZERO);
-        Self { all, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new(), looked, pace }
+        Self { all, longest, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new(), looked, pace }
+    }
+
+    /// Up to which piece one request may go on from this stripe, for somebody who reads alone and takes one stripe after the other: that
+    /// spares waiting for answers.
+    pub fn reach(&self, stripe: usize, unread: &impl Unread) -> u32 {
+        let Stripe { file, pieces: first } = &self.all[stripe];
+        let goes_on = |next: &&Stripe| {
+            let fits = next.file == *file && next.pieces.end - first.start <= self.longest;
+            fits && unread.unread(&next.pieces) == next.pieces.len() as u32
+        };
+        self.all[stripe + 1..].iter().take_while(goes_on).last().map_or(first.end, |last| last.pieces.end)
     }
 
     /// The fetchers are others now.
@@ -103,29 +124,39 @@ impl Stripes {
         }
     }
 
-    /// Takes the next stripe that has to be read; `None` if there is none now.
-    pub fn take(&mut self, seat: Seat, unread: &impl Unread, now: Duration) -> Option<usize> {
-        let own = |stripe: &usize| seat.owns(*stripe);
+    /// Takes the next stripe that has to be read; `None` if there is none now. `apart`: not of a file that another reader of this node is at.
+    pub fn take(
+        &mut self,
+        (seat, apart): (Seat, bool),
+        unread: &impl Unread,
+        now: Duration,
+    ) -> Option<usize> {
         let alone = seat.of == 1;
         if !alone {
             self.watch(unread, now);
         }
-        let mine = (self.next..self.all.len()).filter(own).find(|stripe| {
-            let (pieces, taken) = (&self.all[*stripe], self.taken.contains(stripe));
-            let left = if taken { 0 } else { unread.unread(pieces) };
+        let busy: BTreeSet<usize> =
+            self.taken.iter().filter(|_| apart).map(|stripe| self.all[*stripe].file).collect();
+        let is_busy = |all: &[Stripe], stripe: usize| busy.contains(&all[stripe].file);
+        let is_mine = |stripe: &usize| {
+            let (pieces, taken) = (&self.all[*stripe].pieces, self.taken.contains(stripe));
+            let left = if taken || !seat.owns(*stripe) { 0 } else { unread.unread(pieces) };
             left > 0 && (alone || left == pieces.len() as u32)
-        });
-        if let Some(stripe) = mine {
-            self.next = stripe + 1;
+        };
+        let mut mine = (self.next..self.all.len()).filter(is_mine).peekable();
+        let first = mine.peek().copied();
+        if let Some(stripe) = mine.find(|stripe| !is_busy(&self.all, *stripe)) {
+            // Who is at the file of those before it goes on with them.
+            self.next = first.filter(|first| *first < stripe).unwrap_or(stripe + 1);
             self.taken.insert(stripe);
             return Some(stripe);
         }
         // Again from the start: what failed is free again.
         self.next = 0;
         let begun: Vec<usize> = self.watched.keys().copied().collect();
-        let left_lying = begun.into_iter().find(|stripe| self.is_free(*stripe, alone, unread, now));
-        let helped = left_lying
-            .or_else(|| (0..self.all.len()).rev().find(|stripe| self.is_free(*stripe, alone, unread, now)))?;
+        let mut all = begun.into_iter().chain((0..self.all.len()).rev());
+        let helped =
+            all.find(|stripe| !is_busy(&self.all, *stripe) && self.is_free(*stripe, alone, unread, now))?;
         self.watched.remove(&helped);
         self.taken.insert(helped);
         Some(helped)
@@ -137,7 +168,7 @@ impl Stripes {
         let near = self.next.saturating_sub(NEAR)..self.all.len().min(self.next + NEAR);
         for stripe in near {
             let left = self.left(stripe, unread);
-            if left < self.all[stripe].len() as u32 {
+            if left < self.all[stripe].pieces.len() as u32 {
                 self.note(stripe, left, now);
             }
         }
@@ -146,7 +177,7 @@ impl Stripes {
     /// Whether a stripe is to be read, and nobody is likely to be at it.
     fn is_free(&mut self, stripe: usize, alone: bool, unread: &impl Unread, now: Duration) -> bool {
         let left = self.left(stripe, unread);
-        if left == 0 || alone || left == self.all[stripe].len() as u32 {
+        if left == 0 || alone || left == self.all[stripe].pieces.len() as u32 {
             self.watched.remove(&stripe);
             return left > 0;
         }
@@ -157,7 +188,7 @@ impl Stripes {
 
     /// Pieces of a stripe that are still to be read, and that no reader of this node is at.
     fn left(&self, stripe: usize, unread: &impl Unread) -> u32 {
-        if self.taken.contains(&stripe) { 0 } else { unread.unread(&self.all[stripe]) }
+        if self.taken.contains(&stripe) { 0 } else { unread.unread(&self.all[stripe].pieces) }
     }
 
     /// So many are left; the answer is what is known of that.
@@ -178,13 +209,34 @@ impl Stripes {
 
     /// The pieces of a stripe.
     pub fn pieces(&self, stripe: usize) -> Range<u32> {
-        self.all[stripe].clone()
+        self.all[stripe].pieces.clone()
     }
 
     /// A reader is through with a stripe, or has given up.
     pub fn leave(&mut self, stripe: usize) {
         self.taken.remove(&stripe);
     }
+}
+
+/// The stripes of all files: all fetchers make the same. A file that one of the longest holds is one, however near the end it is: origins
+/// that give no parts give it too.
+fn cut(map: &PieceMap, files: usize) -> Vec<Stripe> {
+    let length = map.piece_length();
+    let pieces = |bytes: u64| (bytes / length).max(1) as u32;
+    let mut left: u64 = (0..files).map(|file| map.of_file(file).len() as u64 * length).sum();
+    let mut all = Vec::new();
+    for file in 0..files {
+        let Range { mut start, end } = map.of_file(file);
+        let is_short = end - start <= pieces(STRIPE);
+        while start < end {
+            let step = if is_short { end - start } else { pieces((left / PARTS).clamp(SHORTEST, STRIPE)) };
+            let stripe = start..end.min(start + step);
+            start = stripe.end;
+            left -= stripe.len() as u64 * length;
+            all.push(Stripe { file, pieces: stripe });
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -212,100 +264,146 @@ mod tests {
         (Stripes::new(plan.pieces(), sizes.len()), content)
     }
 
+    fn take(stripes: &mut Stripes, seat: Seat, content: &Content, now: Duration) -> Option<usize> {
+        stripes.take((seat, false), content, now)
+    }
+
     fn take_all(stripes: &mut Stripes, content: &Content, seat: Seat) -> Vec<Range<u32>> {
         let mut taken = Vec::new();
-        while let Some(stripe) = stripes.take(seat, content, ZERO) {
+        while let Some(stripe) = take(stripes, seat, content, ZERO) {
             taken.push(stripes.pieces(stripe));
         }
         taken
     }
 
+    const MIB: u64 = 1 << 20;
+
     #[test]
     fn stripes_cover_all_files_once_and_none_lies_in_two() {
-        let (mut stripes, content) = stripes(&[5, (130 << 20) + 1, 0, 64 << 20]);
+        let (mut stripes, content) = stripes(&[5, 65 * MIB, 0, 64 * MIB]);
         let taken = take_all(&mut stripes, &content, ALONE);
-        assert_eq!(taken, [0..1, 1..65, 65..129, 129..132, 132..196]);
-        assert_eq!(stripes.take(ALONE, &content, ZERO), None, "all are taken");
+        assert_eq!(taken[..3], [0..1, 1..9, 9..17]);
+        assert_eq!(taken[8..], [57..65, 65..66, 66..130], "a file that one request fetches is one stripe");
+        assert_eq!(take(&mut stripes, ALONE, &content, ZERO), None, "all are taken");
         stripes.leave(2);
-        assert_eq!(stripes.take(ALONE, &content, ZERO), Some(2), "it was given up");
+        assert_eq!(take(&mut stripes, ALONE, &content, ZERO), Some(2), "it was given up");
+    }
+
+    #[test]
+    fn apart_nobody_reads_a_file_that_another_reader_is_at() {
+        let (mut stripes, mut content) = stripes(&[80 * MIB, 8 * MIB, 80 * MIB]);
+        let apart = |stripes: &mut Stripes, content: &Content| {
+            stripes.take((ALONE, true), content, ZERO).map(|stripe| stripes.pieces(stripe).start)
+        };
+        let firsts = [0, 80, 88].map(Some);
+        assert_eq!([(); 3].map(|()| apart(&mut stripes, &content)), firsts);
+        assert_eq!(apart(&mut stripes, &content), None);
+        stripes.leave(0);
+        content.0.retain(|piece| *piece >= 10);
+        assert_eq!(apart(&mut stripes, &content), Some(10), "it goes on with its file");
+        assert!(take(&mut stripes, ALONE, &content, ZERO).is_some(), "with parts the others help");
+    }
+
+    #[test]
+    fn stripes_become_shorter_until_the_last_ones_take_a_moment() {
+        let (mut stripes, content) = stripes(&[2048 * MIB]);
+        let taken = take_all(&mut stripes, &content, ALONE);
+        let pieces: Vec<usize> = taken.iter().map(ExactSizeIterator::len).collect();
+        assert_eq!(pieces.iter().sum::<usize>(), 2048);
+        assert!(pieces.is_sorted_by(|one, next| one >= next), "{pieces:?}");
+        assert_eq!([pieces[0], pieces[pieces.len() - 9], pieces[pieces.len() - 2]], [64, 8, 8]);
+    }
+
+    #[test]
+    fn who_reads_alone_asks_for_more_than_a_stripe_as_far_as_nobody_has_begun_it() {
+        let (stripes, mut content) = stripes(&[128 * MIB, 128 * MIB]);
+        let reach = |stripe, content: &Content| stripes.reach(stripe, content);
+        assert_eq!(stripes.pieces(0), 0..16);
+        let ends = stripes.all.iter().map(|stripe| stripe.pieces.end);
+        assert_eq!(Some(reach(0, &content)), ends.filter(|end| *end <= 64).max());
+        let last = stripes.all.iter().rposition(|stripe| stripe.file == 0).unwrap();
+        assert_eq!(reach(last, &content), stripes.pieces(last).end, "the next file is another request");
+        content.0.remove(&stripes.pieces(2).start);
+        assert_eq!(reach(0, &content), stripes.pieces(1).end);
+        assert_eq!(reach(1, &content), stripes.pieces(1).end);
     }
 
     #[test]
     fn fetchers_begin_with_their_own_and_help_from_the_back() {
-        let (mut first, content) = stripes(&[6 * (64 << 20)]);
+        let (mut first, content) = stripes(&[8 * MIB; 6]);
         let seat = Seat { index: 1, of: 3 };
         let order: Vec<u32> =
-            take_all(&mut first, &content, seat).iter().map(|pieces| pieces.start / 64).collect();
+            take_all(&mut first, &content, seat).iter().map(|pieces| pieces.start / 8).collect();
         assert_eq!(order, [1, 4, 5, 3, 2, 0]);
     }
 
     #[test]
     fn what_another_is_at_is_left_to_it_until_it_lies_there_too_long() {
-        let (mut stripes, mut content) = stripes(&[2 * (64 << 20)]);
+        let (mut stripes, mut content) = stripes(&[8 * MIB; 2]);
         let seat = Seat { index: 0, of: 2 };
-        assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
-        content.0.remove(&64);
-        assert_eq!(stripes.take(seat, &content, ZERO), None);
-        content.0.remove(&65);
+        assert_eq!(take(&mut stripes, seat, &content, ZERO), Some(0));
+        content.0.remove(&8);
+        assert_eq!(take(&mut stripes, seat, &content, ZERO), None);
+        content.0.remove(&9);
         let second = Duration::from_secs(1);
-        assert_eq!(stripes.take(seat, &content, second), None, "it gets on");
+        assert_eq!(take(&mut stripes, seat, &content, second), None, "it gets on");
         stripes.took(second);
-        assert_eq!(stripes.take(seat, &content, second * 3), None, "a piece takes a while here");
-        assert_eq!(stripes.take(seat, &content, second * 4), Some(1));
+        assert_eq!(take(&mut stripes, seat, &content, second * 3), None, "a piece takes a while here");
+        assert_eq!(take(&mut stripes, seat, &content, second * 4), Some(1));
     }
 
     #[test]
     fn what_was_left_while_this_fetcher_was_at_its_own_is_taken_at_once() {
-        let (mut stripes, mut content) = stripes(&[3 * (64 << 20)]);
+        let (mut stripes, mut content) = stripes(&[8 * MIB; 3]);
         let seat = Seat { index: 0, of: 2 };
-        content.0.remove(&64);
-        assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
+        content.0.remove(&8);
+        assert_eq!(take(&mut stripes, seat, &content, ZERO), Some(0));
         stripes.leave(0);
-        content.0.retain(|piece| *piece >= 64);
+        content.0.retain(|piece| *piece >= 8);
         let second = Duration::from_secs(1);
-        assert_eq!(stripes.take(seat, &content, second * 4), Some(2));
+        assert_eq!(take(&mut stripes, seat, &content, second * 4), Some(2));
         stripes.leave(2);
-        content.0.retain(|piece| *piece < 128);
-        assert_eq!(stripes.take(seat, &content, second * 8), Some(1), "the other has gone long ago");
+        content.0.retain(|piece| *piece < 16);
+        assert_eq!(take(&mut stripes, seat, &content, second * 8), Some(1), "the other has gone long ago");
     }
 
     #[test]
     fn what_was_left_lying_is_read_before_what_nobody_has_begun() {
-        let (mut stripes, mut content) = stripes(&[4 * (64 << 20)]);
+        let (mut stripes, mut content) = stripes(&[8 * MIB; 4]);
         let seat = Seat { index: 0, of: 2 };
         let tenth = Duration::from_millis(100);
-        assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
-        for step in 1..=10 {
-            content.0.remove(&(63 + step));
+        assert_eq!(take(&mut stripes, seat, &content, ZERO), Some(0));
+        for step in 1..=5 {
+            content.0.remove(&(7 + step));
             stripes.look(seat, &content, tenth * step);
         }
-        stripes.look(seat, &content, tenth * 20);
-        content.0.retain(|piece| *piece >= 64);
+        stripes.look(seat, &content, tenth * 15);
+        content.0.retain(|piece| *piece >= 8);
         stripes.leave(0);
-        assert_eq!(stripes.take(seat, &content, tenth * 21), Some(2), "its own comes first");
-        content.0.retain(|piece| !(128..192).contains(piece));
+        assert_eq!(take(&mut stripes, seat, &content, tenth * 16), Some(2), "its own comes first");
+        content.0.retain(|piece| !(16..24).contains(piece));
         stripes.leave(2);
-        assert_eq!(stripes.take(seat, &content, tenth * 22), Some(1));
-        assert_eq!(stripes.take(seat, &content, tenth * 22), Some(3));
+        assert_eq!(take(&mut stripes, seat, &content, tenth * 17), Some(1));
+        assert_eq!(take(&mut stripes, seat, &content, tenth * 17), Some(3));
     }
 
     #[test]
     fn a_stripe_of_our_own_that_a_helper_has_begun_is_left_to_it() {
-        let (mut stripes, mut content) = stripes(&[2 * (64 << 20)]);
+        let (mut stripes, mut content) = stripes(&[8 * MIB; 2]);
         let seat = Seat { index: 1, of: 2 };
-        content.0.remove(&64);
-        assert_eq!(stripes.take(seat, &content, ZERO), Some(0));
-        assert_eq!(stripes.take(seat, &content, ZERO), None);
-        assert_eq!(stripes.take(seat, &content, LEFT_WITHIN.0), Some(1));
+        content.0.remove(&8);
+        assert_eq!(take(&mut stripes, seat, &content, ZERO), Some(0));
+        assert_eq!(take(&mut stripes, seat, &content, ZERO), None);
+        assert_eq!(take(&mut stripes, seat, &content, LEFT_WITHIN.0), Some(1));
     }
 
     #[test]
     fn what_is_read_already_is_not_taken() {
-        let (mut stripes, mut content) = stripes(&[3 * (64 << 20)]);
-        content.0.retain(|piece| *piece >= 128);
-        assert_eq!(stripes.take(ALONE, &content, ZERO), Some(2));
-        assert_eq!(stripes.take(ALONE, &content, ZERO), None);
+        let (mut stripes, mut content) = stripes(&[8 * MIB; 3]);
+        content.0.retain(|piece| *piece >= 16);
+        assert_eq!(take(&mut stripes, ALONE, &content, ZERO), Some(2));
+        assert_eq!(take(&mut stripes, ALONE, &content, ZERO), None);
         let (mut stripes, _) = self::stripes(&[1]);
-        assert_eq!(stripes.take(ALONE, &Content(BTreeSet::new()), ZERO), None);
+        assert_eq!(take(&mut stripes, ALONE, &Content(BTreeSet::new()), ZERO), None);
     }
 }

@@ -86,6 +86,18 @@ async fn an_origin_that_gives_no_parts_is_read_once_by_the_first_of_its_fetchers
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_of_an_origin_that_gives_no_parts_are_read_once_each_however_many_readers_there_are() {
+    let mut cluster = Cluster::start().await;
+    let unit = cluster.sidecar("a").await;
+    let files = &[("one", "whole-90000000"), ("two", "whole-3000000"), ("three", "whole-80000000")];
+    cluster.growing("set-1", "set", files, &["a"], 0).await;
+    cluster.build("set-1").await;
+    cluster.ready("a", "set-1").await;
+    assert!(same(&unit.link("set"), files));
+    assert!(cluster.origin_bytes() <= 174_000_000, "{}", cluster.origin_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_nodes_have_from_another_revision_is_neither_read_nor_transferred_again() {
     let mut cluster = Cluster::start().await;
     let units = [cluster.sidecar("a").await, cluster.sidecar("b").await];

@@ -16,6 +16,8 @@ use crate::cluster::process::output;
 
 /// How often it is looked how much the server has given.
 const LOOK: Duration = Duration::from_millis(200);
+/// The rates that are printed are those of so many seconds.
+const STEP: f64 = 5.0;
 /// Machines that all read at the slowest origin are done in this time.
 const PATIENCE: Duration = Duration::from_mins(30);
 
@@ -61,12 +63,27 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// When it was looked last until then, and how much the server had given.
+    fn until(&self, time: f64) -> (f64, u64) {
+        self.given.iter().rfind(|(at, _)| *at <= time).copied().unwrap_or_default()
+    }
+
+    fn rates(&self, seconds: f64) -> String {
+        let steps = (1..=(seconds / STEP).ceil() as u32).map(|step| f64::from(step) * STEP);
+        let rates = steps.map(|end| {
+            let (from, to) = (self.until(end - STEP), self.until(end));
+            format!("{:.1}", (to.1 - from.1) as f64 / (to.0 - from.0).max(0.1) / 1e6)
+        });
+        rates.collect::<Vec<_>>().join(" ")
+    }
+
     /// What it took; `own`: seconds of processor time of all but the server.
     async fn read(self, get: f64, own: f64) -> Result<IngestRun> {
         let seconds = self.start.elapsed().as_secs_f64();
         let (now, own) = (Machine::now()?, own + cpu_of(self.stage.origin.pid())? - self.server);
         let given = self.stage.origin.stats().await?.payload_bytes;
-        let half = self.given.iter().rfind(|(at, _)| *at <= seconds / 2.0).copied().unwrap_or((0.0, 0));
+        let half = self.until(seconds / 2.0);
+        eprintln!("the server's MB/s, {STEP} s each: {}", self.rates(seconds));
         Ok(IngestRun {
             seconds,
             over_get: seconds / get,
