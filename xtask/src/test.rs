@@ -37,9 +37,15 @@ fn simple(name: &str, args: &'static [&'static str]) -> Step {
     plain(name, || tools::run(&mut cargo(args)))
 }
 
-/// The same, of tests that may say what they skip.
-fn heard(name: &str, args: &'static [&'static str]) -> Step {
-    Step { name: name.into(), missing: Vec::new(), run: Box::new(|| run_and_listen(&mut cargo(args))) }
+/// The tests of all crates but e2e, which may say what they skip. Most of them wait most of the time, for peers, timers and limited links:
+/// twice as many at a time as there are cores take half the time.
+fn integration() -> Result<Vec<String>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut tests = cargo(&["test", "--locked", "--workspace", "--exclude", "e2e", "--test", "*"]);
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        tests.env("RUST_TEST_THREADS", (2 * cores).to_string());
+    }
+    run_and_listen(&mut tests)
 }
 
 fn steps() -> Result<Vec<Step>> {
@@ -50,7 +56,7 @@ fn steps() -> Result<Vec<Step>> {
         plain("crds", || crds::run(true)),
         simple("lints", &["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
         simple("units", &["test", "--locked", "--workspace", "--lib", "--bins"]),
-        heard("integration", &["test", "--locked", "--workspace", "--exclude", "e2e", "--test", "*"]),
+        Step { name: "integration".into(), missing: Vec::new(), run: Box::new(integration) },
         simple("examples", &["test", "--locked", "--workspace", "--doc"]),
         Step { missing: fuzz::missing(), ..plain("fuzz", || fuzz::run(&[], fuzz::SECONDS)) },
         wasm("wasm32-torrent", &["build", "--locked", "--package", "torrent", "--target", WASM]),
