@@ -19,6 +19,14 @@ const PORT: u16 = 5000;
 /// To push one blob.
 const PUSH_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// Bytes of the image of a scenario: as many MiB as `SAMARA_E2E_MIB` says, else `usual`.
+pub fn image_size(usual: usize) -> Result<usize> {
+    let Ok(text) = std::env::var("SAMARA_E2E_MIB") else { return Ok(usual) };
+    let mib = text.parse().ok().filter(|mib| (12..=4096).contains(mib));
+    mib.map(|mib: usize| mib << 20)
+        .with_context(|| format!("SAMARA_E2E_MIB={text}: a number from 12 to 4096 is wanted"))
+}
+
 /// A layer: a tar.
 #[derive(Debug, Clone)]
 pub struct Layer(pub Vec<u8>);

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result, ensure};
 use e2e::cluster::Cluster;
 use e2e::installed::{self, run_everywhere, wait_mirror};
-use e2e::registry::{Layer, Registry};
+use e2e::registry::{Layer, Registry, image_size};
 use e2e::suite::{Needs, Suite};
 use serde_json::json;
 
@@ -68,18 +68,6 @@ async fn install(cluster: &mut Cluster) -> Result<()> {
 
 fn registry() -> Result<&'static Registry> {
     REGISTRY.get().context("the setup starts the registry")
-}
-
-fn size() -> Result<usize> {
-    match std::env::var("SAMARA_E2E_MIB") {
-        Ok(text) => text
-            .parse()
-            .ok()
-            .filter(|mib| (12..=4096).contains(mib))
-            .map(|mib: usize| mib * MIB)
-            .with_context(|| format!("SAMARA_E2E_MIB={text}: a number from 12 to 4096 is wanted")),
-        Err(_) => Ok(SIZE),
-    }
 }
 
 /// The program, two layers that do not compress, and one that is too small to be shared: about `size` bytes, others for each seed.
@@ -143,7 +131,7 @@ fn ensure_once(copies: f64, layers: &[Layer]) -> Result<()> {
 }
 
 async fn once(cluster: &mut Cluster) -> Result<()> {
-    let (registry, size) = (registry()?, size()?);
+    let (registry, size) = (registry()?, image_size(SIZE)?);
     let (alone, shared) = (image(10, size)?, image(20, size)?);
     registry.push("team/alone", "v1", &alone).await?;
     let reference = registry.push("team/shared", "v1", &shared).await?.reference;

@@ -2,6 +2,8 @@
 //! and canary.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "image_containerd/bad_layers.rs"]
+mod bad_layers;
 #[allow(dead_code, clippy::cast_possible_wrap, reason = "of the sidecar's tests, which use all of it")]
 #[path = "../../sidecar/tests/flow/cluster.rs"]
 mod cluster;
@@ -109,6 +111,10 @@ fn main() -> ExitCode {
         .scenario("blobs lie on the disk once while the kubelet's image is there", |w| {
             layers::blobs_follow_the_kubelet(w).boxed()
         })
+        .scenario(
+            "t096 a layer that wants out of the image is refused or kept inside, by the runtime alone",
+            |w| bad_layers::refused_or_kept_inside(w).boxed(),
+        )
         .scenario("images are listed, counted and removed", |w| listing(w).boxed())
         .scenario("its configuration says where it looks", |w| configuration(w).boxed())
         .scenario("t101 a runtime that restarts is found again", |w| restart(w).boxed())

@@ -61,17 +61,19 @@ pub struct Image {
 impl Image {
     /// One with bytes of its own for each `seed`.
     pub fn new(repository: &str, seed: u64) -> Result<Self> {
-        let mut layers = Vec::new();
-        for number in 0..LAYERS {
+        let layer = |number| {
             let content = payload::bytes(seed * 100 + number as u64, LAYER);
-            let layer = xtask::oci::Layer { path: format!("file{number}"), content };
-            let tar = xtask::oci::tar(&layer)?;
-            layers.push(Object::new(
-                &format!("layer{number}"),
-                "application/vnd.oci.image.layer.v1.tar",
-                tar,
-            ));
-        }
+            xtask::oci::tar(&xtask::oci::Layer { path: format!("file{number}"), content })
+        };
+        Ok(Self::of_layers(repository, (0..LAYERS).map(layer).collect::<Result<_, _>>()?))
+    }
+
+    /// One of these tars.
+    pub fn of_layers(repository: &str, tars: Vec<Vec<u8>>) -> Self {
+        let layer = |(number, tar)| {
+            Object::new(&format!("layer{number}"), "application/vnd.oci.image.layer.v1.tar", tar)
+        };
+        let mut layers: Vec<_> = tars.into_iter().enumerate().map(layer).collect();
         let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest().to_string()).collect();
         let config = json!({
             "architecture": "amd64", "os": "linux", "config": { "Entrypoint": ["/file0"] },
@@ -92,7 +94,7 @@ impl Image {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [other, entry] });
         let mut objects = vec![Object::new("index", INDEX, index.to_string()), manifest, config];
         objects.append(&mut layers);
-        Ok(Self { repository: repository.into(), objects })
+        Self { repository: repository.into(), objects }
     }
 
     /// What a user writes.
