@@ -20,7 +20,7 @@ pub(super) struct Place {
     pub file: usize,
     /// Where the piece starts in it.
     pub from: u64,
-    /// A request goes no further.
+    /// Where the stripe ends that is being read: a request goes no further.
     pub until: u64,
 }
 

@@ -171,8 +171,9 @@ impl Reader {
                 tokio::time::sleep(LOOK).await;
                 continue;
             };
-            let work = self.work(stripe);
-            let result = self.read_stripe(work, &mut connection).await;
+            let pieces = self.stripes().pieces(stripe);
+            let helps = !self.seat().owns(stripe);
+            let result = self.read_stripe(pieces, helps, &mut connection).await;
             self.stripes().leave(stripe);
             if !result? {
                 tokio::time::sleep(LOOK).await;
@@ -191,15 +192,6 @@ impl Reader {
         // Until it is known whether parts can be had, a second reader of a file would read its beginning once more.
         let apart = alone || !self.parts.load(Ordering::Relaxed);
         self.stripes().take((seat, apart), &Lacking(&self.handle), self.began.elapsed())
-    }
-
-    fn work(&self, stripe: usize) -> Work {
-        let (seat, stripes) = (self.seat(), self.stripes());
-        let pieces = stripes.pieces(stripe);
-        // With several files there are several readers.
-        let alone = seat.of == 1 && self.files.len() == 1;
-        let reach = if alone { stripes.reach(stripe, &Lacking(&self.handle)) } else { pieces.end };
-        Work { pieces, reach, helps: !seat.owns(stripe) }
     }
 
     /// Whether this node has nothing to read, because the origin gives no parts and another node reads all.
@@ -223,17 +215,22 @@ impl Reader {
         }
     }
 
-    /// Reads what of a stripe has to be read; says whether there was anything. Who helps gives way when its owner is at it too.
-    async fn read_stripe(&self, work: Work, connection: &mut Option<Connection>) -> Result<bool, FetchError> {
+    /// Reads what of a stripe has to be read; says whether there was anything. Who `helps` gives way when its owner is at it too.
+    async fn read_stripe(
+        &self,
+        pieces: Range<u32>,
+        helps: bool,
+        connection: &mut Option<Connection>,
+    ) -> Result<bool, FetchError> {
         let mut begun = false;
-        for piece in work.pieces {
+        for piece in pieces.clone() {
             if self.handle.claim(piece..piece + 1).is_none() {
                 continue;
             }
             let claim = Claim { handle: &self.handle, piece, kept: false };
             let Some(segment) = self.map().segments(piece).next() else { continue };
             begun = true;
-            let left = u64::from(work.reach - piece) * self.map().piece_length();
+            let left = u64::from(pieces.end - piece) * self.map().piece_length();
             let (file, from) = (segment.file, segment.offset_in_file);
             let place = Place { file, from, until: from + left };
             let buffer = self.handle.buffer(segment.len).await.ok_or(FetchError::Stopped)?;
@@ -242,7 +239,7 @@ impl Reader {
             self.took(asked.elapsed());
             if self.handle.knows(piece) {
                 self.counters.in_vain.fetch_add(1, Ordering::Relaxed);
-                if work.helps {
+                if helps {
                     *connection = None;
                     break;
                 }
@@ -295,15 +292,6 @@ impl Reader {
     pub(super) async fn pause(&self, pause: Duration) -> Result<(), FetchError> {
         stoppable(&self.halt, tokio::time::sleep(pause)).await.map_err(|_| FetchError::Stopped)
     }
-}
-
-/// A stripe that is to be read.
-struct Work {
-    pieces: Range<u32>,
-    /// The end of the pieces that one request asks for.
-    reach: u32,
-    /// It is another fetcher's.
-    helps: bool,
 }
 
 /// A piece that is given back unless it is kept.

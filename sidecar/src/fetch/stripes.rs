@@ -15,8 +15,9 @@ use torrent::PieceMap;
 const STRIPE: u64 = 64 << 20;
 /// ...and at least, unless a file ends sooner: two seconds at 4 MB/s.
 const SHORTEST: u64 = 8 << 20;
-/// Of what is left of the content a stripe takes one part in so many: two for each of the most fetchers that there can be.
-const PARTS: u64 = 16;
+/// Of what is left of the content a stripe takes one part in so many: one for each of the most fetchers that there can be. Of content whose
+/// first stripe would be a short one all are long: fetchers that hear at different times of how many they are meet at the ends of stripes.
+const PARTS: u64 = 8;
 /// So many stripes before and behind the next one are watched: others read near it.
 const NEAR: usize = 256;
 /// One that someone has begun, whosever it is, and that gets on no more is taken over after the time of so many pieces, as they came there or
@@ -54,8 +55,6 @@ struct Stripe {
 #[derive(Debug)]
 pub struct Stripes {
     all: Vec<Stripe>,
-    /// Pieces of one at most.
-    longest: u32,
     /// Those that readers of this node are at.
     taken: BTreeSet<usize>,
     /// Everything before it among our own is read, or was a moment ago.
@@ -89,20 +88,8 @@ impl Stripes {
     /// Of all files of a torrent.
     pub fn new(map: &PieceMap, files: usize) -> Self {
         let all = cut(map, files);
-        let longest = (STRIPE / map.piece_length()).max(1) as u32;
         let (looked, pace) = (Duration::ZERO, Duration::ZERO);
-        Self { all, longest, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new(), looked, pace }
-    }
-
-    /// Up to which piece one request may go on from this stripe, for somebody who reads alone and takes one stripe after the other: that
-    /// spares waiting for answers.
-    pub fn reach(&self, stripe: usize, unread: &impl Unread) -> u32 {
-        let Stripe { file, pieces: first } = &self.all[stripe];
-        let goes_on = |next: &&Stripe| {
-            let fits = next.file == *file && next.pieces.end - first.start <= self.longest;
-            fits && unread.unread(&next.pieces) == next.pieces.len() as u32
-        };
-        self.all[stripe + 1..].iter().take_while(goes_on).last().map_or(first.end, |last| last.pieces.end)
+        Self { all, taken: BTreeSet::new(), next: 0, watched: BTreeMap::new(), looked, pace }
     }
 
     /// The fetchers are others now.
@@ -224,12 +211,13 @@ fn cut(map: &PieceMap, files: usize) -> Vec<Stripe> {
     let length = map.piece_length();
     let pieces = |bytes: u64| (bytes / length).max(1) as u32;
     let mut left: u64 = (0..files).map(|file| map.of_file(file).len() as u64 * length).sum();
+    let shortest = if left < STRIPE * PARTS { STRIPE } else { SHORTEST };
     let mut all = Vec::new();
     for file in 0..files {
         let Range { mut start, end } = map.of_file(file);
         let is_short = end - start <= pieces(STRIPE);
         while start < end {
-            let step = if is_short { end - start } else { pieces((left / PARTS).clamp(SHORTEST, STRIPE)) };
+            let step = if is_short { end - start } else { pieces((left / PARTS).clamp(shortest, STRIPE)) };
             let stripe = start..end.min(start + step);
             start = stripe.end;
             left -= stripe.len() as u64 * length;
@@ -282,8 +270,7 @@ mod tests {
     fn stripes_cover_all_files_once_and_none_lies_in_two() {
         let (mut stripes, content) = stripes(&[5, 65 * MIB, 0, 64 * MIB]);
         let taken = take_all(&mut stripes, &content, ALONE);
-        assert_eq!(taken[..3], [0..1, 1..9, 9..17]);
-        assert_eq!(taken[8..], [57..65, 65..66, 66..130], "a file that one request fetches is one stripe");
+        assert_eq!(taken, [0..1, 1..65, 65..66, 66..130]);
         assert_eq!(take(&mut stripes, ALONE, &content, ZERO), None, "all are taken");
         stripes.leave(2);
         assert_eq!(take(&mut stripes, ALONE, &content, ZERO), Some(2), "it was given up");
@@ -299,8 +286,8 @@ mod tests {
         assert_eq!([(); 3].map(|()| apart(&mut stripes, &content)), firsts);
         assert_eq!(apart(&mut stripes, &content), None);
         stripes.leave(0);
-        content.0.retain(|piece| *piece >= 10);
-        assert_eq!(apart(&mut stripes, &content), Some(10), "it goes on with its file");
+        content.0.retain(|piece| *piece >= 64);
+        assert_eq!(apart(&mut stripes, &content), Some(64), "it goes on with its file");
         assert!(take(&mut stripes, ALONE, &content, ZERO).is_some(), "with parts the others help");
     }
 
@@ -312,20 +299,6 @@ mod tests {
         assert_eq!(pieces.iter().sum::<usize>(), 2048);
         assert!(pieces.is_sorted_by(|one, next| one >= next), "{pieces:?}");
         assert_eq!([pieces[0], pieces[pieces.len() - 9], pieces[pieces.len() - 2]], [64, 8, 8]);
-    }
-
-    #[test]
-    fn who_reads_alone_asks_for_more_than_a_stripe_as_far_as_nobody_has_begun_it() {
-        let (stripes, mut content) = stripes(&[128 * MIB, 128 * MIB]);
-        let reach = |stripe, content: &Content| stripes.reach(stripe, content);
-        assert_eq!(stripes.pieces(0), 0..16);
-        let ends = stripes.all.iter().map(|stripe| stripe.pieces.end);
-        assert_eq!(Some(reach(0, &content)), ends.filter(|end| *end <= 64).max());
-        let last = stripes.all.iter().rposition(|stripe| stripe.file == 0).unwrap();
-        assert_eq!(reach(last, &content), stripes.pieces(last).end, "the next file is another request");
-        content.0.remove(&stripes.pieces(2).start);
-        assert_eq!(reach(0, &content), stripes.pieces(1).end);
-        assert_eq!(reach(1, &content), stripes.pieces(1).end);
     }
 
     #[test]
