@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::queue::NodeId;
 use crate::seats::Seats;
 
-/// Pieces of a stripe.
+/// Pieces of a stripe: the sidecar's longest, without the shorter ones at the end of large content.
 const STRIPE: u32 = 64;
 /// A stripe in which nothing was read for so long is open to all.
 pub const LEFT_LYING: Duration = Duration::from_secs(1);
