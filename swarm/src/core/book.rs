@@ -67,7 +67,9 @@ pub struct AddressBook {
 impl AddressBook {
     /// An empty one of this peer.
     pub fn new(own_id: &PeerId) -> Self {
-        Self { salt: lot(0, own_id), ..Self::default() }
+        let mut book = Self::default();
+        book.draw_lots(0, own_id);
+        book
     }
 
     /// Learns an address; says whether it is new. Addresses that can be nobody's are not taken (T53).
@@ -148,9 +150,9 @@ impl AddressBook {
         self.entries.get(&address).is_some_and(|entry| entry.newcomer)
     }
 
-    /// Draws new lots; nodes that give different numbers have different ones.
-    pub fn draw_lots(&mut self, salt: u64) {
-        self.salt = salt;
+    /// Draws the lots that decide among equals for the so many-th time: each time others, and for each peer others.
+    pub fn draw_lots(&mut self, number: u32, own_id: &PeerId) {
+        self.salt = lot(number, own_id);
     }
 
     fn lot(&self, address: SocketAddr) -> u64 {

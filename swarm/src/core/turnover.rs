@@ -2,7 +2,7 @@
 //!
 //! A torrent dials until it has two fifths of the connections that it may have. As many come from others on average, and the rest is room
 //! for those who come later: did the first ones fill up with each other, the last one would find nobody. Whom the user has named is dialled
-//! in any case.
+//! as long as there is any.
 //!
 //! Crowds whose members have all the connections they may have, to each other, would never hear of what another crowd has. So now and
 //! then one connection over which nothing moves is given up for one to somebody new. Which one is a matter of chance among equals, and so
@@ -79,7 +79,7 @@ impl TorrentCore {
         let key = self.least_useful(now)?;
         self.turnover.last = Some(now);
         self.turnover.count = self.turnover.count.wrapping_add(1);
-        self.book.draw_lots(lot(self.turnover.count, &self.own_id));
+        self.book.draw_lots(self.turnover.count, &self.own_id);
         Some(key)
     }
 

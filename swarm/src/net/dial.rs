@@ -40,7 +40,7 @@ pub async fn dial_loop(torrent: Arc<Torrent>) {
             let under_way = MAX_DIALS - turns.available_permits();
             let (most, rest) =
                 if core.is_complete() { (SEEDING_DIALS, SEEDING_REST) } else { (MAX_DIALS, REST) };
-            // One that has enough tries somebody new now and then.
+            // One that is full tries somebody new now and then.
             (core.to_dial(most, under_way, now), under_way > 0 || core.is_full(), rest)
         };
         let wait = lull.after(is_busy || !due.is_empty(), rest);

@@ -87,7 +87,7 @@ impl TorrentHandle {
         self.torrent.learn(peers);
     }
 
-    /// Learns peers that the user has named: they are dialled in any case, and stay.
+    /// Learns peers that the user has named: they are dialled first, as long as there is room, and stay.
     pub fn add_peers(&self, peers: Vec<SocketAddr>) {
         self.torrent.learn_by(peers, AddressBook::add_lasting);
     }
