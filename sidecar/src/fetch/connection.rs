@@ -111,9 +111,8 @@ impl Reader {
         let body = self.origin.read_granted(granted, ReadRange { from, until: asked, validator }).await?;
         self.validator_seen(place.file, body.validator());
         let whole = body.start() < from || asked.is_none_or(|until| until < body.end());
-        let is_part = place.from + filled > 0 || until < granted.size;
-        if !whole && is_part {
-            self.has_given_a_part();
+        if !whole && (from > 0 || until < granted.size) {
+            self.gives_parts();
         }
         // What fits into one request costs nothing.
         if whole && (body.start() < place.from || until < granted.size) {

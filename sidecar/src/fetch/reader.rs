@@ -200,7 +200,7 @@ impl Reader {
     }
 
     /// An origin has sent a part of a file.
-    pub(super) fn has_given_a_part(&self) {
+    pub(super) fn gives_parts(&self) {
         self.parts.store(true, Ordering::Relaxed);
     }
 

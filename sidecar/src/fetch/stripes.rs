@@ -1,7 +1,7 @@
 //! Which part of the content a fetcher reads next. Pure.
 //!
-//! Files are cut into stripes, which become shorter towards the end: all fetchers are to be through at the same time, and one that reads
-//! alone at the end reads at the pace of one connection. With several fetchers each has every n-th stripe, so that all of them read on a
+//! Files are cut into stripes. Those of large content become shorter towards the end: all fetchers are to be through at the same time, and
+//! one that reads alone at the end reads at the pace of one connection. With several fetchers each has every n-th stripe, so that all of them read on a
 //! broad front; who is through with its own helps with those that someone has left lying, because whoever hashes whole files goes by the
 //! first gap, and with those that nobody has begun, from the back.
 
@@ -16,7 +16,7 @@ const STRIPE: u64 = 64 << 20;
 /// ...and at least, unless a file ends sooner: two seconds at 4 MB/s.
 const SHORTEST: u64 = 8 << 20;
 /// Of what is left of the content a stripe takes one part in so many: one for each of the most fetchers that there can be. Of content whose
-/// first stripe would be a short one all are long: fetchers that hear at different times of how many they are meet at the ends of stripes.
+/// first stripe would be a short one all are long: the more ends, the more often two fetchers begin the same stripe while one comes or goes.
 const PARTS: u64 = 8;
 /// So many stripes before and behind the next one are watched: others read near it.
 const NEAR: usize = 256;
@@ -124,29 +124,43 @@ impl Stripes {
         }
         let busy: BTreeSet<usize> =
             self.taken.iter().filter(|_| apart).map(|stripe| self.all[*stripe].file).collect();
-        let is_busy = |all: &[Stripe], stripe: usize| busy.contains(&all[stripe].file);
-        let is_mine = |stripe: &usize| {
-            let (pieces, taken) = (&self.all[*stripe].pieces, self.taken.contains(stripe));
-            let left = if taken || !seat.owns(*stripe) { 0 } else { unread.unread(pieces) };
-            left > 0 && (alone || left == pieces.len() as u32)
+        let stripe = self.own(seat, &busy, unread).or_else(|| self.of_others(alone, &busy, unread, now))?;
+        self.taken.insert(stripe);
+        Some(stripe)
+    }
+
+    /// The next one that is this fetcher's to read.
+    fn own(&mut self, seat: Seat, busy: &BTreeSet<usize>, unread: &impl Unread) -> Option<usize> {
+        let is_to_read = |stripe: &usize| {
+            let (pieces, left) = (&self.all[*stripe].pieces, self.left(*stripe, unread));
+            left > 0 && (seat.of == 1 || left == pieces.len() as u32)
         };
-        let mut mine = (self.next..self.all.len()).filter(is_mine).peekable();
-        let first = mine.peek().copied();
-        if let Some(stripe) = mine.find(|stripe| !is_busy(&self.all, *stripe)) {
-            // Who is at the file of those before it goes on with them.
-            self.next = first.filter(|first| *first < stripe).unwrap_or(stripe + 1);
-            self.taken.insert(stripe);
-            return Some(stripe);
-        }
+        let own = (self.next..self.all.len()).filter(|stripe| seat.owns(*stripe));
+        let mut own = own.filter(is_to_read).peekable();
+        let first = own.peek().copied();
+        let stripe = own.find(|stripe| !busy.contains(&self.all[*stripe].file))?;
+        // Who is at the file of those before it goes on with them.
+        self.next = first.filter(|first| *first < stripe).unwrap_or(stripe + 1);
+        Some(stripe)
+    }
+
+    /// What someone has left lying, or nobody has begun, whosever it is.
+    fn of_others(
+        &mut self,
+        alone: bool,
+        busy: &BTreeSet<usize>,
+        unread: &impl Unread,
+        now: Duration,
+    ) -> Option<usize> {
         // Again from the start: what failed is free again.
         self.next = 0;
         let begun: Vec<usize> = self.watched.keys().copied().collect();
         let mut all = begun.into_iter().chain((0..self.all.len()).rev());
-        let helped =
-            all.find(|stripe| !is_busy(&self.all, *stripe) && self.is_free(*stripe, alone, unread, now))?;
-        self.watched.remove(&helped);
-        self.taken.insert(helped);
-        Some(helped)
+        let stripe = all.find(|stripe| {
+            !busy.contains(&self.all[*stripe].file) && self.is_free(*stripe, alone, unread, now)
+        })?;
+        self.watched.remove(&stripe);
+        Some(stripe)
     }
 
     /// Looks how far others are with what they have begun.
