@@ -5,7 +5,9 @@ mod common;
 
 use std::os::unix::fs::MetadataExt as _;
 
+use common::scripted::Connection;
 use common::{TestTorrent, below, complete, config, engine, seed};
+use swarm::wire::{BLOCK, Block, MAX_RUN, Message};
 use swarm::{Assume, Engine, EngineConfig, Phase};
 use torrent::Version;
 
@@ -60,6 +62,33 @@ async fn an_empty_file_is_complete_at_once() {
     let handle = alone.add(torrent.spec(folder.path(), Assume::Journal, Vec::new())).await.unwrap();
     complete(&handle).await;
     torrent.check(folder.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_that_it_takes_runs_gets_several_blocks_in_one_message_and_no_other_does() {
+    let torrent = TestTorrent::new(Version::Hybrid, 512 * KIB as u64, &[("data", 300 * KIB)]);
+    let folder = tempfile::tempdir().unwrap();
+    let from = engine().await;
+    let source = seed(&from, &torrent, &below(&folder, "seed")).await;
+    assert_eq!(source.stats().phase, Phase::Complete);
+    let address = from.addresses()[0];
+    let stranger = Connection::dial(address, &torrent.metainfo, b's').await;
+    let own = Connection::dial_and_name_port(address, &torrent.metainfo, b'o', 9).await;
+    for (mut peer, is_own) in [(stranger, false), (own, true)] {
+        peer.send(Message::Interested).await;
+        while !peer.next(|message| message == Message::Unchoke).await.unwrap() {}
+        let mut requests = Vec::new();
+        for at in 0..(300 * KIB as u32).div_ceil(BLOCK) {
+            let (begin, len) = (at * BLOCK, BLOCK.min(300 * KIB as u32 - at * BLOCK));
+            Message::Request(Block { piece: 0, begin, len }).encode(&mut requests);
+        }
+        peer.send_raw(&requests).await;
+        let lengths = peer.piece_lengths(300 * KIB).await;
+        let longest = lengths.iter().copied().max();
+        let most = if is_own { MAX_RUN } else { BLOCK };
+        assert_eq!(longest, Some(most as usize), "own: {is_own}, {lengths:?}");
+    }
+    from.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,10 +60,18 @@ impl Talk {
     fn hear(&mut self, buffer: &mut Vec<u8>) -> bool {
         self.talk.heard(self.now);
         let mut used = 0;
-        while let Ok(Decoded::Message(message, len)) = decode(&buffer[used..]) {
+        loop {
+            let (message, len, rest) = match decode(&buffer[used..]) {
+                Ok(Decoded::Message(message, len)) => (message, len, None),
+                Ok(Decoded::Block(message, len, rest)) => (message, len, Some(rest)),
+                _ => break,
+            };
             used += len;
             if self.handle(message).is_err() {
                 return false;
+            }
+            if let Some(rest) = rest {
+                buffer[used..used + rest.len()].copy_from_slice(&rest);
             }
         }
         if decode(&buffer[used..]).is_err() {

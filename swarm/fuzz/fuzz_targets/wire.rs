@@ -2,16 +2,24 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use swarm::wire::{Decoded, HANDSHAKE_LEN, Handshake, MAX_FRAME, Message, decode};
+use swarm::wire::{BLOCK, Decoded, HANDSHAKE_LEN, Handshake, MAX_FRAME, Message, decode};
 
 fuzz_target!(|bytes: &[u8]| {
     handshake(bytes);
-    let mut rest = bytes;
+    let (mut bytes, mut at) = (bytes.to_vec(), 0);
     loop {
+        let rest = &bytes[at..];
         match decode(rest) {
             Ok(Decoded::Message(message, used)) => {
                 one(message, &rest[..used]);
-                rest = &rest[used..];
+                at += used;
+            }
+            // A block less of the same run.
+            Ok(Decoded::Block(message, used, header)) => {
+                let Message::Piece { data, .. } = message else { panic!("{message:?} has blocks") };
+                assert_eq!((data.len(), used), (BLOCK as usize, BLOCK as usize));
+                at += used;
+                bytes[at..at + header.len()].copy_from_slice(&header);
             }
             Ok(Decoded::Need(bytes)) => {
                 assert!(bytes > rest.len() && bytes <= 4 + MAX_FRAME, "{bytes} for {}", rest.len());

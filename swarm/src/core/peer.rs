@@ -265,6 +265,11 @@ impl TorrentCore {
         }
     }
 
+    /// Whether it takes several blocks in one PIECE message.
+    pub fn takes_runs(&self, key: PeerKey) -> bool {
+        self.peers.get(&key).is_some_and(|peer| peer.takes.run.is_some())
+    }
+
     /// The peer named the port that it listens on: where it has dialled us, it can be dialled when the connection is lost. Only the first
     /// one counts: each is busy in the address book until the connection ends.
     pub fn peer_listens(&mut self, key: PeerKey, port: u16) {

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::link::Link;
 use super::reader::Reader;
 use super::torrent::Torrent;
+use super::transport::Transport;
 use super::writer::Writer;
 use crate::conversation::{Conversation, End, Scene};
 use crate::core::{NewPeer, Peer, PeerKey, Refusal, Source};
@@ -57,8 +56,8 @@ const USELESS_WITHIN: Duration = Duration::from_secs(10);
 /// A peer of ours has so long to hear why it is cut off.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Runs a connection to its end. Generic over the stream, so that TLS is one more stream.
-pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, connection: Established<S>) {
+/// Runs a connection to its end.
+pub async fn run<S: Transport>(torrent: Arc<Torrent>, connection: Established<S>) {
     let Established { stream, handshake, address, outgoing } = connection;
     let new = NewPeer { id: handshake.peer_id, address, outgoing };
     let now = torrent.engine.clock.now();
@@ -77,7 +76,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(torrent: Arc<Torrent>, conne
     let port = torrent.engine.port();
     let greeted =
         talk.greet(speaks, port, &Scene { host: &torrent, out: &*link, now, rng: &mut rand::rng() });
-    let (read, write) = tokio::io::split(stream);
+    let (read, write) = stream.halves();
     let mut reader = Reader::new(torrent.clone(), link.clone(), talk, read);
     let mut writer = Writer::new(torrent.clone(), link, key, speaks.fast, write);
     let ended = tokio::select! {

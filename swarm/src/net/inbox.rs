@@ -45,7 +45,7 @@ impl Inbox {
         }
     }
 
-    /// Handles all whole messages, until one ends it.
+    /// Handles all whole messages, and all whole blocks, until one ends it.
     pub fn each<E: From<WireError>>(
         &mut self,
         mut handle: impl FnMut(Message<'_>) -> Result<(), E>,
@@ -56,6 +56,11 @@ impl Inbox {
                 Decoded::Message(message, len) => {
                     used += len;
                     handle(message)?;
+                }
+                Decoded::Block(message, len, rest) => {
+                    used += len;
+                    handle(message)?;
+                    self.buffer[used..used + rest.len()].copy_from_slice(&rest);
                 }
                 Decoded::Need(bytes) => break bytes,
             }
@@ -73,6 +78,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::BLOCK;
 
     #[test]
     fn messages_come_whole_however_they_are_cut() {
@@ -96,6 +102,36 @@ mod tests {
             inbox.each(handle).unwrap();
         }
         assert_eq!(seen, ["Have(1)", "Bitfield", "Unchoke"]);
+    }
+
+    #[test]
+    fn a_run_comes_block_by_block_and_needs_no_more_room_than_a_block() {
+        let data: Vec<u8> = (0..2 * BLOCK + 100).map(|at| (at % 251) as u8).collect();
+        let mut bytes = Vec::new();
+        Message::Piece { piece: 3, begin: 5 * BLOCK, data: &data }.encode(&mut bytes);
+        Message::Have(9).encode(&mut bytes);
+        let (mut inbox, mut seen, mut most) = (Inbox::new(8), Vec::new(), 0);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let room = inbox.room();
+            let part = rest.len().min(room.len()).min(1000);
+            room[..part].copy_from_slice(&rest[..part]);
+            rest = &rest[part..];
+            inbox.came(part);
+            let handle = |message: Message<'_>| {
+                if let Message::Piece { piece, begin, data } = message {
+                    seen.push((piece, begin, data.to_vec()));
+                } else {
+                    assert_eq!(message, Message::Have(9));
+                }
+                Ok::<_, WireError>(())
+            };
+            inbox.each(handle).unwrap();
+            most = most.max(inbox.buffer.len());
+        }
+        let blocks = data.chunks(BLOCK as usize).zip(5..).map(|(block, at)| (3, at * BLOCK, block.to_vec()));
+        assert!(seen.into_iter().eq(blocks));
+        assert_eq!(most, wire::PIECE_HEADER + BLOCK as usize);
     }
 
     #[test]

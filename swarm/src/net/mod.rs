@@ -40,6 +40,7 @@ pub mod storage;
 mod store;
 mod tls;
 mod torrent;
+mod transport;
 mod web_seeds;
 mod writer;
 mod zeros;

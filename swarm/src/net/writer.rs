@@ -13,22 +13,31 @@ use super::connection::Closed;
 use super::link::Link;
 use super::open::leaves;
 use super::passing::Source;
-use super::storage::{read_piece, read_piece_now};
+use super::storage::{Extent, cached_extent, read_piece, read_piece_now};
 use super::store::blocking;
 use super::torrent::Torrent;
+use super::transport::{Outgoing, STALLED, send_blocks};
 use crate::assembly::Leaf;
 use crate::conversation::{End, Outlet as _};
 use crate::core::PeerKey;
-use crate::wire::{Block, HashRequest, Message, piece_header};
+use crate::wire::{Block, HashRequest, MAX_RUN, Message, piece_header};
 
 /// Blocks served between two looks at control messages, without an upload limit.
-const HELPING: u32 = 128 * 1024;
+const HELPING: u32 = MAX_RUN;
 /// The same with one: the peers take turns by this much.
 const LIMITED_HELPING: u32 = 32 * 1024;
 /// Something is said at least so often.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
-/// A peer that takes no byte for so long is gone. Longer than a peer with a tight limit of its own pauses to read.
-const STALLED: Duration = Duration::from_mins(3);
+
+/// Where the bytes of a run of blocks are.
+enum Payload {
+    /// In [`Writer::data`].
+    Copied,
+    /// In a file, and in the page cache.
+    InFile(Extent),
+    /// The piece was given up.
+    Nowhere,
+}
 
 /// The writing half.
 pub struct Writer<W> {
@@ -46,7 +55,7 @@ pub struct Writer<W> {
     data: Vec<u8>,
 }
 
-impl<W: AsyncWrite + Unpin> Writer<W> {
+impl<W: Outgoing> Writer<W> {
     /// For a connection that has shaken hands and whose bitfield is in the outbox.
     pub fn new(torrent: Arc<Torrent>, link: Arc<Link>, key: PeerKey, fast: bool, stream: W) -> Self {
         let mut news = torrent.news.subscribe();
@@ -144,15 +153,18 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn serve(&mut self) -> Result<(), Closed> {
         let run = std::mem::take(&mut self.run);
         let bytes: u32 = run.iter().map(|block| block.len).sum();
+        let takes_runs = self.torrent.core().takes_runs(self.key);
         self.mark_under_way(run[0].piece, 0);
         self.pay(u64::from(bytes)).await?;
-        match self.read(run[0].piece, run[0].begin, bytes).await {
-            Ok(false) => {
+        match self.find(run[0].piece, run[0].begin, bytes).await {
+            Ok(Payload::Nowhere) => {
                 self.link.send(run.iter().map(|block| Message::Reject(*block)));
             }
-            Ok(true) => {
+            Ok(payload) => {
                 self.torn = true;
-                write_blocks(&mut self.stream, &run, &self.data).await?;
+                let whole = Block { len: bytes, ..run[0] };
+                let frames = if takes_runs { std::slice::from_ref(&whole) } else { &run[..] };
+                self.send(frames, &payload).await?;
                 (self.torn, self.sent) = (false, true);
                 self.mark_under_way(run[0].piece, bytes);
                 self.torrent.counters.uploaded.fetch_add(u64::from(bytes), Ordering::Relaxed);
@@ -187,27 +199,42 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
-    /// Reads into `data`: from memory or the page cache at once, else where waiting is allowed. `false`: the piece has been given up.
-    async fn read(&mut self, piece: u32, begin: u32, len: u32) -> io::Result<bool> {
+    /// Finds bytes of a piece: what is in the page cache stays there if the kernel can send it; else it is read into `data`, from memory at
+    /// once, from a disk where waiting is allowed.
+    async fn find(&mut self, piece: u32, begin: u32, len: u32) -> io::Result<Payload> {
+        let torrent = self.torrent.clone();
         let mut data = std::mem::take(&mut self.data);
         data.resize(len as usize, 0);
-        let torrent = &self.torrent;
         let found = torrent.passing.read(piece, begin, &mut data);
         if found != Source::Disk {
             self.data = data;
-            return Ok(found == Source::Memory);
+            return Ok(if found == Source::Memory { Payload::Copied } else { Payload::Nowhere });
+        }
+        if self.stream.socket().is_some()
+            && let Some(extent) =
+                cached_extent(&*torrent.storage, torrent.subject.pieces(), piece, begin, len)?
+        {
+            self.data = data;
+            return Ok(Payload::InFile(extent));
         }
         if read_piece_now(&*torrent.storage, torrent.subject.pieces(), piece, begin, &mut data)? {
             self.data = data;
-            return Ok(true);
+            return Ok(Payload::Copied);
         }
-        let torrent = self.torrent.clone();
         self.data = blocking(move || {
             read_piece(&*torrent.storage, torrent.subject.pieces(), piece, begin, &mut data)?;
             Ok(data)
         })
         .await?;
-        Ok(true)
+        Ok(Payload::Copied)
+    }
+
+    /// Sends what is in these frames.
+    async fn send(&mut self, frames: &[Block], payload: &Payload) -> Result<(), Closed> {
+        match (payload, self.stream.socket()) {
+            (Payload::InFile(extent), Some(socket)) => send_blocks(socket, frames, extent).await,
+            _ => write_blocks(&mut self.stream, frames, &self.data).await,
+        }
     }
 
     /// Answers a hash request from the bytes of a piece.

@@ -1,7 +1,7 @@
 //! The extension handshake of BEP 10: message 20, id 0.
 //!
 //! It says what else the sender understands: of the extensions we speak `ut_metadata` (BEP 9), `upload_only` (BEP 21) and `lt_donthave` (BEP 54), and of our own `sm_bad`,
-//! `sm_coming` and `sm_hashes`.
+//! `sm_coming`, `sm_hashes` and `sm_run`.
 
 use torrent::bencode::{self, Limits, Writer};
 
@@ -31,7 +31,7 @@ pub struct ExtensionHandshake {
     pub port: Option<u16>,
     /// `m.ut_metadata`: the id under which it takes messages of BEP 9.
     pub ut_metadata: Option<u8>,
-    /// `m.lt_donthave`, `m.sm_bad`, `m.sm_coming` and `m.sm_hashes`.
+    /// `m.lt_donthave`, `m.sm_bad`, `m.sm_coming`, `m.sm_hashes` and `m.sm_run`.
     pub notices: Notices,
     /// `metadata_size`: bytes of `info`, if it has it.
     pub metadata_size: Option<u32>,
@@ -71,6 +71,7 @@ impl ExtensionHandshake {
                     ("sm_bad", self.notices.bad),
                     ("sm_coming", self.notices.coming),
                     ("sm_hashes", self.notices.hashes),
+                    ("sm_run", self.notices.run),
                     ("ut_metadata", self.ut_metadata),
                 ];
                 for (name, id) in ids {
@@ -128,6 +129,7 @@ impl ExtensionHandshake {
                 coming: id("sm_coming"),
                 hashes: id("sm_hashes"),
                 bad: id("sm_bad"),
+                run: id("sm_run"),
             },
             metadata_size: int("metadata_size")
                 .and_then(|size| u32::try_from(size).ok())

@@ -9,6 +9,11 @@ use super::hashes::HashRequest;
 pub const BLOCK: u32 = 16 * 1024;
 /// The longest REQUEST that is served to a peer that has negotiated nothing (T26).
 pub const MAX_REQUEST: u32 = BLOCK;
+/// The longest payload of a PIECE message: it answers several requests, of a peer that has said that it takes that (`sm_run`). Whoever sends one, it is read
+/// block by block.
+pub const MAX_RUN: u32 = 8 * BLOCK;
+/// Length prefix, id, piece number and offset of a PIECE message.
+pub const PIECE_HEADER: usize = 13;
 /// The longest frame of any kind. A bitfield of 2^21 pieces is 256 KiB.
 pub const MAX_FRAME: usize = 1 << 20;
 /// The longest extension message.
@@ -115,6 +120,9 @@ pub enum WireError {
 pub enum Decoded<'a> {
     /// A message, and how many bytes it took.
     Message(Message<'a>, usize),
+    /// The first block of a PIECE message that has more of them, and how many bytes it took. What comes behind it, once these bytes stand at its
+    /// start, is a PIECE message with the rest: they are to be written over the last ones that were taken.
+    Block(Message<'a>, usize, [u8; PIECE_HEADER]),
     /// Nothing whole: the buffer must hold so many bytes in all before it is worth asking again.
     Need(usize),
 }
@@ -138,10 +146,23 @@ pub fn decode(buffer: &[u8]) -> Result<Decoded<'_>, WireError> {
     };
     check_length(id, len)?;
     let end = 4 + len as usize;
+    if id == 7 && end > PIECE_HEADER + BLOCK as usize {
+        return Ok(first_block(buffer, end));
+    }
     match buffer.get(5..end) {
         Some(body) => Ok(Decoded::Message(parse(id, body), end)),
         None => Ok(Decoded::Need(end)),
     }
+}
+
+/// Reads the first block of a PIECE message of `end` bytes that has more than one.
+fn first_block(buffer: &[u8], end: usize) -> Decoded<'_> {
+    let until = PIECE_HEADER + BLOCK as usize;
+    let Some(body) = buffer.get(5..until) else { return Decoded::Need(until) };
+    let (piece, begin) = (word(body, 0), word(body, 4));
+    // An offset that wraps is that of no block that was asked for.
+    let rest = piece_header(piece, begin.wrapping_add(BLOCK), (end - until) as u32);
+    Decoded::Block(parse(7, body), BLOCK as usize, rest)
 }
 
 /// Refuses lengths that the kind of message cannot have.
@@ -151,14 +172,14 @@ fn check_length(id: u8, len: u32) -> Result<(), WireError> {
         0..=3 | 14 | 15 => body == 0,
         4 | 13 | 17 => body == 4,
         6 | 8 | 16 => body == 12,
-        7 => (8..=8 + MAX_REQUEST as usize).contains(&body),
+        7 => (8..=8 + MAX_RUN as usize).contains(&body),
         9 => body == 2,
         20 => (1..=MAX_EXTENDED).contains(&body),
         21 | 23 => body == HashRequest::LEN,
         22 => body >= HashRequest::LEN && (body - HashRequest::LEN).is_multiple_of(32),
         _ => true,
     };
-    if len as usize > MAX_FRAME || (id == 7 && body > 8 + MAX_REQUEST as usize) {
+    if len as usize > MAX_FRAME || (id == 7 && body > 8 + MAX_RUN as usize) {
         return Err(WireError::TooLong { id, len });
     }
     if fits { Ok(()) } else { Err(WireError::WrongLength { id, len }) }
@@ -251,9 +272,9 @@ impl Message<'_> {
     }
 }
 
-/// The 13 bytes before the data of a PIECE message, for drivers that write the data from elsewhere.
-pub fn piece_header(piece: u32, begin: u32, len: u32) -> [u8; 13] {
-    let mut header = [0; 13];
+/// The bytes before the data of a PIECE message, for drivers that write the data from elsewhere.
+pub fn piece_header(piece: u32, begin: u32, len: u32) -> [u8; PIECE_HEADER] {
+    let mut header = [0; PIECE_HEADER];
     header[..4].copy_from_slice(&(len + 9).to_be_bytes());
     header[4] = 7;
     header[5..9].copy_from_slice(&piece.to_be_bytes());

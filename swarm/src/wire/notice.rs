@@ -1,4 +1,4 @@
-//! Extension messages about pieces: `lt_donthave` (BEP 54), and `sm_coming`, `sm_hashes` and `sm_bad`, of our own.
+//! Extension messages about pieces: `lt_donthave` (BEP 54), and `sm_coming`, `sm_hashes`, `sm_bad` and `sm_run`, of our own.
 
 /// The id under which we take `lt_donthave`: the sender has this piece no more.
 pub const LT_DONTHAVE: u8 = 2;
@@ -11,6 +11,10 @@ pub const SM_HASHES: u8 = 4;
 /// The id under which we take `sm_bad`: this piece, as we have sent it, is not what it has to be.
 pub const SM_BAD: u8 = 5;
 
+/// The id that says that we take runs: a PIECE message may answer several requests, for blocks that lie one behind the other, of
+/// [`MAX_RUN`](super::MAX_RUN) bytes together at most. No message has it.
+pub const SM_RUN: u8 = 6;
+
 /// Under which ids a peer takes such messages, if it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Notices {
@@ -22,6 +26,8 @@ pub struct Notices {
     pub hashes: Option<u8>,
     /// `m.sm_bad`.
     pub bad: Option<u8>,
+    /// `m.sm_run`: it takes runs of blocks.
+    pub run: Option<u8>,
 }
 
 impl Notices {
@@ -32,6 +38,7 @@ impl Notices {
             coming: Some(SM_COMING),
             hashes: Some(SM_HASHES),
             bad: Some(SM_BAD),
+            run: Some(SM_RUN),
         }
     }
 }

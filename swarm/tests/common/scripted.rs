@@ -66,6 +66,24 @@ impl Connection {
         }
     }
 
+    /// The payload lengths of the PIECE messages that come, until they have brought so many bytes.
+    pub async fn piece_lengths(&mut self, bytes: usize) -> Vec<usize> {
+        let (mut lengths, mut read) = (Vec::new(), std::mem::take(&mut self.buffer));
+        while lengths.iter().sum::<usize>() < bytes {
+            let len = read.first_chunk().map(|prefix| u32::from_be_bytes(*prefix) as usize);
+            let Some(len) = len.filter(|len| read.len() >= 4 + len) else {
+                assert!(self.stream.read_buf(&mut read).await.unwrap() > 0, "it has closed");
+                continue;
+            };
+            if len > 0 && read[4] == 7 {
+                lengths.push(len + 4 - wire::PIECE_HEADER);
+            }
+            read.drain(..4 + len);
+        }
+        self.buffer = read;
+        lengths
+    }
+
     /// Sends a message; `false` if the other side has closed.
     pub async fn send(&mut self, message: Message<'_>) -> bool {
         let mut bytes = Vec::new();
@@ -81,10 +99,19 @@ impl Connection {
     /// Handles the next message; `None` if the other side has closed.
     pub async fn next<T>(&mut self, handle: impl FnOnce(Message<'_>) -> T) -> Option<T> {
         loop {
-            if let Decoded::Message(message, used) = wire::decode(&self.buffer).unwrap() {
-                let result = handle(message);
-                self.buffer.drain(..used);
-                return Some(result);
+            match wire::decode(&self.buffer).unwrap() {
+                Decoded::Message(message, used) => {
+                    let result = handle(message);
+                    self.buffer.drain(..used);
+                    return Some(result);
+                }
+                Decoded::Block(message, used, rest) => {
+                    let result = handle(message);
+                    self.buffer.drain(..used);
+                    self.buffer[..rest.len()].copy_from_slice(&rest);
+                    return Some(result);
+                }
+                Decoded::Need(_) => {}
             }
             if self.stream.read_buf(&mut self.buffer).await.ok()? == 0 {
                 return None;

@@ -186,6 +186,14 @@ impl Storage for Disk {
         Ok(read.is_ok_and(|read| read == wanted))
     }
 
+    /// What the kernel has read of a file it has read in runs, ahead of who asked: where the first and the last page are, those between are
+    /// too. If they are not, whoever sends them waits once.
+    fn cached(&self, file: usize, offset: u64, len: u64) -> io::Result<Option<Arc<File>>> {
+        let is_here = |at: u64| self.read_now(file, at, &mut [0]);
+        let all = len > 0 && is_here(offset)? && is_here(offset + len - 1)?;
+        if all { self.file(file, false).map(Some) } else { Ok(None) }
+    }
+
     fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
         self.file(file, true)?.write_all_at(data, offset)
     }

@@ -1,7 +1,9 @@
 //! Files of which some lie in somebody else's folder: read there, and never written, cut or removed.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Disk, Room, Storage};
@@ -60,6 +62,10 @@ impl Storage for Elsewhere {
 
     fn read_now(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
         self.at(file, |disk| disk.read_now(file, offset, buffer))
+    }
+
+    fn cached(&self, file: usize, offset: u64, len: u64) -> io::Result<Option<Arc<File>>> {
+        self.at(file, |disk| disk.cached(file, offset, len))
     }
 
     fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {

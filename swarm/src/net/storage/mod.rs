@@ -11,11 +11,13 @@ mod read_only;
 mod selected;
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::io::Errno;
-use torrent::PieceMap;
+use torrent::{PieceMap, Segment};
 
 pub use disk::Disk;
 pub use elsewhere::Elsewhere;
@@ -31,6 +33,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
     /// As [`Self::read`], but only if it does not have to wait for a device; `false` if it would.
     fn read_now(&self, _file: usize, _offset: u64, _buffer: &mut [u8]) -> io::Result<bool> {
         Ok(false)
+    }
+
+    /// The open file, if so many bytes from `offset` on can be sent from it without waiting for a device; `None` if they would have to be waited
+    /// for, or lie in no file.
+    fn cached(&self, _file: usize, _offset: u64, _len: u64) -> io::Result<Option<Arc<File>>> {
+        Ok(None)
     }
 
     /// Writes at `offset`; makes the file, of its full size, if it is not there.
@@ -95,6 +103,33 @@ pub fn read_piece_now(
     buffer: &mut [u8],
 ) -> io::Result<bool> {
     each_part(map, piece, begin, buffer, |file, offset, part| storage.read_now(file, offset, part))
+}
+
+/// A range of a file that can be sent without waiting for a device.
+#[derive(Debug)]
+pub struct Extent {
+    /// It stays open as long as it is needed.
+    pub file: Arc<File>,
+    /// Of the first byte.
+    pub offset: u64,
+}
+
+/// Where so many bytes of a piece from `begin` lie, if all of them lie in one file and none has to be waited for.
+pub fn cached_extent(
+    storage: &dyn Storage,
+    map: &PieceMap,
+    piece: u32,
+    begin: u32,
+    len: u32,
+) -> io::Result<Option<Extent>> {
+    let holds = |segment: &Segment| {
+        let from = segment.offset_in_piece;
+        from <= begin && begin + len <= from + segment.len
+    };
+    let Some(segment) = map.segments(piece).find(holds) else { return Ok(None) };
+    let offset = segment.offset_in_file + u64::from(begin - segment.offset_in_piece);
+    let file = storage.cached(segment.file, offset, u64::from(len))?;
+    Ok(file.map(|file| Extent { file, offset }))
 }
 
 /// Calls `read` for the part of each file, until one says `false`.

@@ -1,7 +1,9 @@
 //! Files that are somebody else's: shared, and never written to.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use super::Storage;
 
@@ -17,6 +19,10 @@ impl<S: Storage> Storage for ReadOnly<S> {
 
     fn read_now(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
         self.0.read_now(file, offset, buffer)
+    }
+
+    fn cached(&self, file: usize, offset: u64, len: u64) -> io::Result<Option<Arc<File>>> {
+        self.0.cached(file, offset, len)
     }
 
     fn write(&self, _file: usize, _offset: u64, _data: &[u8]) -> io::Result<()> {

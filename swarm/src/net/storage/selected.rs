@@ -76,6 +76,13 @@ impl<S: Storage> Storage for Selected<S> {
         }
     }
 
+    fn cached(&self, file: usize, offset: u64, len: u64) -> io::Result<Option<Arc<File>>> {
+        match self.places[file] {
+            Place::Here => self.inner.cached(file, offset, len),
+            Place::Parts(_) => Ok(None),
+        }
+    }
+
     fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
         match self.places[file] {
             Place::Here => self.inner.write(file, offset, data),

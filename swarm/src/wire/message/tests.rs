@@ -53,7 +53,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         match decode(&bytes) {
-            Ok(Decoded::Message(_, used)) => prop_assert!(used <= bytes.len()),
+            Ok(Decoded::Message(_, used) | Decoded::Block(_, used, _)) => prop_assert!(used <= bytes.len()),
             Ok(Decoded::Need(n)) => prop_assert!(n > bytes.len() && n <= MAX_FRAME + 4),
             Err(_) => {}
         }
@@ -76,7 +76,7 @@ fn t021_oversized_frames_are_refused_from_the_prefix_alone() {
     for len in [u32::MAX, 2 * 1024 * 1024 + 1] {
         assert!(matches!(decode(&len.to_be_bytes()), Err(WireError::TooLong { .. })));
     }
-    let mut piece = (9 + MAX_REQUEST + 1).to_be_bytes().to_vec();
+    let mut piece = (9 + MAX_RUN + 1).to_be_bytes().to_vec();
     piece.push(7);
     assert!(matches!(decode(&piece), Err(WireError::TooLong { id: 7, .. })));
 }
@@ -96,4 +96,23 @@ fn piece_header_is_what_encode_writes() {
     let mut bytes = Vec::new();
     Message::Piece { piece: 3, begin: 16384, data: b"abc" }.encode(&mut bytes);
     assert_eq!(bytes[..13], piece_header(3, 16384, 3));
+}
+
+#[test]
+fn a_run_is_its_blocks_and_what_is_left_is_a_run_again() {
+    let data: Vec<u8> = (0..BLOCK + 5).map(|at| (at % 251) as u8).collect();
+    let mut bytes = Vec::new();
+    Message::Piece { piece: 3, begin: BLOCK, data: &data }.encode(&mut bytes);
+    let (first, second) = data.split_at(BLOCK as usize);
+    let enough = PIECE_HEADER + BLOCK as usize;
+    assert_eq!(
+        decode(&bytes[..enough - 1]),
+        Ok(Decoded::Need(enough)),
+        "no more than the block is waited for"
+    );
+    let Ok(Decoded::Block(block, used, rest)) = decode(&bytes[..enough]) else { panic!("no block") };
+    assert_eq!(block, Message::Piece { piece: 3, begin: BLOCK, data: first });
+    bytes[used..used + PIECE_HEADER].copy_from_slice(&rest);
+    let last = Message::Piece { piece: 3, begin: 2 * BLOCK, data: second };
+    assert_eq!(decode(&bytes[used..]), Ok(Decoded::Message(last, PIECE_HEADER + 5)));
 }

@@ -114,3 +114,18 @@ fn what_lies_in_memory_is_read_without_a_thread_to_wait_on() {
     assert_eq!(&buffer, DATA);
     assert!(!disk.read_now(0, 1, &mut buffer).unwrap(), "what is too short is left to who may wait");
 }
+
+#[test]
+fn what_is_in_the_page_cache_can_be_sent_and_what_is_not_there_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, _) = disk(folder.path());
+    assert!(disk.cached(0, 0, 16).is_err(), "there is no such file");
+    disk.write(0, 0, DATA).unwrap();
+    let file = disk.cached(0, 4, 12).unwrap().expect("it was just written");
+    let mut bytes = [0; 12];
+    file.read_exact_at(&mut bytes, 4).unwrap();
+    assert_eq!(bytes, DATA[4..]);
+    file.set_len(10).unwrap();
+    assert!(disk.cached(0, 4, 12).unwrap().is_none(), "it has become shorter");
+    assert!(disk.cached(0, 4, 0).unwrap().is_none());
+}
