@@ -43,8 +43,9 @@ impl Budget {
             return None;
         }
         shared.used += len as u64;
-        let at = shared.spare.iter().position(|spare| spare.len() == len);
-        let spare = at.map(|at| shared.spare.swap_remove(at));
+        // The one that was used last is the likeliest to lie in the processor's cache.
+        let at = shared.spare.iter().rposition(|spare| spare.len() == len);
+        let spare = at.map(|at| shared.spare.remove(at));
         shared.trim();
         drop(shared);
         Some(Buffer { bytes: spare.unwrap_or_else(|| vec![0; len]), shared: self.shared.clone() })
