@@ -18,7 +18,7 @@ use torrent::PieceMap;
 use torrent::ingest::Outline;
 
 use super::connection::{Connection, Place};
-use super::stripes::{Seat, Stripes, Unread};
+use super::stripes::{Seat, Stripes, Turn, Unread};
 use super::{Counters, FetchError, MAX_FILES};
 use crate::jobs::stoppable;
 
@@ -187,11 +187,12 @@ impl Reader {
         if self.gives_way() {
             return None;
         }
-        let alone = self.sequential.load(Ordering::Relaxed);
-        let seat = if alone { Seat { index: 0, of: 1 } } else { self.seat() };
+        let sequential = self.sequential.load(Ordering::Relaxed);
+        let seat = if sequential { Seat { index: 0, of: 1 } } else { self.seat() };
         // Until it is known whether parts can be had, a second reader of a file would read its beginning once more.
-        let apart = alone || !self.parts.load(Ordering::Relaxed);
-        self.stripes().take((seat, apart), &Lacking(&self.handle), self.began.elapsed())
+        let apart = sequential || !self.parts.load(Ordering::Relaxed);
+        let turn = Turn { seat, apart, sequential };
+        self.stripes().take(turn, &Lacking(&self.handle), self.began.elapsed())
     }
 
     /// Whether this node has nothing to read, because the origin gives no parts and another node reads all.
@@ -251,10 +252,10 @@ impl Reader {
 
     /// A piece has taken so long to read.
     fn took(&self, time: Duration) {
-        let (seat, now) = (self.seat(), self.began.elapsed());
+        let now = self.began.elapsed();
         let mut stripes = self.stripes();
         stripes.took(time);
-        stripes.look(seat, &Lacking(&self.handle), now);
+        stripes.look(&Lacking(&self.handle), now);
     }
 
     /// Hashes and writes a piece while others are read.

@@ -44,6 +44,17 @@ impl Seat {
     }
 }
 
+/// Who takes a stripe, and which it may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Which of the fetchers this node is.
+    pub seat: Seat,
+    /// Not of a file that another reader of this node is at.
+    pub apart: bool,
+    /// The origin gives no parts, and this node reads all of it, from the front.
+    pub sequential: bool,
+}
+
 /// A part of a file.
 #[derive(Clone, Debug)]
 struct Stripe {
@@ -57,7 +68,7 @@ pub struct Stripes {
     all: Vec<Stripe>,
     /// Those that readers of this node are at.
     taken: BTreeSet<usize>,
-    /// Everything before it among our own is read, or was a moment ago.
+    /// Everything before it among our own is read, or was a moment ago, or somebody is at it.
     next: usize,
     /// Those that someone has begun.
     watched: BTreeMap<usize, Watched>,
@@ -95,7 +106,6 @@ impl Stripes {
     /// The fetchers are others now.
     pub fn reseat(&mut self) {
         self.next = 0;
-        self.watched.clear();
     }
 
     /// A piece has taken so long to read.
@@ -105,35 +115,44 @@ impl Stripes {
 
     /// Looks now and then, while this fetcher reads, how far others are with what they have begun: who is through with a stripe is to know
     /// what has been left lying since.
-    pub fn look(&mut self, seat: Seat, unread: &impl Unread, now: Duration) {
-        if seat.of > 1 && now.saturating_sub(self.looked) >= LOOK {
+    pub fn look(&mut self, unread: &impl Unread, now: Duration) {
+        if now.saturating_sub(self.looked) >= LOOK {
             self.watch(unread, now);
         }
     }
 
-    /// Takes the next stripe that has to be read; `None` if there is none now. `apart`: not of a file that another reader of this node is at.
-    pub fn take(
-        &mut self,
-        (seat, apart): (Seat, bool),
-        unread: &impl Unread,
-        now: Duration,
-    ) -> Option<usize> {
-        let alone = seat.of == 1;
-        if !alone {
+    /// Takes the next stripe that has to be read; `None` if there is none now.
+    pub fn take(&mut self, turn: Turn, unread: &impl Unread, now: Duration) -> Option<usize> {
+        if turn.seat.of == 1 {
+            self.look(unread, now);
+        } else {
             self.watch(unread, now);
         }
         let busy: BTreeSet<usize> =
-            self.taken.iter().filter(|_| apart).map(|stripe| self.all[*stripe].file).collect();
-        let stripe = self.own(seat, &busy, unread).or_else(|| self.of_others(alone, &busy, unread, now))?;
+            self.taken.iter().filter(|_| turn.apart).map(|stripe| self.all[*stripe].file).collect();
+        let own = self.own(turn, &busy, unread, now).or_else(|| {
+            // Again from the start: what failed is free again.
+            (std::mem::take(&mut self.next) > 0).then(|| self.watch(unread, now))?;
+            self.own(turn, &busy, unread, now)
+        });
+        let stripe = own.or_else(|| self.of_others(&busy, unread, now))?;
         self.taken.insert(stripe);
         Some(stripe)
     }
 
-    /// The next one that is this fetcher's to read.
-    fn own(&mut self, seat: Seat, busy: &BTreeSet<usize>, unread: &impl Unread) -> Option<usize> {
+    /// The next one that is this fetcher's to read. One that reads alone goes on with what was begun before, but not with what someone is at: of
+    /// how many they are each fetcher hears in a moment of its own.
+    fn own(
+        &mut self,
+        Turn { seat, sequential, .. }: Turn,
+        busy: &BTreeSet<usize>,
+        unread: &impl Unread,
+        now: Duration,
+    ) -> Option<usize> {
         let is_to_read = |stripe: &usize| {
-            let (pieces, left) = (&self.all[*stripe].pieces, self.left(*stripe, unread));
-            left > 0 && (seat.of == 1 || left == pieces.len() as u32)
+            let left = self.left(*stripe, unread);
+            let is_whole = left == self.all[*stripe].pieces.len() as u32;
+            left > 0 && (is_whole || (seat.of == 1 && (sequential || !self.gets_on(*stripe, now))))
         };
         let own = (self.next..self.all.len()).filter(|stripe| seat.owns(*stripe));
         let mut own = own.filter(is_to_read).peekable();
@@ -141,24 +160,16 @@ impl Stripes {
         let stripe = own.find(|stripe| !busy.contains(&self.all[*stripe].file))?;
         // Who is at the file of those before it goes on with them.
         self.next = first.filter(|first| *first < stripe).unwrap_or(stripe + 1);
+        self.watched.remove(&stripe);
         Some(stripe)
     }
 
     /// What someone has left lying, or nobody has begun, whosever it is.
-    fn of_others(
-        &mut self,
-        alone: bool,
-        busy: &BTreeSet<usize>,
-        unread: &impl Unread,
-        now: Duration,
-    ) -> Option<usize> {
-        // Again from the start: what failed is free again.
-        self.next = 0;
+    fn of_others(&mut self, busy: &BTreeSet<usize>, unread: &impl Unread, now: Duration) -> Option<usize> {
         let begun: Vec<usize> = self.watched.keys().copied().collect();
         let mut all = begun.into_iter().chain((0..self.all.len()).rev());
-        let stripe = all.find(|stripe| {
-            !busy.contains(&self.all[*stripe].file) && self.is_free(*stripe, alone, unread, now)
-        })?;
+        let stripe =
+            all.find(|stripe| !busy.contains(&self.all[*stripe].file) && self.is_free(*stripe, unread, now))?;
         self.watched.remove(&stripe);
         Some(stripe)
     }
@@ -176,15 +187,21 @@ impl Stripes {
     }
 
     /// Whether a stripe is to be read, and nobody is likely to be at it.
-    fn is_free(&mut self, stripe: usize, alone: bool, unread: &impl Unread, now: Duration) -> bool {
+    fn is_free(&mut self, stripe: usize, unread: &impl Unread, now: Duration) -> bool {
         let left = self.left(stripe, unread);
-        if left == 0 || alone || left == self.all[stripe].pieces.len() as u32 {
+        if left == 0 || left == self.all[stripe].pieces.len() as u32 {
             self.watched.remove(&stripe);
             return left > 0;
         }
         let seen = self.note(stripe, left, now);
-        let (soonest, latest) = LEFT_WITHIN;
-        now.saturating_sub(seen.since) >= (self.pace.max(seen.gap) * LEFT_LYING).clamp(soonest, latest)
+        now.saturating_sub(seen.since) >= patience(self.pace.max(seen.gap))
+    }
+
+    /// Whether pieces of a stripe have come here lately that no reader of this node has read. What takes another much longer than this node is not
+    /// waited for.
+    fn gets_on(&self, stripe: usize, now: Duration) -> bool {
+        let seen = self.watched.get(&stripe).filter(|seen| !seen.gap.is_zero());
+        seen.is_some_and(|seen| now.saturating_sub(seen.since) < patience(self.pace))
     }
 
     /// Pieces of a stripe that are still to be read, and that no reader of this node is at.
@@ -200,11 +217,12 @@ impl Stripes {
             return fresh;
         }
         let seen = self.watched.entry(stripe).or_insert(fresh);
-        if seen.left != left {
-            let pieces = seen.left.abs_diff(left);
-            let gap = now.saturating_sub(seen.since) / pieces;
+        if left < seen.left {
+            let gap = now.saturating_sub(seen.since) / (seen.left - left);
             *seen = Watched { left, since: now, gap: seen.gap.max(gap) };
         }
+        // More than before: some were lost.
+        seen.left = left;
         *seen
     }
 
@@ -217,6 +235,12 @@ impl Stripes {
     pub fn leave(&mut self, stripe: usize) {
         self.taken.remove(&stripe);
     }
+}
+
+/// For how long nothing may come of a stripe that someone has begun, where a piece takes so long.
+fn patience(piece: Duration) -> Duration {
+    let (soonest, latest) = LEFT_WITHIN;
+    (piece * LEFT_LYING).clamp(soonest, latest)
 }
 
 /// The stripes of all files: all fetchers make the same. A file that one of the longest holds is one, however near the end it is: origins
@@ -267,7 +291,7 @@ mod tests {
     }
 
     fn take(stripes: &mut Stripes, seat: Seat, content: &Content, now: Duration) -> Option<usize> {
-        stripes.take((seat, false), content, now)
+        stripes.take(Turn { seat, apart: false, sequential: false }, content, now)
     }
 
     fn take_all(stripes: &mut Stripes, content: &Content, seat: Seat) -> Vec<Range<u32>> {
@@ -294,7 +318,8 @@ mod tests {
     fn apart_nobody_reads_a_file_that_another_reader_is_at() {
         let (mut stripes, mut content) = stripes(&[80 * MIB, 8 * MIB, 80 * MIB]);
         let apart = |stripes: &mut Stripes, content: &Content| {
-            stripes.take((ALONE, true), content, ZERO).map(|stripe| stripes.pieces(stripe).start)
+            let turn = Turn { seat: ALONE, apart: true, sequential: false };
+            stripes.take(turn, content, ZERO).map(|stripe| stripes.pieces(stripe).start)
         };
         let firsts = [0, 80, 88].map(Some);
         assert_eq!([(); 3].map(|()| apart(&mut stripes, &content)), firsts);
@@ -340,6 +365,39 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_alone_goes_on_with_what_was_begun_and_not_with_what_gets_on() {
+        let (mut stripes, mut content) = stripes(&[8 * MIB; 3]);
+        content.0.remove(&8);
+        let tenth = Duration::from_millis(100);
+        assert_eq!(take(&mut stripes, ALONE, &content, ZERO), Some(0));
+        stripes.look(&content, tenth * 5);
+        content.0.retain(|piece| *piece >= 8 && *piece != 16);
+        stripes.leave(0);
+        stripes.look(&content, tenth * 10);
+        content.0.remove(&17);
+        let second = tenth * 15;
+        assert_eq!(take(&mut stripes, ALONE, &content, second), Some(1), "it was so at the start");
+        assert_eq!(take(&mut stripes, ALONE, &content, second), None, "somebody is at the last one");
+        let sequential = Turn { seat: ALONE, apart: true, sequential: true };
+        let at_once = stripes.take(sequential, &content, second);
+        assert_eq!(at_once, Some(2), "an origin that gives no parts is read from the front");
+        stripes.leave(2);
+        assert_eq!(take(&mut stripes, ALONE, &content, second), Some(2), "what this node gave up is free");
+    }
+
+    #[test]
+    fn who_reads_alone_takes_over_what_gets_on_no_more_and_lost_pieces_are_no_progress() {
+        let (mut stripes, mut content) = stripes(&[8 * MIB]);
+        content.0.remove(&0);
+        let second = Duration::from_secs(1);
+        stripes.look(&content, second);
+        content.0.remove(&1);
+        assert_eq!(take(&mut stripes, ALONE, &content, second * 2), None, "somebody is at it");
+        content.0.insert(1);
+        assert_eq!(take(&mut stripes, ALONE, &content, second * 3), Some(0), "and was lost");
+    }
+
+    #[test]
     fn what_was_left_while_this_fetcher_was_at_its_own_is_taken_at_once() {
         let (mut stripes, mut content) = stripes(&[8 * MIB; 3]);
         let seat = Seat { index: 0, of: 2 };
@@ -362,9 +420,9 @@ mod tests {
         assert_eq!(take(&mut stripes, seat, &content, ZERO), Some(0));
         for step in 1..=5 {
             content.0.remove(&(7 + step));
-            stripes.look(seat, &content, tenth * step);
+            stripes.look(&content, tenth * step);
         }
-        stripes.look(seat, &content, tenth * 15);
+        stripes.look(&content, tenth * 15);
         content.0.retain(|piece| *piece >= 8);
         stripes.leave(0);
         assert_eq!(take(&mut stripes, seat, &content, tenth * 16), Some(2), "its own comes first");
