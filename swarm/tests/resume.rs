@@ -3,15 +3,13 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use common::metered::Metered;
 use common::{PATIENCE, TestTorrent, below, complete, config, engine, seed};
-use swarm::net::storage::{Disk, Storage};
 use swarm::{AddTorrent, Assume, Engine, EngineConfig};
 use torrent::Version;
 
@@ -95,48 +93,6 @@ async fn after_a_clean_end_a_few_samples_are_hashed_and_nothing_is_fetched_again
     assert_eq!(handle.stats().downloaded, 0);
     let read = storage.read.load(Ordering::Relaxed);
     assert!((1..handle.stats().total / 4).contains(&read), "{read} bytes read to be hashed");
-}
-
-/// A disk that counts the bytes that are read.
-#[derive(Debug)]
-struct Metered {
-    disk: Disk,
-    read: AtomicU64,
-}
-
-impl Metered {
-    fn new(spec: &AddTorrent) -> Self {
-        let disk = Disk::open(&spec.folder, spec.metainfo.files().iter().map(|file| file.size), &spec.layout)
-            .unwrap();
-        Self { disk, read: AtomicU64::new(0) }
-    }
-}
-
-impl Storage for Metered {
-    fn read(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-        self.disk.read(file, offset, buffer)
-    }
-
-    fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.write(file, offset, data)
-    }
-
-    fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()> {
-        self.disk.sync(files)
-    }
-
-    fn size(&self, file: usize) -> io::Result<Option<u64>> {
-        self.disk.size(file)
-    }
-
-    fn create_empty(&self) -> io::Result<()> {
-        self.disk.create_empty()
-    }
-
-    fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
-        self.disk.is_hole(file, offset, len)
-    }
 }
 
 /// Completes a leecher, damages its files, and starts it again: it must notice and heal.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use swarm::wire::metadata::Metadata;
 use swarm::wire::{
-    Block, Capabilities, ExtensionHandshake, Handshake, HashRequest, Message, PeerId, UT_METADATA,
+    BLOCK, Block, Capabilities, ExtensionHandshake, Handshake, HashRequest, Message, PeerId, UT_METADATA,
 };
 use torrent::WireId;
 
@@ -50,6 +50,8 @@ fn wire() -> Result<()> {
     {
         write("wire", name, &encode(messages))?;
     }
+    let run = Message::Piece { piece: 2, begin: 0, data: &[7; 2 * BLOCK as usize + 100] };
+    write("wire", "run", &encode(&[run, Message::Have(1)]))?;
     let mut too_long = encode(&[Message::Unknown(99)]);
     too_long[0] = 0xff;
     write("wire", "too_long", &too_long)?;

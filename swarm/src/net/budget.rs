@@ -1,5 +1,6 @@
 //! Memory for pieces under way: a fixed number of bytes, and buffers that are used again.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use sha2::{Digest, Sha256};
@@ -19,7 +20,8 @@ pub struct Budget {
 struct State {
     limit: u64,
     used: u64,
-    spare: Vec<Vec<u8>>,
+    /// The one that was used last at the back.
+    spare: VecDeque<Vec<u8>>,
 }
 
 /// A buffer whose bytes count until it is dropped.
@@ -32,7 +34,7 @@ pub struct Buffer {
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
-        Self { shared: Arc::new(Mutex::new(State { limit, used: 0, spare: Vec::new() })) }
+        Self { shared: Arc::new(Mutex::new(State { limit, used: 0, spare: VecDeque::new() })) }
     }
 
     /// A buffer of `len` bytes with arbitrary contents; `None` if the budget is used up. The first is always given, or a
@@ -45,7 +47,7 @@ impl Budget {
         shared.used += len as u64;
         // The one that was used last is the likeliest to lie in the processor's cache.
         let at = shared.spare.iter().rposition(|spare| spare.len() == len);
-        let spare = at.map(|at| shared.spare.remove(at));
+        let spare = at.and_then(|at| shared.spare.remove(at));
         shared.trim();
         drop(shared);
         Some(Buffer { bytes: spare.unwrap_or_else(|| vec![0; len]), shared: self.shared.clone() })
@@ -62,18 +64,19 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.used -= self.bytes.len() as u64;
-        if shared.spare.len() < MAX_SPARE {
-            shared.spare.push(std::mem::take(&mut self.bytes));
-            shared.trim();
+        if shared.spare.len() == MAX_SPARE {
+            shared.spare.pop_front();
         }
+        shared.spare.push_back(std::mem::take(&mut self.bytes));
+        shared.trim();
     }
 }
 
 impl State {
     /// Spare buffers and those in use together stay within the limit.
     fn trim(&mut self) {
-        let spare = |spare: &[Vec<u8>]| spare.iter().map(|spare| spare.len() as u64).sum::<u64>();
-        while self.used + spare(&self.spare) > self.limit && self.spare.pop().is_some() {}
+        let spare = |spare: &VecDeque<Vec<u8>>| spare.iter().map(|spare| spare.len() as u64).sum::<u64>();
+        while self.used + spare(&self.spare) > self.limit && self.spare.pop_front().is_some() {}
     }
 }
 

@@ -1,14 +1,11 @@
 //! What a connection runs over, and the shortest way that bytes of a file have through it.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use rustix::net::sockopt::set_tcp_cork;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -31,7 +28,7 @@ pub trait Transport {
 
 /// The way out.
 pub trait Outgoing: AsyncWrite + Unpin {
-    /// The socket, if what is written to it goes to the peer as it is: then the kernel can send from a file.
+    /// The socket, if what is written goes to the peer as it is: then the kernel can send from a file. Not where it is encrypted on the way.
     fn socket(&self) -> Option<&TcpStream>;
 }
 
@@ -53,69 +50,63 @@ impl Outgoing for OwnedWriteHalf {
 /// A peer that takes no byte for so long is gone. Longer than a peer with a tight limit of its own pauses to read.
 pub const STALLED: Duration = Duration::from_mins(3);
 
-/// Sends blocks that lie in a file one behind the other, each behind its header. Nothing of the file is copied to here: the kernel takes it from
-/// the page cache.
-pub async fn send_blocks(socket: &TcpStream, run: &[Block], extent: &Extent) -> Result<(), Closed> {
-    let mut offset = extent.offset;
-    // Headers and blocks fill segments together.
-    set_tcp_cork(socket, true).map_err(io::Error::from)?;
-    for block in run {
-        send_bytes(socket, &piece_header(block.piece, block.begin, block.len)).await?;
-        send_range(socket, &extent.file, offset, block.len as usize).await?;
-        offset += u64::from(block.len);
-    }
-    set_tcp_cork(socket, false).map_err(io::Error::from)?;
-    // The other half of the connection, and other connections, have their turn however fast the peer takes this.
-    tokio::task::coop::consume_budget().await;
-    Ok(())
-}
-
-async fn send_range(socket: &TcpStream, file: &File, mut offset: u64, len: usize) -> Result<(), Closed> {
-    let end = offset + len as u64;
+/// Sends a PIECE message whose bytes lie in a file and in the page cache: the kernel takes them from there, nothing is copied to here. Answers how many
+/// bytes of the payload went out: fewer where the rest is to be read and sent by the caller, because the file system cannot be sent from, the file has
+/// become shorter, or `is_cached` says after a wait that the bytes behind so many have to be waited for by now.
+pub async fn send_run(
+    socket: &TcpStream,
+    run: Block,
+    extent: &Extent,
+    is_cached: impl Fn(u32) -> bool,
+) -> Result<u32, Closed> {
+    send_header(socket, run).await?;
+    let (mut offset, end) = (extent.offset, extent.offset + u64::from(run.len));
     while offset < end {
         let left = (end - offset) as usize;
-        let send = || Ok(sendfile(socket, file, Some(&mut offset), left)?);
-        match when_writable(socket, send).await {
-            // It was longer a moment ago.
-            Ok(0) => return Err(Closed::Unreadable),
-            Err(Closed::Io(error)) if is_unknown(&error) => {
-                let mut bytes = vec![0; left];
-                file.read_exact_at(&mut bytes, offset)?;
-                return send_bytes(socket, &bytes).await;
-            }
-            other => other?,
-        };
-    }
-    Ok(())
-}
-
-/// Whether a file system cannot be sent from.
-fn is_unknown(error: &io::Error) -> bool {
-    let unknown = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].map(Errno::raw_os_error);
-    error.raw_os_error().is_some_and(|errno| unknown.contains(&errno))
-}
-
-async fn send_bytes(socket: &TcpStream, mut bytes: &[u8]) -> Result<(), Closed> {
-    while !bytes.is_empty() {
-        let sent =
-            when_writable(socket, || Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)).await?;
-        bytes = &bytes[sent..];
-    }
-    Ok(())
-}
-
-/// Does something with a socket that takes bytes again, as soon as it does.
-async fn when_writable<T>(socket: &TcpStream, mut act: impl FnMut() -> io::Result<T>) -> Result<T, Closed> {
-    loop {
-        match socket.try_io(Interest::WRITABLE, &mut act) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let ready = tokio::time::timeout(STALLED, socket.writable()).await;
-                ready.map_err(|_| End::NotReading)??;
-            }
+        // Rust's runtime ignores SIGPIPE.
+        let sent = socket
+            .try_io(Interest::WRITABLE, || Ok(sendfile(socket, &*extent.file, Some(&mut offset), left)?));
+        match sent {
+            Ok(0) => break,
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return Ok(other?),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                writable(socket).await?;
+                if !is_cached((offset - extent.offset) as u32) {
+                    break;
+                }
+            }
+            Err(error) if is_of_file(&error) => break,
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok((offset - extent.offset) as u32)
+}
+
+/// The payload is to follow in the same segment.
+async fn send_header(socket: &TcpStream, run: Block) -> Result<(), Closed> {
+    let header = piece_header(run.piece, run.begin, run.len);
+    let (mut left, flags) = (&header[..], SendFlags::NOSIGNAL | SendFlags::MORE);
+    while !left.is_empty() {
+        match socket.try_io(Interest::WRITABLE, || Ok(rustix::net::send(socket, left, flags)?)) {
+            Ok(sent) => left = &left[sent..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(socket).await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is the file that fails, or whose file system cannot be sent from.
+fn is_of_file(error: &io::Error) -> bool {
+    let of_file = [Errno::IO, Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|errno| of_file.contains(&errno))
+}
+
+async fn writable(socket: &TcpStream) -> Result<(), Closed> {
+    let ready = tokio::time::timeout(STALLED, socket.writable()).await;
+    Ok(ready.map_err(|_| End::NotReading)??)
 }
 
 #[cfg(test)]
@@ -144,16 +135,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_sent_from_a_file_is_what_messages_with_its_bytes_encode_to() {
-        let bytes: Vec<u8> = (0..200 * BLOCK).map(|at| (at % 251) as u8).collect();
-        let block = |at: u32, len: u32| Block { piece: 3, begin: at * BLOCK, len };
+    async fn what_is_sent_from_a_file_is_the_message_with_its_bytes() {
         // More than the socket's buffers take at once.
-        let frames = [block(0, BLOCK), block(1, 8 * BLOCK), block(9, 190 * BLOCK), block(199, 5)];
+        let bytes: Vec<u8> = (0..800 * BLOCK).map(|at| (at % 251) as u8).collect();
+        let run = Block { piece: 3, begin: 16, len: bytes.len() as u32 };
         let mut expected = Vec::new();
-        for Block { piece, begin, len } in frames {
-            let data = &bytes[begin as usize..(begin + len) as usize];
-            Message::Piece { piece, begin, data }.encode(&mut expected);
-        }
+        Message::Piece { piece: 3, begin: 16, data: &bytes }.encode(&mut expected);
         let (ours, mut theirs) = pair().await;
         let extent = extent(&bytes);
         let read = tokio::spawn(async move {
@@ -161,27 +148,37 @@ mod tests {
             theirs.read_to_end(&mut read).await.unwrap();
             read
         });
-        send_blocks(&ours, &frames, &extent).await.unwrap();
+        assert_eq!(send_run(&ours, run, &extent, |_| true).await.unwrap(), run.len);
         drop(ours);
         assert!(read.await.unwrap() == expected);
     }
 
     #[tokio::test]
-    async fn a_file_that_became_shorter_ends_the_connection() {
+    async fn a_file_that_became_shorter_is_sent_as_far_as_it_goes() {
         let (ours, _theirs) = pair().await;
-        let extent = extent(&[1; 100]);
-        let block = Block { piece: 0, begin: 0, len: BLOCK };
-        let ended = send_blocks(&ours, &[block], &extent).await;
-        assert!(matches!(ended, Err(Closed::Unreadable)), "{ended:?}");
+        let run = Block { piece: 0, begin: 0, len: BLOCK };
+        assert_eq!(send_run(&ours, run, &extent(&[1; 100]), |_| true).await.unwrap(), 100);
+    }
+
+    #[tokio::test]
+    async fn what_has_to_be_waited_for_after_a_pause_is_left_to_the_caller() {
+        let (ours, mut theirs) = pair().await;
+        let bytes = vec![0; 64 << 20];
+        let run = Block { piece: 0, begin: 0, len: bytes.len() as u32 };
+        tokio::spawn(async move {
+            let mut nowhere = vec![0; 1 << 20];
+            while theirs.read(&mut nowhere).await.unwrap() > 0 {}
+        });
+        let sent = send_run(&ours, run, &extent(&bytes), |_| false).await.unwrap();
+        assert!(0 < sent && sent < run.len, "{sent}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_cut_off() {
         let (ours, _theirs) = pair().await;
         let bytes = vec![0; 64 << 20];
-        let extent = extent(&bytes);
-        let block = Block { piece: 0, begin: 0, len: bytes.len() as u32 };
-        let ended = send_blocks(&ours, &[block], &extent).await;
+        let run = Block { piece: 0, begin: 0, len: bytes.len() as u32 };
+        let ended = send_run(&ours, run, &extent(&bytes), |_| true).await;
         assert!(matches!(ended, Err(Closed::Conversation(End::NotReading))), "{ended:?}");
     }
 }

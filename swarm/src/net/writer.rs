@@ -16,11 +16,11 @@ use super::passing::Source;
 use super::storage::{Extent, cached_extent, read_piece, read_piece_now};
 use super::store::blocking;
 use super::torrent::Torrent;
-use super::transport::{Outgoing, STALLED, send_blocks};
+use super::transport::{Outgoing, STALLED, send_run};
 use crate::assembly::Leaf;
 use crate::conversation::{End, Outlet as _};
 use crate::core::PeerKey;
-use crate::wire::{Block, HashRequest, MAX_RUN, Message, piece_header};
+use crate::wire::{BLOCK, Block, HashRequest, MAX_RUN, Message, PIECE_HEADER, piece_header};
 
 /// Blocks served between two looks at control messages, without an upload limit.
 const HELPING: u32 = MAX_RUN;
@@ -35,8 +35,6 @@ enum Payload {
     Copied,
     /// In a file, and in the page cache.
     InFile(Extent),
-    /// The piece was given up.
-    Nowhere,
 }
 
 /// The writing half.
@@ -152,22 +150,25 @@ impl<W: Outgoing> Writer<W> {
     /// Serves a run of blocks of one piece that lie one behind the other.
     async fn serve(&mut self) -> Result<(), Closed> {
         let run = std::mem::take(&mut self.run);
-        let bytes: u32 = run.iter().map(|block| block.len).sum();
-        let takes_runs = self.torrent.core().takes_runs(self.key);
-        self.mark_under_way(run[0].piece, 0);
-        self.pay(u64::from(bytes)).await?;
-        match self.find(run[0].piece, run[0].begin, bytes).await {
-            Ok(Payload::Nowhere) => {
+        let whole = Block { len: run.iter().map(|block| block.len).sum(), ..run[0] };
+        let takes_run = self.mark_under_way(whole.piece, 0) && is_one_message(&run);
+        self.pay(u64::from(whole.len)).await?;
+        match self.find(whole, takes_run).await {
+            Ok(None) => {
                 self.link.send(run.iter().map(|block| Message::Reject(*block)));
             }
-            Ok(payload) => {
+            Ok(Some(payload)) => {
                 self.torn = true;
-                let whole = Block { len: bytes, ..run[0] };
-                let frames = if takes_runs { std::slice::from_ref(&whole) } else { &run[..] };
-                self.send(frames, &payload).await?;
+                match payload {
+                    Payload::InFile(extent) => self.send_from_file(whole, &extent).await?,
+                    Payload::Copied if takes_run => {
+                        write_blocks(&mut self.stream, &[whole], &self.data).await?;
+                    }
+                    Payload::Copied => write_blocks(&mut self.stream, &run, &self.data).await?,
+                }
                 (self.torn, self.sent) = (false, true);
-                self.mark_under_way(run[0].piece, bytes);
-                self.torrent.counters.uploaded.fetch_add(u64::from(bytes), Ordering::Relaxed);
+                self.mark_under_way(whole.piece, whole.len);
+                self.torrent.counters.uploaded.fetch_add(u64::from(whole.len), Ordering::Relaxed);
             }
             Err(error) => self.unreadable(&run, &error)?,
         }
@@ -175,10 +176,12 @@ impl<W: Outgoing> Writer<W> {
         Ok(())
     }
 
-    /// The piece is on its way to this peer, and needs to be given to nobody else meanwhile.
-    fn mark_under_way(&self, piece: u32, bytes: u32) {
+    /// The piece is on its way to this peer, and needs to be given to nobody else meanwhile. Says whether the peer takes runs.
+    fn mark_under_way(&self, piece: u32, bytes: u32) -> bool {
         let now = self.torrent.engine.clock.now();
-        self.torrent.core().sent(self.key, piece, bytes, now);
+        let mut core = self.torrent.core();
+        core.sent(self.key, piece, bytes, now);
+        core.takes_runs(self.key)
     }
 
     /// Waits for the limits of uploads, and says meanwhile what is to be said.
@@ -199,42 +202,61 @@ impl<W: Outgoing> Writer<W> {
         }
     }
 
-    /// Finds bytes of a piece: what is in the page cache stays there if the kernel can send it; else it is read into `data`, from memory at
-    /// once, from a disk where waiting is allowed.
-    async fn find(&mut self, piece: u32, begin: u32, len: u32) -> io::Result<Payload> {
+    /// Finds a run: what is in the page cache stays there if it is to be sent from its file; else it is read into `data`, from memory at once,
+    /// from a disk where waiting is allowed. `None`: the piece has been given up.
+    async fn find(&mut self, run: Block, from_file: bool) -> io::Result<Option<Payload>> {
+        let Block { piece, begin, len } = run;
         let torrent = self.torrent.clone();
-        let mut data = std::mem::take(&mut self.data);
-        data.resize(len as usize, 0);
-        let found = torrent.passing.read(piece, begin, &mut data);
-        if found != Source::Disk {
-            self.data = data;
-            return Ok(if found == Source::Memory { Payload::Copied } else { Payload::Nowhere });
+        if !torrent.passing.is_empty() {
+            self.data.resize(len as usize, 0);
+            match torrent.passing.read(piece, begin, &mut self.data) {
+                Source::Disk => {}
+                Source::Memory => return Ok(Some(Payload::Copied)),
+                Source::Nowhere => return Ok(None),
+            }
         }
-        if self.stream.socket().is_some()
-            && let Some(extent) =
-                cached_extent(&*torrent.storage, torrent.subject.pieces(), piece, begin, len)?
+        if from_file
+            && self.stream.socket().is_some()
+            && let Some(extent) = extent(&torrent, run, 0)?
         {
-            self.data = data;
-            return Ok(Payload::InFile(extent));
+            return Ok(Some(Payload::InFile(extent)));
         }
-        if read_piece_now(&*torrent.storage, torrent.subject.pieces(), piece, begin, &mut data)? {
-            self.data = data;
-            return Ok(Payload::Copied);
+        self.data.resize(len as usize, 0);
+        if !read_piece_now(&*torrent.storage, torrent.subject.pieces(), piece, begin, &mut self.data)? {
+            self.read(piece, begin, len).await?;
         }
+        Ok(Some(Payload::Copied))
+    }
+
+    /// Reads into `data` where waiting is allowed.
+    async fn read(&mut self, piece: u32, begin: u32, len: u32) -> io::Result<()> {
+        let (torrent, mut data) = (self.torrent.clone(), std::mem::take(&mut self.data));
+        data.resize(len as usize, 0);
         self.data = blocking(move || {
             read_piece(&*torrent.storage, torrent.subject.pieces(), piece, begin, &mut data)?;
             Ok(data)
         })
         .await?;
-        Ok(Payload::Copied)
+        Ok(())
     }
 
-    /// Sends what is in these frames.
-    async fn send(&mut self, frames: &[Block], payload: &Payload) -> Result<(), Closed> {
-        match (payload, self.stream.socket()) {
-            (Payload::InFile(extent), Some(socket)) => send_blocks(socket, frames, extent).await,
-            _ => write_blocks(&mut self.stream, frames, &self.data).await,
+    /// Sends a run from its file, and what of it is not in the page cache any more when the peer takes it, as it is read.
+    async fn send_from_file(&mut self, run: Block, of: &Extent) -> Result<(), Closed> {
+        let Some(socket) = self.stream.socket() else { return Err(Closed::Unreadable) };
+        let is_cached = |sent| matches!(extent(&self.torrent, run, sent), Ok(Some(_)));
+        let sent = send_run(socket, run, of, is_cached).await?;
+        if sent < run.len {
+            let read = self.read(run.piece, run.begin + sent, run.len - sent).await;
+            if let Err(error) = read {
+                // The header has said that it comes.
+                self.torrent.unreadable(run.piece, &error);
+                return Err(Closed::Unreadable);
+            }
+            write_all(&mut self.stream, &mut [IoSlice::new(&self.data)]).await?;
         }
+        // Other connections have their turn however fast the peer takes this, and so has the reading half.
+        tokio::task::coop::consume_budget().await;
+        Ok(())
     }
 
     /// Answers a hash request from the bytes of a piece.
@@ -283,13 +305,25 @@ impl<W: Outgoing> Writer<W> {
     }
 }
 
+/// Whether a run can go in one message: who takes it cuts it into blocks of the usual length.
+fn is_one_message(run: &[Block]) -> bool {
+    run.iter().rev().skip(1).all(|block| block.len == BLOCK)
+}
+
+/// Where a run lies behind so many of its bytes, if that is in one file and in the page cache.
+fn extent(torrent: &Torrent, run: Block, sent: u32) -> io::Result<Option<Extent>> {
+    let (begin, len) = (run.begin + sent, run.len - sent);
+    cached_extent(&*torrent.storage, torrent.subject.pieces(), run.piece, begin, len)
+}
+
 /// Writes PIECE messages, headers and data gathered, without copying the data.
 async fn write_blocks(
     stream: &mut (impl AsyncWrite + Unpin),
     run: &[Block],
     data: &[u8],
 ) -> Result<(), Closed> {
-    let headers: Vec<[u8; 13]> = run.iter().map(|b| piece_header(b.piece, b.begin, b.len)).collect();
+    let headers: Vec<[u8; PIECE_HEADER]> =
+        run.iter().map(|b| piece_header(b.piece, b.begin, b.len)).collect();
     let mut slices = Vec::with_capacity(run.len() * 2);
     let mut rest = data;
     for (header, block) in headers.iter().zip(run) {

@@ -120,14 +120,14 @@ pub enum WireError {
 pub enum Decoded<'a> {
     /// A message, and how many bytes it took.
     Message(Message<'a>, usize),
-    /// The first block of a PIECE message that has more of them, and how many bytes it took. What comes behind it, once these bytes stand at its
-    /// start, is a PIECE message with the rest: they are to be written over the last ones that were taken.
+    /// The first block of a PIECE message that has more of them, how many bytes are done with, and a header. That is to be written over the bytes behind
+    /// these, the end of the block: from there on stands a PIECE message with the rest.
     Block(Message<'a>, usize, [u8; PIECE_HEADER]),
     /// Nothing whole: the buffer must hold so many bytes in all before it is worth asking again.
     Need(usize),
 }
 
-/// Reads one message from the start of `buffer`.
+/// Reads one message from the start of `buffer`, or one block of a PIECE message.
 pub fn decode(buffer: &[u8]) -> Result<Decoded<'_>, WireError> {
     let Some(prefix) = buffer.first_chunk::<4>() else {
         return Ok(Decoded::Need(4));

@@ -12,7 +12,7 @@ pub const SM_HASHES: u8 = 4;
 pub const SM_BAD: u8 = 5;
 
 /// The id that says that we take runs: a PIECE message may answer several requests, for blocks that lie one behind the other, of
-/// [`MAX_RUN`](super::MAX_RUN) bytes together at most. No message has it.
+/// [`MAX_RUN`](super::MAX_RUN) bytes together at most, all but the last of 16 KiB. No message has it.
 pub const SM_RUN: u8 = 6;
 
 /// Under which ids a peer takes such messages, if it does.

@@ -35,8 +35,8 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
         Ok(false)
     }
 
-    /// The open file, if so many bytes from `offset` on can be sent from it without waiting for a device; `None` if they would have to be waited
-    /// for, or lie in no file.
+    /// The open file, if so many bytes from `offset` on lie in it and in the page cache, so that sending them is not likely to wait for a device;
+    /// else `None`. Whoever has it holds the file open, also when it is removed.
     fn cached(&self, _file: usize, _offset: u64, _len: u64) -> io::Result<Option<Arc<File>>> {
         Ok(None)
     }
@@ -105,7 +105,7 @@ pub fn read_piece_now(
     each_part(map, piece, begin, buffer, |file, offset, part| storage.read_now(file, offset, part))
 }
 
-/// A range of a file that can be sent without waiting for a device.
+/// A range of a file that lies in the page cache.
 #[derive(Debug)]
 pub struct Extent {
     /// It stays open as long as it is needed.
