@@ -1,7 +1,7 @@
 //! What a connection runs over, and the shortest way that bytes of a file have through it.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::sendfile;
 use rustix::io::Errno;
@@ -47,12 +47,14 @@ impl Outgoing for OwnedWriteHalf {
     }
 }
 
+/// After a wait that was shorter what lay in the page cache is taken to be there still.
+const PAUSE: Duration = Duration::from_millis(100);
 /// A peer that takes no byte for so long is gone. Longer than a peer with a tight limit of its own pauses to read.
 pub const STALLED: Duration = Duration::from_mins(3);
 
 /// Sends a PIECE message whose bytes lie in a file and in the page cache: the kernel takes them from there, nothing is copied to here. Answers how many
 /// bytes of the payload went out: fewer where the rest is to be read and sent by the caller, because the file system cannot be sent from, the file has
-/// become shorter, or `is_cached` says after a wait that the bytes behind so many have to be waited for by now.
+/// become shorter, or `is_cached` says after a pause that the bytes behind so many have to be waited for by now.
 pub async fn send_run(
     socket: &TcpStream,
     run: Block,
@@ -71,8 +73,9 @@ pub async fn send_run(
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let since = Instant::now();
                 writable(socket).await?;
-                if !is_cached((offset - extent.offset) as u32) {
+                if since.elapsed() >= PAUSE && !is_cached((offset - extent.offset) as u32) {
                     break;
                 }
             }
@@ -166,6 +169,7 @@ mod tests {
         let bytes = vec![0; 64 << 20];
         let run = Block { piece: 0, begin: 0, len: bytes.len() as u32 };
         tokio::spawn(async move {
+            tokio::time::sleep(PAUSE * 10).await;
             let mut nowhere = vec![0; 1 << 20];
             while theirs.read(&mut nowhere).await.unwrap() > 0 {}
         });

@@ -23,7 +23,7 @@ const SYNC_EACH: usize = 64;
 /// "Cost").
 const WRITE: usize = 256 << 10;
 /// Between two bytes that tell whether a range is in the page cache.
-const PROBE: usize = 32 << 10;
+const PROBE: usize = 64 << 10;
 /// No component of a path may be a link, and none may lead out (T64).
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
@@ -191,7 +191,7 @@ impl Storage for Disk {
         Ok(read.is_ok_and(|read| read == wanted))
     }
 
-    /// Looks at one byte of each 32 KiB, and at the last: the kernel reads ahead, and forgets, by runs of pages.
+    /// Looks at one byte of each 64 KiB, and at the last: the kernel reads ahead, and forgets, by runs of pages.
     fn cached(&self, file: usize, offset: u64, len: u64) -> io::Result<Option<Arc<File>>> {
         let Some(last) = len.checked_sub(1) else { return Ok(None) };
         for at in (0..last).step_by(PROBE).chain([last]) {
