@@ -4,16 +4,14 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::watched::Watched;
 use common::{PATIENCE, TestTorrent, below, bytes, complete, config, engine, seed};
 use rustix::fs::FallocateFlags;
-use swarm::net::storage::{Disk, Room, Storage};
 use swarm::{Assume, Engine, EngineConfig, GrowTorrent, Selection, TorrentHandle, Trouble};
 use torrent::Version;
 use torrent::ingest::{Outline, SigningKey};
@@ -49,68 +47,13 @@ async fn is_full(handle: &TorrentHandle) {
     tokio::time::timeout(PATIENCE, full).await.expect("it says that it does not fit").unwrap();
 }
 
-/// A disk on which there seems to be as much room as a test says.
-#[derive(Debug)]
-struct Roomy {
-    disk: Disk,
-    bytes: AtomicU64,
-    files: AtomicU64,
-}
-
-impl Roomy {
-    fn new(torrent: &TestTorrent, folder: &Path, bytes: u64, files: u64) -> Arc<Self> {
-        let sizes = torrent.metainfo.files().iter().map(|file| file.size);
-        let disk = Disk::open(folder, sizes, &torrent.layout).unwrap();
-        Arc::new(Self { disk, bytes: AtomicU64::new(bytes), files: AtomicU64::new(files) })
-    }
-}
-
-impl Storage for Roomy {
-    fn read(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.disk.read(file, offset, buffer)
-    }
-
-    fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.write(file, offset, data)
-    }
-
-    fn sync(&self, files: &BTreeSet<usize>) -> io::Result<()> {
-        self.disk.sync(files)
-    }
-
-    fn size(&self, file: usize) -> io::Result<Option<u64>> {
-        self.disk.size(file)
-    }
-
-    fn create_empty(&self) -> io::Result<()> {
-        self.disk.create_empty()
-    }
-
-    fn is_hole(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
-        self.disk.is_hole(file, offset, len)
-    }
-
-    fn room(&self) -> Option<Room> {
-        let (bytes, files) = (self.bytes.load(Ordering::Relaxed), self.files.load(Ordering::Relaxed));
-        Some(Room { bytes, files })
-    }
-
-    fn occupies(&self, file: usize) -> io::Result<Option<u64>> {
-        self.disk.occupies(file)
-    }
-
-    fn reserve(&self, file: usize, offset: u64, len: u64) -> io::Result<bool> {
-        self.disk.reserve(file, offset, len)
-    }
-}
-
 /// What does not fit is not begun, goes on by itself, and has cost nothing.
 async fn waits_for_room(files: &[(&str, usize)], too_little: (u64, u64), enough: (u64, u64)) {
     let torrent = TestTorrent::new(Version::V2, 64 * 1024, files);
     let folder = tempfile::tempdir().unwrap();
     let (from, to, there) = (engine().await, engine().await, below(&folder, "to"));
     seed(&from, &torrent, &below(&folder, "from")).await;
-    let storage = Roomy::new(&torrent, &there, too_little.0, too_little.1);
+    let storage = Watched::new(&torrent, &there, Some(too_little));
     let spec = torrent.spec(&there, Assume::Journal, from.addresses().to_vec());
     let handle = to.add_with(spec, storage.clone()).await.unwrap();
     is_full(&handle).await;
@@ -118,8 +61,7 @@ async fn waits_for_room(files: &[(&str, usize)], too_little: (u64, u64), enough:
     let stats = handle.stats();
     assert_eq!((stats.downloaded, stats.trouble), (0, Some(Trouble::DiskFull)), "a byte was asked for");
     assert_eq!(std::fs::read_dir(&there).unwrap().count(), 0, "a file was made");
-    storage.bytes.store(enough.0, Ordering::Relaxed);
-    storage.files.store(enough.1, Ordering::Relaxed);
+    storage.has_room(enough);
     complete(&handle).await;
     let stats = handle.stats();
     assert_eq!((stats.downloaded, stats.wasted, stats.trouble), (stats.total, 0, None));
@@ -204,7 +146,7 @@ async fn who_does_not_want_that_has_sparse_files() {
     seed(&from, &torrent, &below(&folder, "from")).await;
     let to = Engine::start(EngineConfig { preallocate: false, ..config() }).await.unwrap();
     let there = below(&folder, "to");
-    let storage = Roomy::new(&torrent, &there, 0, 0);
+    let storage = Watched::new(&torrent, &there, Some((0, 0)));
     let spec = torrent.spec(&there, Assume::Journal, Vec::new());
     let handle = to.add_with(spec, storage).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -252,7 +194,7 @@ async fn holes_are_holes_and_take_no_space() {
         let (from, to) = (engine().await, engine().await);
         let there = below(&folder, &format!("{version:?}"));
         // The zeros need no room.
-        let storage = Roomy::new(&torrent, &there, 4 * MIB as u64, 9);
+        let storage = Watched::new(&torrent, &there, Some((4 * MIB as u64, 9)));
         let handle = to.add_with(torrent.spec(&there, Assume::Journal, Vec::new()), storage).await.unwrap();
         let image = there.join("image");
         eventually("the space is taken", || on_disk(&image) >= 4 * MIB as u64).await;
@@ -280,7 +222,7 @@ async fn what_was_taken_before_is_not_asked_for_twice() {
             journal: journal.clone(),
             ..torrent.spec(&there, Assume::Journal, Vec::new())
         };
-        let handle = to.add_with(spec, Roomy::new(&torrent, &there, room, 9)).await.unwrap();
+        let handle = to.add_with(spec, Watched::new(&torrent, &there, Some((room, 9)))).await.unwrap();
         eventually("the space is taken", || on_disk(&there.join("image")) >= 4 * MIB as u64).await;
         let mut stats = handle.changed();
         let zeros = stats.wait_for(|stats| stats.have == 20 * MIB as u64);

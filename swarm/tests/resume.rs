@@ -4,11 +4,10 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::metered::Metered;
+use common::watched::Watched;
 use common::{PATIENCE, TestTorrent, below, complete, config, engine, seed};
 use swarm::{AddTorrent, Assume, Engine, EngineConfig};
 use torrent::Version;
@@ -87,7 +86,7 @@ async fn after_a_clean_end_a_few_samples_are_hashed_and_nothing_is_fetched_again
     from.shutdown().await;
     let again = engine().await;
     let spec = leech(&torrent, folder.path(), &from);
-    let storage = Arc::new(Metered::new(&spec));
+    let storage = Watched::new(&torrent, &spec.folder, None);
     let handle = again.add_with(spec, storage.clone()).await.unwrap();
     complete(&handle).await;
     assert_eq!(handle.stats().downloaded, 0);
