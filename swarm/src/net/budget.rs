@@ -148,6 +148,16 @@ mod tests {
     }
 
     #[test]
+    fn the_buffer_that_was_used_last_is_used_again_first() {
+        let budget = Budget::new(100);
+        let (mut first, mut second) = (budget.take(10).unwrap(), budget.take(10).unwrap());
+        (first.as_mut()[0], second.as_mut()[0]) = (1, 2);
+        drop(second);
+        drop(first);
+        assert_eq!([(); 2].map(|()| budget.take(10).unwrap()).map(|buffer| buffer.as_ref()[0]), [1, 2]);
+    }
+
+    #[test]
     fn spare_buffers_of_one_size_make_room_for_those_of_another() {
         let budget = Budget::new(100);
         drop((budget.take(50).unwrap(), budget.take(50).unwrap()));

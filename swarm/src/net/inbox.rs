@@ -80,6 +80,22 @@ mod tests {
     use super::*;
     use crate::wire::BLOCK;
 
+    /// Bytes come in parts of at most so many; each message that they make is handled.
+    fn feed(inbox: &mut Inbox, mut bytes: &[u8], part: usize, mut handle: impl FnMut(Message<'_>)) {
+        while !bytes.is_empty() {
+            let room = inbox.room();
+            let part = bytes.len().min(room.len()).min(part);
+            room[..part].copy_from_slice(&bytes[..part]);
+            bytes = &bytes[part..];
+            inbox.came(part);
+            let each = |message: Message<'_>| {
+                handle(message);
+                Ok::<_, WireError>(())
+            };
+            inbox.each(each).unwrap();
+        }
+    }
+
     #[test]
     fn messages_come_whole_however_they_are_cut() {
         let (mut bytes, mut seen) = (Vec::new(), Vec::new());
@@ -87,20 +103,9 @@ mod tests {
         for message in [Message::Have(1), Message::Bitfield(&long), Message::Unchoke] {
             message.encode(&mut bytes);
         }
-        let mut inbox = Inbox::new(8);
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let room = inbox.room();
-            let part = rest.len().min(room.len()).min(5);
-            room[..part].copy_from_slice(&rest[..part]);
-            rest = &rest[part..];
-            inbox.came(part);
-            let handle = |message: Message<'_>| {
-                seen.push(format!("{message:?}").chars().take(8).collect::<String>());
-                Ok::<_, WireError>(())
-            };
-            inbox.each(handle).unwrap();
-        }
+        feed(&mut Inbox::new(8), &bytes, 5, |message| {
+            seen.push(format!("{message:?}").chars().take(8).collect::<String>());
+        });
         assert_eq!(seen, ["Have(1)", "Bitfield", "Unchoke"]);
     }
 
@@ -110,28 +115,18 @@ mod tests {
         let mut bytes = Vec::new();
         Message::Piece { piece: 3, begin: 5 * BLOCK, data: &data }.encode(&mut bytes);
         Message::Have(9).encode(&mut bytes);
-        let (mut inbox, mut seen, mut most) = (Inbox::new(8), Vec::new(), 0);
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let room = inbox.room();
-            let part = rest.len().min(room.len()).min(1000);
-            room[..part].copy_from_slice(&rest[..part]);
-            rest = &rest[part..];
-            inbox.came(part);
-            let handle = |message: Message<'_>| {
-                if let Message::Piece { piece, begin, data } = message {
-                    seen.push((piece, begin, data.to_vec()));
-                } else {
-                    assert_eq!(message, Message::Have(9));
-                }
-                Ok::<_, WireError>(())
-            };
-            inbox.each(handle).unwrap();
-            most = most.max(inbox.buffer.len());
-        }
+        let (mut inbox, mut seen) = (Inbox::new(8), Vec::new());
+        feed(&mut inbox, &bytes, 1000, |message| match message {
+            Message::Piece { piece, begin, data } => seen.push((piece, begin, data.to_vec())),
+            other => assert_eq!(other, Message::Have(9)),
+        });
         let blocks = data.chunks(BLOCK as usize).zip(5..).map(|(block, at)| (3, at * BLOCK, block.to_vec()));
         assert!(seen.into_iter().eq(blocks));
-        assert_eq!(most, wire::PIECE_HEADER + BLOCK as usize);
+        assert_eq!(
+            inbox.buffer.len(),
+            wire::PIECE_HEADER + BLOCK as usize,
+            "it grows and does not shrink at once"
+        );
     }
 
     #[test]

@@ -66,13 +66,10 @@ pub async fn send_run(
     while offset < end {
         let left = (end - offset) as usize;
         // Rust's runtime ignores SIGPIPE.
-        let sent = socket
-            .try_io(Interest::WRITABLE, || Ok(sendfile(socket, &*extent.file, Some(&mut offset), left)?));
-        match sent {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        match attempt(socket, || Ok(sendfile(socket, &*extent.file, Some(&mut offset), left)?)) {
+            Ok(Some(0)) => break,
+            Ok(Some(_)) => {}
+            Ok(None) => {
                 let since = Instant::now();
                 writable(socket).await?;
                 if since.elapsed() >= PAUSE && !is_cached((offset - extent.offset) as u32) {
@@ -91,14 +88,23 @@ async fn send_header(socket: &TcpStream, run: Block) -> Result<(), Closed> {
     let header = piece_header(run.piece, run.begin, run.len);
     let (mut left, flags) = (&header[..], SendFlags::NOSIGNAL | SendFlags::MORE);
     while !left.is_empty() {
-        match socket.try_io(Interest::WRITABLE, || Ok(rustix::net::send(socket, left, flags)?)) {
-            Ok(sent) => left = &left[sent..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(socket).await?,
-            Err(error) => return Err(error.into()),
+        match attempt(socket, || Ok(rustix::net::send(socket, left, flags)?))? {
+            Some(sent) => left = &left[sent..],
+            None => writable(socket).await?,
         }
     }
     Ok(())
+}
+
+/// Sends something now; `None`: the socket takes nothing.
+fn attempt(socket: &TcpStream, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
+    loop {
+        match socket.try_io(Interest::WRITABLE, &mut send) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            other => return other.map(Some),
+        }
+    }
 }
 
 /// Whether it is the file that fails, or whose file system cannot be sent from.

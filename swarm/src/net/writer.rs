@@ -169,6 +169,8 @@ impl<W: Outgoing> Writer<W> {
                 (self.torn, self.sent) = (false, true);
                 self.mark_under_way(whole.piece, whole.len);
                 self.torrent.counters.uploaded.fetch_add(u64::from(whole.len), Ordering::Relaxed);
+                // sendfile(2) is nothing that the runtime counts: others have their turn however fast the peer takes it.
+                tokio::task::coop::consume_budget().await;
             }
             Err(error) => self.unreadable(&run, &error)?,
         }
@@ -254,8 +256,6 @@ impl<W: Outgoing> Writer<W> {
             }
             write_all(&mut self.stream, &mut [IoSlice::new(&self.data)]).await?;
         }
-        // Other connections have their turn however fast the peer takes this, and so has the reading half.
-        tokio::task::coop::consume_budget().await;
         Ok(())
     }
 

@@ -110,6 +110,17 @@ impl Disk {
         Ok(file)
     }
 
+    /// Fills `buffer` from the page cache. `false`: not cached, not supported, or short; the caller reads again where waiting is allowed.
+    fn read_cached(&self, open: &File, offset: u64, buffer: &mut [u8]) -> bool {
+        if self.in_memory {
+            return open.read_exact_at(buffer, offset).is_ok();
+        }
+        let wanted = buffer.len();
+        let read =
+            rustix::io::preadv2(open, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        read.is_ok_and(|read| read == wanted)
+    }
+
     fn open_to_read(&self, index: usize) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file: File =
@@ -180,26 +191,16 @@ impl Storage for Disk {
     }
 
     fn read_now(&self, file: usize, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
-        let open = self.file(file, false)?;
-        if self.in_memory {
-            return Ok(open.read_exact_at(buffer, offset).is_ok());
-        }
-        let wanted = buffer.len();
-        let read =
-            rustix::io::preadv2(&*open, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
-        // Not cached, not supported, or short: the caller reads again where waiting is allowed.
-        Ok(read.is_ok_and(|read| read == wanted))
+        Ok(self.read_cached(&*self.file(file, false)?, offset, buffer))
     }
 
     /// Looks at one byte of each 64 KiB, and at the last: the kernel reads ahead, and forgets, by runs of pages.
     fn cached(&self, file: usize, offset: u64, len: u64) -> io::Result<Option<Arc<File>>> {
         let Some(last) = len.checked_sub(1) else { return Ok(None) };
-        for at in (0..last).step_by(PROBE).chain([last]) {
-            if !self.read_now(file, offset + at, &mut [0])? {
-                return Ok(None);
-            }
-        }
-        self.file(file, false).map(Some)
+        let open = self.file(file, false)?;
+        let mut looked_at = (0..last).step_by(PROBE).chain([last]);
+        let all = looked_at.all(|at| self.read_cached(&open, offset + at, &mut [0]));
+        Ok(all.then_some(open))
     }
 
     fn write(&self, file: usize, offset: u64, data: &[u8]) -> io::Result<()> {
