@@ -124,17 +124,20 @@ impl Stripes {
     /// Takes the next stripe that has to be read; `None` if there is none now.
     pub fn take(&mut self, turn: Turn, unread: &impl Unread, now: Duration) -> Option<usize> {
         if turn.seat.of == 1 {
+            // A file is a stripe at least: who reads a hundred thousand of them alone does not look around for each.
             self.look(unread, now);
         } else {
             self.watch(unread, now);
         }
         let busy: BTreeSet<usize> =
             self.taken.iter().filter(|_| turn.apart).map(|stripe| self.all[*stripe].file).collect();
-        let own = self.own(turn, &busy, unread, now).or_else(|| {
+        let mut own = self.own(turn, &busy, unread, now);
+        if own.is_none() && self.next > 0 {
             // Again from the start: what failed is free again.
-            (std::mem::take(&mut self.next) > 0).then(|| self.watch(unread, now))?;
-            self.own(turn, &busy, unread, now)
-        });
+            self.next = 0;
+            self.watch(unread, now);
+            own = self.own(turn, &busy, unread, now);
+        }
         let stripe = own.or_else(|| self.of_others(&busy, unread, now))?;
         self.taken.insert(stripe);
         Some(stripe)
